@@ -1,0 +1,52 @@
+# make quickstart: everything from a fresh clone to a taught model. Other targets are for people who change the code.
+# PIP_ARGS goes to pip, for those who need another package index (README: "Installing on other machines").
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PIP_ARGS ?=
+BIN := .venv/bin
+WORKERS ?= 2
+PYTEST_ARGS ?=
+# In CI a skipped test is a failed test (tests/ci_no_skips.py).
+PYTEST := PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p ci_no_skips
+
+.PHONY: quickstart install test lint unit check-slow bench clean
+
+quickstart: .venv/.installed
+	$(BIN)/chatwright quickstart
+
+install: .venv/.installed
+
+test: lint unit
+
+lint: .venv/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: .venv/.installed-test
+	$(PYTEST) -n $(WORKERS) -m "not slow" $(PYTEST_ARGS)
+
+check-slow: .venv/.installed-test
+	$(PYTEST) -m slow --timeout 3600 $(PYTEST_ARGS)
+
+bench: .venv/.installed-test
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf build dist test-results.xml .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "error: no python3 found; install Python 3.11 or newer" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: $(PYTHON) is older than Python 3.11; run: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+# Installed in editable mode: pulling new code needs no new install, a change of dependencies does.
+.venv/.installed: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --disable-pip-version-check -q $(PIP_ARGS) -e .
+	@touch $@
+
+.venv/.installed-test: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --disable-pip-version-check -q $(PIP_ARGS) -e '.[test]'
+	@touch $@ .venv/.installed

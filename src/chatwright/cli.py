@@ -1,0 +1,228 @@
+"""The command table. A command's module is imported only when the command is called, so `--help` needs no torch.
+
+Exit codes: 0 done, 1 failed, 2 called wrongly, 130 Ctrl-C, 141 the reader of our output went away, 143 SIGTERM.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from chatwright.errors import ChatwrightError, UsageError
+
+
+@dataclass(frozen=True)
+class Command:
+    """Where a command lives and what it does."""
+
+    target: str
+    """`module:function`; the function takes one config and returns nothing."""
+    config: str
+    """Name of the config class, in the same module."""
+    help: str
+    """One line for `chatwright --help`."""
+
+
+GROUPS: dict[str, dict[str, Command]] = {
+    "The whole way": {
+        "quickstart": Command(
+            "chatwright.pipeline:quickstart", "QuickstartConfig", "teach the bundled museum example, start to end"
+        ),
+        "teach": Command(
+            "chatwright.pipeline:teach", "TeachConfig", "your model, data and rankings in; an aligned model out"
+        ),
+        "run": Command("chatwright.pipeline:run", "RunConfig", "run the stages that a TOML file lists"),
+    },
+    "Models": {
+        "models list": Command("chatwright.model.commands:list_", "ListConfig", "known model names and what is cached"),
+        "models pull": Command("chatwright.model.commands:pull", "PullConfig", "fetch a model and check its hashes"),
+        "generate": Command("chatwright.generation.commands:generate", "GenerateConfig", "answer one prompt"),
+        "chat": Command("chatwright.generation.commands:chat", "ChatConfig", "talk to a model in the terminal"),
+    },
+    "Data": {
+        "data check": Command("chatwright.data.commands:check", "CheckConfig", "validate files and count usable rows"),
+        "data import": Command(
+            "chatwright.data.commands:import_", "ImportConfig", "convert CSV, XLSX, HH-RLHF, OASST or TRL files"
+        ),
+        "show-mask": Command(
+            "chatwright.data.commands:show_mask", "ShowMaskConfig", "show which tokens of a file are trained on"
+        ),
+    },
+    "Training": {
+        "sft": Command("chatwright.recipes.sft:main", "SFTConfig", "fine-tune on demonstrations"),
+        "reward": Command("chatwright.recipes.reward:main", "RewardConfig", "train a reward model on rankings"),
+        "ppo": Command("chatwright.recipes.ppo:main", "PPOConfig", "optimise against a reward model (PPO, PPO-ptx)"),
+        "dpo": Command("chatwright.recipes.dpo:main", "DPOConfig", "optimise on rankings directly"),
+    },
+    "Answers and labels": {
+        "sample": Command("chatwright.recipes.sample:main", "SampleConfig", "write K answers for each prompt"),
+        "label": Command(
+            "chatwright.labellers.commands:label", "LabelConfig", "rank answers: simulated, AI judge, or people's files"
+        ),
+        "score": Command("chatwright.recipes.reward:score", "ScoreConfig", "add reward-model scores to a file"),
+        "bestofn": Command(
+            "chatwright.recipes.bestofn:main", "BestOfNConfig", "keep the best of N answers by reward"
+        ),
+    },
+    "Results": {
+        "evaluate": Command(
+            "chatwright.recipes.evaluate:main", "EvaluateConfig", "compare models on held-out questions"
+        ),
+        "report": Command("chatwright.evals.commands:report", "ReportConfig", "write the report page of a run"),
+        "runs list": Command("chatwright.engine.commands:list_", "ListConfig", "list run folders with their figures"),
+        "runs compare": Command(
+            "chatwright.engine.commands:compare", "CompareConfig", "settings and figures that differ between two runs"
+        ),
+        "runs prune": Command(
+            "chatwright.engine.commands:prune", "PruneConfig", "delete checkpoints except the last and the best"
+        ),
+        "verify": Command("chatwright.engine.commands:verify", "VerifyConfig", "check a folder against its manifest"),
+        "export": Command(
+            "chatwright.recipes.export:main", "ExportConfig", "write a model as a Hugging Face folder or GGUF"
+        ),
+    },
+}
+COMMANDS: dict[str, Command] = {name: command for group in GROUPS.values() for name, command in group.items()}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code. Every failure becomes one message on stderr."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    prog = "chatwright"
+    previous = signal.signal(signal.SIGTERM, _on_sigterm)
+    try:
+        name, rest = _split(args)
+        prog = f"chatwright {name}".rstrip()
+        code = _call(name, rest, prog) if name else _top_level(rest)
+        sys.stdout.flush()
+        return code
+    except ChatwrightError as error:
+        return _failed(prog, str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _failed(prog, "stopped by Ctrl-C; run a training command again and it goes on where it was", 130)
+    except BrokenPipeError:
+        # The interpreter would flush stdout once more on exit and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        return _failed(prog, f"{place}{error.strerror or error}", 1)
+    except Exception as error:
+        summary = str(error).strip().splitlines()[0] if str(error).strip() else "no message"
+        kept = _save_traceback(args)
+        return _failed(prog, f"unexpected {type(error).__name__}: {summary}. The traceback is in {kept}", 1)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def entry() -> NoReturn:
+    """The console script."""
+    sys.exit(main())
+
+
+def _split(args: list[str]) -> tuple[str, list[str]]:
+    """(command name, its arguments); the name is empty for `chatwright`, its flags, and `chatwright models`."""
+    if not args or args[0].startswith("-"):
+        return "", args
+    if args[0] in COMMANDS:
+        return args[0], args[1:]
+    subcommands = [name.split()[1] for name in COMMANDS if name.startswith(f"{args[0]} ")]
+    if subcommands and (len(args) == 1 or args[1] in ("-h", "--help")):
+        return "", args
+    if subcommands and args[1] in subcommands:
+        return f"{args[0]} {args[1]}", args[2:]
+    wanted = " ".join(args[:2]) if subcommands else args[0]
+    close = difflib.get_close_matches(wanted, [*COMMANDS, *(name.split()[0] for name in COMMANDS)], n=1)
+    hint = f"; did you mean `chatwright {close[0]}`?" if close else ""
+    raise UsageError(f"unknown command {wanted!r}{hint} `chatwright --help` lists all commands.")
+
+
+def _top_level(args: list[str]) -> int:
+    """`chatwright`, `--help`, `--version`, or the name of a command group."""
+    if args and args[0] in ("-V", "--version"):
+        from chatwright import __version__
+
+        print(f"chatwright {__version__}")
+        return 0
+    if args and args[0].startswith("-") and args[0] not in ("-h", "--help"):
+        raise UsageError(f"unknown flag {args[0]}; the command comes first: `chatwright COMMAND {args[0]} ...`")
+    prefix = f"{args[0]} " if args and not args[0].startswith("-") else ""
+    print(_overview(prefix))
+    return 0
+
+
+def _overview(prefix: str = "") -> str:
+    """The text of `chatwright --help`, or of one command group (`prefix` "models ")."""
+    width = max(len(name) for name in COMMANDS) + 2
+    lines = [f"usage: chatwright {prefix}COMMAND [flags]"]
+    if not prefix:
+        lines += ["", "Align an open language model with human feedback: demonstrations, rankings, PPO."]
+    for title, group in GROUPS.items():
+        rows = [f"  {name:<{width}}{command.help}" for name, command in group.items() if name.startswith(prefix)]
+        if rows:
+            lines += ["", f"{title}:", *rows]
+    lines += ["", "`chatwright COMMAND --help` lists the flags of a command. Every command reads --config FILE.toml."]
+    if not prefix:
+        lines += ["`chatwright --version` prints the version. Start with: chatwright quickstart"]
+    return "\n".join(lines)
+
+
+def load(name: str) -> tuple[Callable[[Any], Any], type]:
+    """The function and the config class of a command; imports its module."""
+    import importlib
+
+    command = COMMANDS[name]
+    module_name, _, function = command.target.partition(":")
+    module = importlib.import_module(module_name)
+    return getattr(module, function), getattr(module, command.config)
+
+
+def _call(name: str, args: list[str], prog: str) -> int:
+    """Parse the arguments of command `name` and run it."""
+    from chatwright import config
+
+    function, config_class = load(name)
+    summary = COMMANDS[name].help
+    try:
+        cfg: Any = config.parse(config_class, args, prog=prog, description=f"{summary[0].upper()}{summary[1:]}.")
+    except SystemExit as stop:  # --help has been printed
+        return int(stop.code or 0)
+    function(cfg)
+    return 0
+
+
+def _failed(prog: str, message: str, code: int) -> int:
+    with contextlib.suppress(OSError):  # stderr itself may be gone; the exit code still tells
+        print(f"{prog}: error: {message}" if code != 130 else f"\n{prog}: {message}", file=sys.stderr)
+    return code
+
+
+def _on_sigterm(signum: int, frame: FrameType | None) -> NoReturn:
+    sys.exit(143)  # as an exception, so that files being written are cleaned up
+
+
+def _save_traceback(args: Sequence[str]) -> str:
+    """Write the current exception to a file under XDG_STATE_HOME (or the temporary folder); returns where."""
+    import tempfile
+    import time
+    import traceback
+
+    text = f"chatwright {' '.join(args)}\n\n{traceback.format_exc()}"
+    name = f"crash-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
+    state = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
+    for folder in (Path(state) / "chatwright", Path(tempfile.gettempdir())):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text, encoding="utf-8")
+        except OSError:
+            continue
+        return str(folder / name)
+    return "no file (nothing was writable)"

@@ -1,0 +1,163 @@
+"""Config dataclasses from the command line: our checks and messages around tyro's parser and help pages."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast, get_args, get_origin
+
+from chatwright.config.toml import read_toml
+from chatwright.config.values import key_of, leaves, nearest, read
+from chatwright.errors import ChatwrightError, ConfigError
+
+T = TypeVar("T")
+
+CONFIG_HELP = "--config FILE.toml reads any of these settings from a file; a flag wins over the file."
+_PLAIN_WORDS = (
+    (r"invalid literal for int\(\) with base 10: (.*)", r"expected a whole number, got \1"),
+    (r"could not convert string to float: (.*)", r"expected a number, got \1"),
+    (r"no type matching (\S+) could be instantiated from \[(.*)\]", r"expected \1, got \2"),
+    (r" \.$", "."),
+)
+_SWITCH_WORDS = {"true": True, "True": True, "false": False, "False": False}
+
+
+def parse(cls: type[T], argv: Sequence[str], *, prog: str, description: str | None = None) -> T:
+    """A `cls` from command-line arguments. `--help` prints and exits 0; every misuse is a ConfigError (exit code 2)."""
+    args, seen, file = _scan(cls, list(argv))
+    data = read_toml(file) if file is not None else {}
+    helping = bool({"-h", "--help"} & set(args))
+    flags = [key for key, _ in leaves(cls)] if helping else [flag.replace("-", "_") for flag in seen]
+    default = read(cls, data, str(file), None, _bare, flags)
+    if not helping:
+        _require(cls, default, seen)
+    return cast(T, _run_tyro(cls, args, default, prog, description))
+
+
+def _bare(cls: type, values: dict[str, Any], where: str) -> Any:
+    """A `cls` made without running `__init__`: its checks may only see the values that the flags have completed."""
+    import tyro
+
+    instance: Any = object.__new__(cls)
+    for name, value in values.items():
+        object.__setattr__(instance, name, tyro.MISSING if value is dataclasses.MISSING else value)
+    return instance
+
+
+def _require(cls: type, default: Any, seen: set[str], prefix: str = "") -> None:
+    """ConfigError for the first required setting given by neither flag nor file (positionals are left to tyro)."""
+    import tyro
+
+    positional = set(get_args(tyro.conf.Positional[str])[1:])
+    for name, kind in typing.get_type_hints(cls, include_extras=True).items():
+        value, flag = getattr(default, name), f"{prefix}{key_of(name)}".replace("_", "-")
+        if dataclasses.is_dataclass(value):
+            _require(type(value), value, seen, f"{flag}.")
+        elif value is tyro.MISSING and flag not in seen and positional.isdisjoint(getattr(kind, "__metadata__", ())):
+            hint = _list_hint(flag, {flag: kind}) or f": --{flag} VALUE"
+            raise ConfigError(f"--{flag} is required{hint} (or `{name} = ...` in a --config file)")
+
+
+def _scan(cls: type, argv: list[str]) -> tuple[list[str], set[str], Path | None]:
+    """The arguments, without `--config FILE` and with `--switch true|false` spelled tyro's way; the flags given; FILE.
+
+    Raises:
+        ConfigError: an unknown flag (with the nearest one), a flag given twice, or one without its value.
+    """
+    # A field that would be a Python keyword ends in an underscore: `from_` is --from.
+    kinds = {key.replace("_", "-").rstrip("-"): kind for key, kind in leaves(cls)}
+    out: list[str] = []
+    seen: set[str] = set()
+    file: Path | None = None
+    position = 0
+    while position < len(argv):
+        token = argv[position]
+        position += 1
+        if token == "--":  # everything behind it is positional
+            return out + [token, *argv[position:]], seen, file
+        if not token.startswith("--") or token == "--help" or token.startswith("--tyro-"):
+            out.append(token)
+            continue
+        name, equals, inline = token[2:].partition("=")
+        name, switch = _flag_name(name.replace("_", "-"), kinds)
+        if name in seen:
+            raise ConfigError(f"--{name} is given twice; give it once" + _list_hint(name, kinds))
+        seen.add(name)
+        following = inline if equals else argv[position] if position < len(argv) else None
+        if name == "config":
+            if not following:
+                raise ConfigError("--config needs a file: --config FILE.toml")
+            file, position = Path(following), position + (not equals)
+        elif kinds[name] is bool:
+            word = _SWITCH_WORDS.get(following or "")
+            if equals and word is None:
+                raise ConfigError(f"--{name}: expected true or false, got {inline!r}")
+            position += word is not None and not equals
+            out.append(_switch_flag(name, switch if word is None else switch == word))
+        elif following is None or (not equals and following.startswith("--")):
+            raise ConfigError(f"--{name} needs a value" + _list_hint(name, kinds))
+        else:
+            out.append(token)
+    return out, seen, file
+
+
+def _flag_name(name: str, kinds: Mapping[str, Any]) -> tuple[str, bool]:
+    """The setting a flag names, and what a switch says: `train.no-shuffle` is (`train.shuffle`, False)."""
+    if name in kinds or name == "config":
+        return name, True
+    section, dot, last = name.rpartition(".")
+    positive = section + dot + last.removeprefix("no-")
+    if last.startswith("no-") and kinds.get(positive) is bool:
+        return positive, False
+    raise ConfigError(f"unknown flag --{name}{nearest(name, ['config', *kinds], '--')}")
+
+
+def _switch_flag(name: str, value: bool) -> str:
+    section, dot, last = name.rpartition(".")
+    return f"--{section}{dot}{'' if value else 'no-'}{last}"
+
+
+def _list_hint(name: str, kinds: Mapping[str, Any]) -> str:
+    return f": --{name} A B C" if get_origin(kinds.get(name)) is tuple else ""
+
+
+def _run_tyro(cls: type, args: list[str], default: Any, prog: str, description: str | None) -> Any:
+    """tyro.cli with its boxed error messages turned into ConfigErrors of one line."""
+    import contextlib
+    import io
+
+    import tyro
+
+    text = f"{description or (cls.__doc__ or '').strip()}\n\n{CONFIG_HELP}"
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            # Sections that may be None were decided above; tyro must not make subcommands of them.
+            markers = (tyro.conf.AvoidSubcommands,)
+            return tyro.cli(cls, args=args, default=default, prog=prog, description=text, config=markers)
+    except SystemExit as stop:
+        if not stop.code:  # --help
+            raise
+        raised: BaseException | None = stop
+        while raised is not None and not isinstance(raised, ChatwrightError):
+            raised = raised.__context__
+        message = str(raised) if raised is not None else _unboxed(complaint.getvalue())
+        raise ConfigError(f"{message.rstrip('.')}. See `{prog} --help`.") from None
+
+
+def _unboxed(box: str) -> str:
+    """The message inside tyro's frame, as one line, without its pointer to the help."""
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip("│ ") for line in box.splitlines() if "╭" not in line]
+    kept: list[str] = []
+    for line in lines:
+        if set(line) <= set("─╰╯") and line:
+            break
+        kept.append(line)
+    text = re.sub(r"\s+", " ", " ".join(kept)).strip().replace("Error parsing ", "", 1)
+    text = text.partition(" Got errors:")[0]
+    for pattern, plain in _PLAIN_WORDS:
+        text = re.sub(pattern, plain, text)
+    return text or "the arguments could not be understood"

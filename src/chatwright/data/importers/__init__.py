@@ -1,0 +1,1 @@
+"""Files of other projects -> prompts, demonstrations and rankings."""

@@ -1,0 +1,72 @@
+"""Raw text -> fixed-length blocks for the pre-training loss (ptx), documents separated by the end-of-document token.
+
+Shapes: B rows, T tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from chatwright.data.batches import LMBatch
+from chatwright.data.corpus import Document, documents, open_shards
+from chatwright.errors import DataError
+from chatwright.text.tokenizer import Tokenizer
+
+_ENCODE_AT_ONCE = 256
+
+
+class Blocks:
+    """A corpus as rows of `block_size` tokens. The last row may be shorter."""
+
+    def __init__(self, tokens_N: torch.Tensor, block_size: int, pad_id: int) -> None:
+        """`tokens_N`: the whole corpus, int32."""
+        self.tokens_N = tokens_N
+        self.block_size = block_size
+        self.pad_id = pad_id
+
+    def __len__(self) -> int:
+        full, rest = divmod(len(self.tokens_N), self.block_size)
+        # A row needs a token to predict and one to predict it from.
+        return full + (rest > 1)
+
+    def batch(self, indices: Sequence[int], device: torch.device | str = "cpu") -> LMBatch:
+        """Rows as one batch; every real token but the first of a row is a target."""
+        rows = [self.tokens_N[i * self.block_size : (i + 1) * self.block_size].long() for i in indices]
+        tokens_BT = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self.pad_id).to(device)
+        lengths_B = torch.tensor([len(row) for row in rows], device=device)
+        places_1T = torch.arange(tokens_BT.shape[1], device=device)[None]
+        loss_mask_BT = (places_1T < lengths_B[:, None]) & (places_1T > 0)
+        return LMBatch(tokens_BT=tokens_BT, loss_mask_BT=loss_mask_BT, lengths_B=lengths_B)
+
+
+def load_blocks(
+    paths: Sequence[str | Path], tokenizer: Tokenizer, block_size: int, *, text_field: str = "text"
+) -> Blocks:
+    """Tokenise files (.txt, or JSON lines with `text` or `ids`) into blocks; each document ends with
+    `tokenizer.document_end_id`. DataError for unusable rows, ids beyond the vocabulary, or too little text."""
+    if block_size < 2:
+        raise DataError(f"a block needs at least 2 tokens, not {block_size}")
+    tokens: list[torch.Tensor] = []
+    for ids in _encoded(documents(open_shards(paths), text_field=text_field), tokenizer):
+        if max(ids) >= tokenizer.vocab_size:
+            raise DataError(
+                f"a replay row holds id {max(ids)}, beyond the vocabulary of {tokenizer.vocab_size}; "
+                "it was made with another model"
+            )
+        end = [] if ids[-1] == tokenizer.document_end_id else [tokenizer.document_end_id]
+        tokens.append(torch.tensor([*ids, *end], dtype=torch.int32))
+    blocks = Blocks(torch.cat(tokens) if tokens else torch.zeros(0, dtype=torch.int32), block_size, tokenizer.pad_id)
+    if not len(blocks):
+        raise DataError(f"{', '.join(map(str, paths))}: there is no text to learn from")
+    return blocks
+
+
+def _encoded(found: Iterator[Document], tokenizer: Tokenizer) -> Iterator[Sequence[int]]:
+    while some := list(islice(found, _ENCODE_AT_ONCE)):
+        texts = iter(tokenizer.encode_many(d.text for d in some if d.ids is None))
+        for document in some:
+            yield document.ids if document.ids is not None else next(texts)

@@ -1,0 +1,232 @@
+"""Rankings -> one row per prompt that holds all K answers, so that one forward scores them all.
+
+The prompt is computed once; the answers follow it, each at the positions after the prompt, each blind to the others
+(a tree mask). The plain layout, one row per answer, gives the same scores and is there to prove it.
+
+Shapes: B rows, T tokens, S keys (= T), A answers, R relations.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Literal
+
+import torch
+
+from chatwright.data.batches import RankingBatch, pad_right, plan
+from chatwright.data.splits import hash_of, split_by
+from chatwright.records import Conversation, Message, Ranking
+from chatwright.text.chat import answer_ids, render
+from chatwright.text.tokenizer import Tokenizer
+
+Layout = Literal["tree", "plain"]
+
+
+@dataclass(frozen=True)
+class RankingExample:
+    """A prompt and its K answers as tokens."""
+
+    prompt_ids: tuple[int, ...]
+    answers: tuple[tuple[int, ...], ...]
+    """Each ends with the end-of-turn token unless it was cut."""
+    relations: tuple[tuple[int, int, int], ...]
+    """(i, j, +1 | 0 | -1) per pair of ranked answers, i < j; empty when there is no ranking."""
+    prompt_id: str = ""
+    """Id of the prompt, for splits."""
+    index: int = 0
+    """Place of the ranking in the list it was loaded from: some are left out, so places shift."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the tree layout."""
+        return len(self.prompt_ids) + sum(map(len, self.answers))
+
+
+def load_examples(
+    rankings: Sequence[Ranking], tokenizer: Tokenizer, *, max_tokens: int, max_prompt_tokens: int | None = None
+) -> list[RankingExample]:
+    """Tokenise rankings; what was cut or left out is counted on stderr.
+
+    `max_tokens` bounds prompt plus one answer; `max_prompt_tokens` (default: three quarters of it) the prompt. The
+    context is cut first; a prompt still too long, or a ranking without any pair, is left out; an answer too long is
+    cut and then has no end-of-turn token.
+    """
+    max_prompt_tokens = max_prompt_tokens or max_tokens * 3 // 4
+    examples: list[RankingExample] = []
+    counts = {"contexts cut": 0, "answers cut": 0, "left out, prompt too long": 0, "left out, no pair": 0}
+    for index, ranking in enumerate(rankings):
+        prompt_ids, context_cut = prompt_tokens(ranking.messages, ranking.context, tokenizer, max_prompt_tokens)
+        if len(prompt_ids) > max_prompt_tokens:
+            counts["left out, prompt too long"] += 1
+            continue
+        relations = ranking.order.pairs()
+        if not relations:
+            counts["left out, no pair"] += 1
+            continue
+        room = max_tokens - len(prompt_ids)
+        answers = [
+            answer_ids(text, tokenizer, ended=ended)
+            for text, ended in zip(ranking.completions, ranking.ended, strict=True)
+        ]
+        counts["contexts cut"] += context_cut
+        counts["answers cut"] += sum(len(ids) > room for ids in answers)
+        cut = tuple(ids[:room] for ids in answers)
+        examples.append(RankingExample(prompt_ids, cut, relations, ranking.prompt_id, index))
+    if any(counts.values()):
+        notes = ", ".join(f"{name}: {num}" for name, num in counts.items() if num)
+        print(f"{len(examples)} of {len(rankings)} rankings used ({notes}; limit {max_tokens} tokens, prompt "
+              f"{max_prompt_tokens})", file=sys.stderr)  # fmt: skip
+    return examples
+
+
+def prompt_tokens(
+    messages: Conversation, context: Sequence[Any], tokenizer: Tokenizer, max_tokens: int
+) -> tuple[tuple[int, ...], bool]:
+    """(ids with the generation prompt, whether the context was cut). Passages stand before the question, in the last
+    user message; when the whole is over `max_tokens` their end is cut off."""
+    bare = render(messages, tokenizer, add_generation_prompt=True).ids
+    text = context_text(context)
+    if not text:
+        return bare, False
+    whole = render(with_context(messages, text), tokenizer, add_generation_prompt=True).ids
+    if len(whole) <= max_tokens:
+        return whole, False
+    ends = tokenizer.encode_with_ends(text)[1]
+    room = len(ends) - (len(whole) - max_tokens)
+    while room > 0:
+        # Joining text can cost a token more than the parts, so try again a little shorter until it fits.
+        ids = render(with_context(messages, text[: ends[room - 1]]), tokenizer, add_generation_prompt=True).ids
+        if len(ids) <= max_tokens:
+            return ids, True
+        room -= len(ids) - max_tokens
+    return bare, True
+
+
+def context_text(context: Sequence[Any]) -> str:
+    """Passages as one text: each under its title (unless it starts with it), blank lines between."""
+    passages = []
+    for passage in context:
+        title = passage.get("title") if isinstance(passage, dict) else None
+        text = passage["text"] if isinstance(passage, dict) else passage
+        passages.append(f"{title}\n{text}" if isinstance(title, str) and title and not text.startswith(title) else text)
+    return "\n\n".join(passages)
+
+
+def with_context(messages: Conversation, text: str) -> Conversation:
+    """The conversation with `text` before its last message's own text."""
+    last = messages[-1]
+    return (*messages[:-1], Message(role=last.role, content=f"{text}\n\n{last.content}"))
+
+
+def split_by_prompt(rankings: Sequence[Ranking], share: float, seed: int) -> tuple[list[Ranking], list[Ranking]]:
+    """(training, held-out): all rankings of one prompt stay on one side; decided by a hash of the prompt's id."""
+    return split_by(rankings, lambda ranking: ranking.prompt_id, share, seed)
+
+
+def shuffled_pairs(examples: Sequence[RankingExample], seed: int) -> list[RankingExample]:
+    """Every pair as an example of its own, shuffled: what the K-wise batch element is compared with."""
+    pairs = [
+        RankingExample(
+            example.prompt_ids, (example.answers[i], example.answers[j]), ((0, 1, relation),), example.prompt_id
+        )
+        for example in examples
+        for i, j, relation in example.relations
+    ]
+    Random(hash_of("pairs", seed)).shuffle(pairs)
+    return pairs
+
+
+def micro_batches(
+    examples: Sequence[RankingExample],
+    max_tokens: int,
+    pad_id: int,
+    device: torch.device | str = "cpu",
+    layout: Layout = "tree",
+) -> list[RankingBatch]:
+    """Whole prompts of like length together, at most `max_tokens` padded tokens each (a longer one stands alone)."""
+    if layout == "tree":
+        groups = plan([example.num_tokens for example in examples], max_tokens)
+        return [_tree_batch(examples, group, pad_id, device) for group in groups]
+    widths = [len(example.prompt_ids) + max(map(len, example.answers)) for example in examples]
+    groups = plan(widths, max_tokens, rows=[len(example.answers) for example in examples])
+    return [_plain_batch(examples, group, pad_id, device) for group in groups]
+
+
+def _tree_batch(
+    examples: Sequence[RankingExample], group: Sequence[int], pad_id: int, device: torch.device | str
+) -> RankingBatch:
+    tokens, positions, segments, rows, last = [], [], [], [], []
+    for row, index in enumerate(group):
+        example = examples[index]
+        start = len(example.prompt_ids)
+        row_tokens, row_positions, row_segments = list(example.prompt_ids), list(range(start)), [0] * start
+        for number, answer in enumerate(example.answers, start=1):
+            row_tokens += answer
+            row_positions += range(start, start + len(answer))
+            row_segments += [number] * len(answer)
+            rows.append(row)
+            last.append(len(row_tokens) - 1)
+        tokens.append(row_tokens)
+        positions.append(row_positions)
+        segments.append(row_segments)
+    return _batch(
+        [examples[i] for i in group], group, pad_right(tokens, pad_id, device), list(map(len, tokens)), rows, last,
+        pad_right(positions, 0, device), tree_mask(pad_right(segments, -1, device)),
+    )  # fmt: skip
+
+
+def _plain_batch(
+    examples: Sequence[RankingExample], group: Sequence[int], pad_id: int, device: torch.device | str
+) -> RankingBatch:
+    tokens = [[*examples[i].prompt_ids, *answer] for i in group for answer in examples[i].answers]
+    lengths = list(map(len, tokens))
+    return _batch(
+        [examples[i] for i in group], group, pad_right(tokens, pad_id, device), lengths, list(range(len(tokens))),
+        [length - 1 for length in lengths], None, None,
+    )  # fmt: skip
+
+
+def _batch(
+    members: Sequence[RankingExample],
+    group: Sequence[int],
+    tokens_BT: torch.Tensor,
+    lengths: Sequence[int],
+    answer_row: Sequence[int],
+    answer_last: Sequence[int],
+    positions_BT: torch.Tensor | None,
+    mask_BTS: torch.Tensor | None,
+) -> RankingBatch:
+    def column(values: Sequence[int]) -> torch.Tensor:
+        return torch.tensor(values, dtype=torch.int64, device=tokens_BT.device)
+
+    num_answers = tuple(len(example.answers) for example in members)
+    starts = [sum(num_answers[:n]) for n in range(len(members))]
+    pairs = [(starts[p] + i, starts[p] + j, r, p) for p, example in enumerate(members) for i, j, r in example.relations]
+    return RankingBatch(
+        tokens_BT=tokens_BT,
+        lengths_B=column(lengths),
+        positions_BT=positions_BT,
+        mask_BTS=mask_BTS,
+        answer_row_A=column(answer_row),
+        answer_last_A=column(answer_last),
+        first_R=column([pair[0] for pair in pairs]),
+        second_R=column([pair[1] for pair in pairs]),
+        relation_R=column([pair[2] for pair in pairs]),
+        prompt_R=column([pair[3] for pair in pairs]),
+        num_prompts=len(members),
+        num_answers=num_answers,
+        rows=tuple(group),
+    )
+
+
+def tree_mask(segments_BT: torch.Tensor) -> torch.Tensor:
+    """[B, T, S] bool from segments (0 prompt, 1.. answers, -1 padding): a token looks back at the prompt and at its
+    own segment. Padding looks at itself, so no row is empty."""
+    num = segments_BT.shape[1]
+    causal_TS = torch.ones(num, num, dtype=torch.bool, device=segments_BT.device).tril()
+    query_BT1, key_B1S = segments_BT[:, :, None], segments_BT[:, None, :]
+    allowed_BTS = ((key_B1S == 0) | (key_B1S == query_BT1)) & (query_BT1 >= 0) & causal_TS
+    return allowed_BTS | torch.eye(num, dtype=torch.bool, device=segments_BT.device)

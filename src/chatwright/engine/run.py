@@ -1,0 +1,211 @@
+"""A run folder: config.toml, metrics.jsonl, checkpoints/, final/, result.json, MANIFEST.json.
+
+`start` opens or resumes it, `steps` yields the step numbers with progress and a clean Ctrl-C, `finish` seals it.
+The same command run again goes on from the last good checkpoint, or reports that the run is complete.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from chatwright.config import dump_toml
+from chatwright.engine.checkpoint import (
+    CheckpointStore,
+    Loaded,
+    atomic_folder,
+    file_sha256,
+    read_manifest,
+    verify_folder,
+    write_manifest,
+    write_text,
+)
+from chatwright.engine.metrics import Metrics, Sink
+from chatwright.errors import CheckpointError, ConfigError
+from chatwright.progress import ProgressBar, console
+
+
+@dataclass(frozen=True, kw_only=True)
+class SaveConfig:
+    """What is kept while a run goes on."""
+
+    save_every_steps: int = 0
+    """Write a checkpoint every this many steps; 0: only when interrupted."""
+    keep_checkpoints: int = 2
+    """How many of the newest checkpoints stay on disk while the run goes on."""
+    sinks: tuple[Sink, ...] = ()
+    """Further places for the metrics: tensorboard, wandb (offline)."""
+
+
+@dataclass(kw_only=True)
+class Run:
+    """One training run on disk. Recipes hold it; it knows no model and no objective."""
+
+    kind: str
+    folder: Path
+    store: CheckpointStore
+    metrics: Metrics
+    resumed: Loaded | None
+    save: SaveConfig
+    seconds_before: float = 0.0
+    _lock: Any = None
+    _stop_signal: int = 0
+    _started: float = field(default_factory=time.monotonic)
+
+    @property
+    def first_step(self) -> int:
+        """Steps already done when this process took over."""
+        return self.resumed.step if self.resumed else 0
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on this run, over all the processes that worked on it, in seconds."""
+        return self.seconds_before + time.monotonic() - self._started
+
+    def steps(
+        self, total: int, state: Callable[[], tuple[Mapping[str, torch.Tensor], Mapping[str, Any]]]
+    ) -> Iterator[tuple[int, ProgressBar]]:
+        """Yield (0-based step, bar). After each step: checkpoint when due; on a signal save, then stop.
+
+        `state` gives the tensors and small values to save, as they stand after the step that was just finished.
+        """
+        previous = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            with ProgressBar(self.kind, total, done=self.first_step) as bar:
+                for step in range(self.first_step, total):
+                    yield step, bar
+                    self._after(step + 1, total, state)
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _after(
+        self,
+        done: int,
+        total: int,
+        state: Callable[[], tuple[Mapping[str, torch.Tensor], Mapping[str, Any]]],
+    ) -> None:
+        every = self.save.save_every_steps
+        due = every and done % every == 0 and done < total
+        if due or self._stop_signal:
+            tensors, meta = state()
+            self.store.save(done, tensors, {**meta, "seconds": self.seconds})
+        if self._stop_signal:
+            console().print(f"{self.kind}: stopped after step {done} of {total}, saved. Run the same command to go on.")
+            if self._stop_signal == signal.SIGINT:
+                raise KeyboardInterrupt
+            raise SystemExit(128 + self._stop_signal)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._stop_signal:  # asked twice: leave now; the last checkpoint stands
+            raise KeyboardInterrupt
+        self._stop_signal = number
+        console().print(f"{self.kind}: finishing this step, then saving (Ctrl-C again to leave at once)")
+
+    def finish(self, result: Mapping[str, Any], save_final: Callable[[Path], None]) -> dict[str, Any]:
+        """Write final/ by `save_final`, result.json and the manifest; drop checkpoints; return the result."""
+        with atomic_folder(self.folder / "final") as aside:
+            save_final(aside)
+        self.metrics.close()
+        whole = {"kind": self.kind, **result, "seconds": round(self.seconds, 2), "path": str(self.folder / "final")}
+        write_text(self.folder / "result.json", json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
+        self.store.clear()
+        write_manifest(self.folder, {"kind": self.kind})
+        self._lock.close()
+        return whole
+
+
+def data_hashes(paths: tuple[str, ...]) -> dict[str, str]:
+    """sha256 of every input file, for result.json: a checkpoint names the data it was trained on."""
+    return {str(path): file_sha256(Path(path)) for path in paths if Path(path).is_file()}
+
+
+def finished_result(folder: Path) -> dict[str, Any] | None:
+    """The result of a run that is complete and intact, else None."""
+    if not (folder / "MANIFEST.json").is_file() or not (folder / "result.json").is_file():
+        return None
+    read_manifest(folder)
+    verify_folder(folder)
+    return dict(json.loads((folder / "result.json").read_text(encoding="utf-8")))
+
+
+def start(kind: str, out: str, config: Any, save: SaveConfig) -> Run | dict[str, Any]:
+    """Open the run folder `out`: a Run to work on, or the result when the same run is already complete."""
+    folder = Path(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out {out}: cannot be made ({error.strerror}); choose another folder") from None
+    lock = _lock_folder(folder)
+    text = dump_toml(config)
+    _check_same_config(folder, kind, text)
+    result = finished_result(folder)
+    if result is not None:
+        console().print(f"{kind}: {folder} is complete (use another --out to train again)")
+        lock.close()
+        return result
+    write_text(folder / "config.toml", text)
+    store = CheckpointStore(folder, save.keep_checkpoints)
+    resumed, refused = store.latest()
+    for reason in refused:
+        console().print(f"{kind}: a checkpoint was refused: {reason}")
+    if resumed:
+        console().print(f"{kind}: going on after step {resumed.step}")
+    metrics = Metrics(folder, save.sinks, resume_step=resumed.step if resumed else 0)
+    before = float(resumed.meta.get("seconds", 0.0)) if resumed else 0.0
+    return Run(
+        kind=kind, folder=folder, store=store, metrics=metrics, resumed=resumed, save=save, seconds_before=before, _lock=lock
+    )
+
+
+def _lock_folder(folder: Path) -> Any:
+    handle = open(folder / ".lock", "w", encoding="utf-8")  # noqa: SIM115 (held for the life of the run)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        handle.close()
+        raise ConfigError(f"{folder}: another process is working on this run; wait for it or use another --out") from None
+    return handle
+
+
+def _check_same_config(folder: Path, kind: str, text: str) -> None:
+    path = folder / "config.toml"
+    if not path.is_file():
+        return
+    old = path.read_text(encoding="utf-8")
+    if old == text:
+        return
+    changed = sorted(set(old.splitlines()) ^ set(text.splitlines()))
+    shown = "; ".join(line.strip() for line in changed[:4] if line.strip())
+    raise ConfigError(
+        f"{folder}: holds a {kind} run with other settings ({shown}). Use another --out, or remove the folder to start anew"
+    )
+
+
+def remove_run(folder: Path) -> None:
+    """Delete a run folder (used by --overwrite)."""
+    shutil.rmtree(folder)
+
+
+def peak_rss_bytes() -> int:
+    """Highest resident memory of this process and its finished children so far, in bytes."""
+    import resource
+
+    scale = 1 if os.uname().sysname == "Darwin" else 1024
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return (own + children) * scale
+
+
+__all__ = ["CheckpointError", "Run", "SaveConfig", "data_hashes", "finished_result", "peak_rss_bytes", "start"]

@@ -1,0 +1,34 @@
+"""Learning rate as a pure function of the step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """How the learning rate moves over a run."""
+
+    kind: Literal["cosine", "linear", "constant"] = "cosine"
+    """Shape after the warm-up."""
+    warmup_steps: int = 0
+    """Steps over which the rate rises linearly to its peak."""
+    warmup_start: float = 0.0
+    """Share of the peak at the first warm-up step."""
+    final_share: float = 0.1
+    """Share of the peak that cosine and linear end at."""
+
+
+def rate_at(step: int, total_steps: int, peak: float, schedule: ScheduleConfig) -> float:
+    """Learning rate of 0-based `step`: warm-up, then the chosen decay over the rest of the run."""
+    if step < schedule.warmup_steps:
+        done = (step + 1) / (schedule.warmup_steps + 1)
+        return peak * (schedule.warmup_start + (1 - schedule.warmup_start) * done)
+    if schedule.kind == "constant":
+        return peak
+    span = max(total_steps - schedule.warmup_steps, 1)
+    done = min((step - schedule.warmup_steps) / span, 1.0)
+    fall = 0.5 * (1 + math.cos(math.pi * done)) if schedule.kind == "cosine" else 1 - done
+    return peak * (schedule.final_share + (1 - schedule.final_share) * fall)

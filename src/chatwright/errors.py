@@ -1,0 +1,69 @@
+"""Every error a user can cause, as one tree. The CLI prints the message and exits; no traceback.
+
+ChatwrightError (ValueError)          what was wrong, where, what to do
+├── UsageError                        a command was called wrongly                      (exit 2)
+├── ConfigError                       a setting is unknown, of the wrong type, or without effect (exit 2)
+├── DataError                         a row or a file of user data is not usable
+├── TemplateError                     a conversation cannot be rendered with this chat template
+├── HubError                          a named model cannot be found, fetched or verified
+├── ModelError                        model files are damaged or of an unsupported kind
+├── CheckpointError                   a run folder or checkpoint does not verify
+├── GateError                         a report card forbids the next step
+└── TrainingStopped                   a guard rail or an invariant stopped the run
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class ChatwrightError(ValueError):
+    """Base of all errors caused by input. `exit_code` is what the CLI exits with."""
+
+    exit_code = 1
+
+
+class UsageError(ChatwrightError):
+    """A command was called wrongly."""
+
+    exit_code = 2
+
+
+class ConfigError(ChatwrightError):
+    """A setting is unknown, has the wrong type, or would have no effect."""
+
+    exit_code = 2
+
+
+class DataError(ChatwrightError):
+    """User data cannot be used. `at` builds the message from file, line, field, reason."""
+
+    @classmethod
+    def at(cls, path: str | Path, line: int | None, field: str, reason: str) -> DataError:
+        """Message `file:line: field: reason` (line is left out when it is None)."""
+        place = f"{path}:{line}" if line is not None else str(path)
+        return cls(f"{place}: {field}: {reason}")
+
+
+class TemplateError(ChatwrightError):
+    """A conversation cannot be rendered with this chat template."""
+
+
+class HubError(ChatwrightError):
+    """A named model cannot be found, fetched or verified."""
+
+
+class ModelError(ChatwrightError):
+    """Model files are damaged or of an unsupported kind."""
+
+
+class CheckpointError(ChatwrightError):
+    """A run folder or checkpoint does not verify."""
+
+
+class GateError(ChatwrightError):
+    """A report card forbids the next step."""
+
+
+class TrainingStopped(ChatwrightError):
+    """A guard rail or a run-time invariant stopped the run."""

@@ -1,0 +1,172 @@
+"""The report's words in English and simplified Chinese."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chatwright.evals.charts import Text
+
+MODEL_NAMES: dict[str, Text] = {
+    "base": ("base model", "基础模型"),
+    "sft": ("SFT", "监督微调（SFT）"),
+    "ppo": ("PPO", "强化学习（PPO）"),
+    "dpo": ("DPO", "偏好优化（DPO）"),
+    "bestofn": ("best-of-n", "多中选优（best-of-n）"),
+}
+
+COLUMNS: dict[str, Text] = {
+    "gold_mean": ("rubric", "评分"),
+    "fk_grade": ("grade", "阅读年级"),
+    "words_mean": ("words", "长度"),
+    "ended_share": ("ended", "自行结束"),
+    "distinct_2": ("distinct-2", "distinct-2"),
+    "duplicate_questions": ("answered alike", "雷同回答"),
+    "kl_nats_per_token": ("KL/token", "KL/词元"),
+}
+
+PART_NAMES: dict[str, Text] = {
+    "topic": ("on topic", "切题"),
+    "comparison": ("comparison", "打比方"),
+    "address": ("speaks to the child", "对孩子说话"),
+    "grade": ("easy", "易读"),
+    "length": ("length", "长度"),
+    "sentences": ("whole sentences", "句子完整"),
+    "sentence_length": ("short sentences", "句子短"),
+    "common_characters": ("common characters", "常用字"),
+    "ended": ("ended", "自行结束"),
+    "plain": ("no lists", "无列表"),
+    "varied": ("not repetitive", "不重复"),
+}
+
+WORDS: dict[str, Text] = {
+    "title": ("A model taught by demonstrations and rankings", "用示范与排序教会的模型"),
+    "footer": (
+        "Intervals are 95 % percentile bootstraps that draw whole questions; "
+        "a tie counts one half. Made by Chatwright.",
+        "区间为按问题重抽样的 95% 自助法百分位区间；平局计一半。由 Chatwright 生成。",
+    ),
+    "simulated": (
+        "The labels are simulated: a written rubric ranked the answers, no person did. {rankings} rankings, "
+        "{pairs} pairs, {ties} tied; noise turned round {flips} of the strict pairs, so no reward model can be "
+        "expected to agree with more than {ceiling} of them. The figures show how "
+        "the method works here, not what people would prefer.",
+        "标签是模拟的：由一套写明的评分规则排序，没有真人参与。共 {rankings} 组排序、{pairs} 对，其中 {ties} 为平局；"
+        "噪声翻转了 {flips} 的非平局对，因此奖励模型的准确率上限约为 {ceiling}。这些数字说明方法可行，不代表人的偏好。",
+    ),
+    "ptx_replay": (
+        "PPO-ptx: the base model's own training corpus is not at hand, so replay text sampled from the base model "
+        "stands in for it. Held-out loss on it: {loss}.",
+        "PPO-ptx：手头没有基础模型的预训练语料，改用从基础模型采样的重放文本代替。其留出损失：{loss}。",
+    ),
+    "ptx_corpus": (
+        "PPO-ptx: pre-training text from your corpus was mixed in. Held-out loss on it: {loss}.",
+        "PPO-ptx：混入了你提供的语料中的预训练文本。其留出损失：{loss}。",
+    ),
+    "length": ("length baseline", "长度基线"),
+    "rm_accuracy": ("reward model's accuracy on held-out pairs", "奖励模型在留出对上的准确率"),
+    "time": ("time and peak memory", "用时与内存峰值"),
+    "figures": ("Figures on held-out questions", "留出问题上的各项数字"),
+    "figures_help": (
+        "None of these questions, nor their subjects, were seen in training. Rubric: noise-free, highest 1.",
+        "这些问题及其主题均未在训练中出现。评分为无噪声评分，满分 1。",
+    ),
+    "at_temperature": ("Sampled at temperature 1", "温度 1 采样"),
+    "greedy": ("Greedy", "贪心解码"),
+    "targets": ("Goals", "目标"),
+    "value": ("reached", "达到"),
+    "goal": ("goal", "目标值"),
+    "verdict": ("", ""),
+    "met": ("met", "达成"),
+    "missed": ("missed", "未达成"),
+    "preferred": ("Which answers are preferred", "更偏好哪个回答"),
+    "win_rate": ("win rate with interval", "胜率与区间"),
+    "even": ("even", "持平"),
+    "answers": ("The same questions, answered by each model", "同一问题，各模型的回答"),
+    "answers_help": (
+        "The number is the rubric's score; below it the parts: green is full, red is none.",
+        "数字为评分；下方为各部分：绿色满分，红色零分。",
+    ),
+    "cut": ("cut at the token limit", "达到词元上限被截断"),
+    "curves": ("Training", "训练过程"),
+    "sft_loss": ("SFT: loss per token (nats)", "SFT：每词元损失（nats）"),
+    "rm_loss": ("reward model: loss per pair", "奖励模型：每对损失"),
+    "rm_accuracy_curve": ("reward model: accuracy", "奖励模型：准确率"),
+    "ppo_reward": ("PPO: score by the reward model", "PPO：奖励模型评分"),
+    "ppo_gold": ("PPO: noise-free rubric", "PPO：无噪声评分"),
+    "ppo_kl": ("PPO: KL to the reference (nats per token)", "PPO：与参考模型的 KL（nats/词元）"),
+    "ppo_length": ("PPO: tokens per answer", "PPO：每个回答的词元数"),
+    "ppo_entropy": ("PPO: entropy (nats per token)", "PPO：熵（nats/词元）"),
+    "ppo_ptx": ("PPO-ptx: loss on the mixed-in text", "PPO-ptx：混入文本上的损失"),
+    "train": ("training", "训练"),
+    "held_out": ("held out", "留出"),
+    "rm_score": ("reward model", "奖励模型"),
+    "gold": ("rubric", "评分"),
+    "kl_token": ("KL", "KL"),
+    "tokens": ("tokens", "词元"),
+    "entropy": ("entropy", "熵"),
+    "ptx_loss": ("ptx loss", "ptx 损失"),
+    "step": ("step", "步"),
+    "iteration": ("iteration", "轮"),
+    "iterations": ("PPO iterations", "PPO 各轮"),
+    "frontier": ("Reward against distance from the start", "奖励与偏离程度"),
+    "frontier_help": (
+        "When the learned reward goes on rising while the rubric falls, the policy exploits the reward model.",
+        "若学到的奖励继续上升而真实评分下降，说明策略在钻奖励模型的空子。",
+    ),
+    "frontier_reward": ("score by the reward model", "奖励模型评分"),
+    "frontier_gold": ("noise-free rubric", "无噪声评分"),
+    "kl_answer": ("KL to the reference (nats per answer)", "与参考模型的 KL（nats/回答）"),
+    "card": ("Report card of the reward model", "奖励模型成绩单"),
+    "card_all": ("All figures of the report card", "成绩单全部数字"),
+    "gate_open": (
+        "Good enough to train against: the whole interval of its accuracy lies above the length baseline.",
+        "可用于训练：其准确率区间整体高于长度基线。",
+    ),
+    "gate_closed": (
+        "The reward model may be no better than length: {accuracy} against {length}.",
+        "奖励模型可能并不比只看长度更好：准确率 {accuracy}，长度基线 {length}；请增加排序数据。",
+    ),
+    "all_pairs": ("all strict pairs", "全部非平局对"),
+    "length_baseline": ("length only", "仅看长度"),
+    "ceiling": ("ceiling (label noise)", "上限（标签噪声）"),
+    "calibration": ("how often it is right, by its confidence", "置信度与实际正确率"),
+    "tie_calibration": ("ties: predicted and observed", "平局：预测与实际"),
+    "perfect": ("perfectly calibrated", "完全校准"),
+    "this_model": ("this reward model", "本奖励模型"),
+    "predicted": ("predicted", "预测"),
+    "run": ("The run", "本次运行"),
+    "run_model": ("base model", "基础模型"),
+    "run_seed": ("seed", "随机种子"),
+    "run_folder": ("folder", "文件夹"),
+    "run_command": ("command", "命令"),
+    "run_chat_command": ("chat with it", "与它对话"),
+    "run_created": ("made", "生成时间"),
+    "run_chatwright": ("version", "版本"),
+}
+
+
+def text_of(value: Any) -> Text:
+    """A text in both languages; one string stands for both."""
+    return (value, value) if isinstance(value, str) else (str(value[0]), str(value[1]))
+
+
+def figure_text(column: str, value: Any) -> str:
+    """A figure with the digits its column asks for; a dash when there is none."""
+    if value is None:
+        return "–"
+    if column == "ended_share":
+        return f"{value:.1%}"
+    if column in ("fk_grade", "words_mean"):
+        return f"{value:.1f}"
+    return f"{value}" if isinstance(value, int) else f"{value:.3f}"
+
+
+def duration(seconds: float) -> Text:
+    """Minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    return (f"{minutes} min {rest:02d} s", f"{minutes} 分 {rest:02d} 秒") if minutes else (f"{rest} s", f"{rest} 秒")
+
+
+def memory(size: float | None) -> str:
+    """Bytes as GiB; nothing for None."""
+    return "" if size is None else f"{size / 2**30:.1f} GiB"

@@ -1,0 +1,214 @@
+"""Where rewards come from: learned models, a Python function, an HTTP endpoint, or a weighted mix of them.
+
+A learned reward reads token ids when it shares the policy's tokenizer and text when it does not.
+Shapes: B answers.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from chatwright.data.responses import response_batches
+from chatwright.errors import ConfigError, DataError, GateError
+from chatwright.model.formats.reward import final_folder, load_scalar_model
+from chatwright.model.heads import ScalarModel
+from chatwright.records import Conversation, Prompt
+from chatwright.text.chat import answer_ids, render
+from chatwright.text.tokenizer import Tokenizer
+
+_HTTP_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answered:
+    """One prompt with one answer, as text and as the policy's token ids (with the stop token when `ended`)."""
+
+    prompt: Prompt
+    text: str
+    ended: bool
+    prompt_ids: tuple[int, ...]
+    response_ids: tuple[int, ...]
+
+
+class Reward(Protocol):
+    """Anything that scores answers."""
+
+    def score(self, answers: Sequence[Answered]) -> torch.Tensor:
+        """[B] fp32 on the CPU."""
+
+
+class LearnedReward:
+    """A reward model, read at the last token of the answer (never at a pad)."""
+
+    def __init__(self, model: ScalarModel, tokenizer: Tokenizer, *, micro_tokens: int = 2048) -> None:
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.micro_tokens = micro_tokens
+
+    def score(self, answers: Sequence[Answered]) -> torch.Tensor:
+        """Score by token ids; the caller vouches that they are this tokenizer's."""
+        return self.score_ids([a.prompt_ids for a in answers], [a.response_ids for a in answers])
+
+    @torch.no_grad()
+    def score_ids(self, prompt_ids: Sequence[Sequence[int]], response_ids: Sequence[Sequence[int]]) -> torch.Tensor:
+        """[B] scores of prompt + response."""
+        device = self.model.head.weight.device
+        out_B = torch.zeros(len(prompt_ids))
+        pad_id = self.tokenizer.pad_id
+        for batch in response_batches(
+            prompt_ids, response_ids, range(len(prompt_ids)), self.micro_tokens, pad_id, device
+        ):
+            hidden_BTD = self.model.trunk(batch.tokens_BT)
+            rows = torch.arange(len(batch.rows), device=device)
+            out_B[list(batch.rows)] = self.model.head(hidden_BTD[rows, batch.last_B]).cpu()
+        return out_B
+
+    def score_texts(self, answers: Sequence[tuple[Conversation, str, bool]]) -> torch.Tensor:
+        """[B] scores of (messages, answer, ended) in this model's own tokens."""
+        prompt_ids = [render(messages, self.tokenizer, add_generation_prompt=True).ids for messages, _, _ in answers]
+        return self.score_ids(prompt_ids, [answer_ids(text, self.tokenizer, ended=ended) for _, text, ended in answers])
+
+
+class ForeignReward:
+    """A learned reward whose tokenizer is not the policy's: it scores the text."""
+
+    def __init__(self, inner: LearnedReward) -> None:
+        self.inner = inner
+
+    def score(self, answers: Sequence[Answered]) -> torch.Tensor:
+        """[B] from text."""
+        return self.inner.score_texts([(a.prompt.messages, a.text, a.ended) for a in answers])
+
+
+class PythonReward:
+    """`python:module:function`; called with a list of {"messages", "completion", "ended"}, returns one number each."""
+
+    def __init__(self, source: str) -> None:
+        try:
+            module, function = source.removeprefix("python:").split(":")
+            self.function: Callable[[list[dict[str, object]]], Sequence[float]] = getattr(
+                importlib.import_module(module), function
+            )
+        except (ValueError, ImportError, AttributeError) as error:
+            raise ConfigError(f"--reward {source}: cannot be imported ({error}); write python:module:function") from None
+        self.source = source
+
+    def score(self, answers: Sequence[Answered]) -> torch.Tensor:
+        """[B] from the function."""
+        return _as_scores(self.function(_rows(answers)), len(answers), self.source)
+
+
+class HttpReward:
+    """POST {"items": [...]} to an endpoint that answers {"scores": [...]}."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def score(self, answers: Sequence[Answered]) -> torch.Tensor:
+        """[B] from the endpoint."""
+        body = json.dumps({"items": _rows(answers)}).encode()
+        request = urllib.request.Request(self.url, data=body, headers={"Content-Type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=_HTTP_TIMEOUT_S) as response:
+                scores = json.loads(response.read())["scores"]
+        except (urllib.error.URLError, TimeoutError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"reward endpoint {self.url}: {error}; it must answer {{'scores': [...]}}") from None
+        return _as_scores(scores, len(answers), self.url)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardMix:
+    """Weighted sum of rewards. `first_folder` is the first learned one (the critic starts from it), or empty."""
+
+    parts: tuple[tuple[float, Reward], ...]
+    first_folder: str
+
+    def score(self, answers: Sequence[Answered]) -> torch.Tensor:
+        """[B]."""
+        return torch.stack([weight * part.score(answers) for weight, part in self.parts]).sum(0)
+
+
+def _rows(answers: Sequence[Answered]) -> list[dict[str, object]]:
+    return [
+        {"messages": [m.to_dict() for m in a.prompt.messages], "completion": a.text, "ended": a.ended} for a in answers
+    ]
+
+
+def _as_scores(values: Sequence[float], num: int, source: str) -> torch.Tensor:
+    scores_B = torch.tensor([float(v) for v in values])
+    if scores_B.numel() != num or not bool(torch.isfinite(scores_B).all()):
+        raise DataError(f"reward {source}: gave {scores_B.numel()} scores for {num} answers, or one is not finite")
+    return scores_B
+
+
+def split_weight(source: str) -> tuple[float, str]:
+    """`0.5*runs/reward` -> (0.5, "runs/reward"); no weight is 1."""
+    match = re.fullmatch(r"(-?[0-9.]+)\*(.+)", source)
+    return (float(match[1]), match[2]) if match else (1.0, source)
+
+
+def _is_folder(source: str) -> bool:
+    return not source.startswith(("python:", "http://", "https://"))
+
+
+def open_learned(
+    folder: str, *, dtype: torch.dtype, device: torch.device | str, micro_tokens: int = 2048
+) -> LearnedReward:
+    """Load a reward run (or its final folder) with its own tokenizer."""
+    model, _ = load_scalar_model(folder, dtype=dtype, device=device)
+    model.requires_grad_(False)
+    return LearnedReward(model, Tokenizer.from_folder(final_folder(folder)), micro_tokens=micro_tokens)
+
+
+def open_reward(
+    sources: Sequence[str],
+    policy_tokenizer: Tokenizer,
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    micro_tokens: int = 2048,
+) -> RewardMix:
+    """Open every reward source of a run."""
+    if not sources:
+        raise ConfigError("--reward: name at least one reward run folder, python:module:function, or http endpoint")
+    parts: list[tuple[float, Reward]] = []
+    first = ""
+    for source in sources:
+        weight, place = split_weight(source)
+        if place.startswith("python:"):
+            parts.append((weight, PythonReward(place)))
+        elif place.startswith(("http://", "https://")):
+            parts.append((weight, HttpReward(place)))
+        else:
+            learned = open_learned(place, dtype=dtype, device=device, micro_tokens=micro_tokens)
+            same = learned.tokenizer.fingerprint == policy_tokenizer.fingerprint
+            parts.append((weight, learned if same else ForeignReward(learned)))
+            first = first or place
+    return RewardMix(parts=tuple(parts), first_folder=first)
+
+
+def check_gate(sources: Sequence[str]) -> None:
+    """GateError when the report card of a learned reward says it is no better than length."""
+    for source in sources:
+        _, place = split_weight(source)
+        if not _is_folder(place):
+            continue
+        card_file = Path(place) / "report_card.json"
+        if not card_file.is_file():
+            raise GateError(
+                f"{card_file}: missing, so nothing is known of this reward model. Train it with --eval.share above 0, "
+                "or pass --ignore-gate"
+            )
+        reason = json.loads(card_file.read_text(encoding="utf-8")).get("gate")
+        if reason:
+            raise GateError(f"{place}: {reason}. Collect more rankings, or pass --ignore-gate to go on all the same")

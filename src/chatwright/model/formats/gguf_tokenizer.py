@@ -1,0 +1,179 @@
+"""The tokenizer inside a GGUF file -> tokenizer.json and tokenizer_config.json.
+
+Byte-level BPE (`tokenizer.ggml.model` "gpt2") with the splitting rule named by `tokenizer.ggml.pre`, and sentencepiece
+("llama") rebuilt as BPE with byte fallback: its merges are the pairs of pieces, best score first.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+from chatwright.errors import ModelError
+from chatwright.model.formats.gguf_header import Header
+from chatwright.model.formats.huggingface import write_json
+
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
+_CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+_WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
+_REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+# The rules of the original tokenizers, under llama.cpp's names for them.
+SPLITS = {
+    "qwen2": rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}|{_REST}",
+    "llama-bpe": rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}{{1,3}}|{_REST}",
+}
+_ALIASES = {"llama3": "llama-bpe", "llama-v3": "llama-bpe", "default": "gpt-2", "gpt2": "gpt-2"}
+PRE_TOKENIZERS = ("smollm", "gpt-2", *SPLITS)
+
+
+def write_tokenizer(header: Header, folder: Path) -> None:
+    """Write tokenizer.json and tokenizer_config.json of the file's tokenizer into `folder`. Raises ModelError."""
+    kind = _get(header, "model", str)
+    if kind == "gpt2":
+        tokenizer = _byte_level(header)
+    elif kind == "llama":
+        tokenizer = _sentencepiece(header)
+    else:
+        raise ModelError(f"{header.path}: tokenizer model {kind!r} is not supported; gpt2 and llama are")
+    tokens = _get(header, "tokens", list)
+    _add_tokens(header, tokenizer, tokens)
+    config = _config(header, tokens)
+    if config["add_bos_token"]:
+        bos = config["bos_token"]
+        tokenizer.post_processor = _post_processor(bos, tokens.index(bos), tokenizer)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    write_json(folder / "tokenizer_config.json", config)
+
+
+def _get(header: Header, key: str, kind: type, default: Any = None) -> Any:
+    value = header.metadata.get(f"tokenizer.ggml.{key}", default)
+    if not isinstance(value, kind):
+        raise ModelError(f"{header.path}: metadata tokenizer.ggml.{key} is missing or no {kind.__name__}")
+    return value
+
+
+def _byte_level(header: Header) -> Tokenizer:
+    pre = _get(header, "pre", str, "default")
+    pre = _ALIASES.get(pre, pre)
+    if pre not in PRE_TOKENIZERS:
+        raise ModelError(
+            f"{header.path}: pre-tokenizer {pre!r} is not supported; supported are {', '.join(PRE_TOKENIZERS)}"
+        )
+    vocab = _vocab(header)
+    merges = []
+    for line in _get(header, "merges", list):
+        first, _, second = line.partition(" ")
+        if first not in vocab or second not in vocab or first + second not in vocab:
+            raise ModelError(f"{header.path}: merge {line!r} joins pieces that the vocabulary lacks")
+        merges.append((first, second))
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=pre == "llama-bpe"))
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pre not in SPLITS)
+    if pre in SPLITS:
+        split = pre_tokenizers.Split(Regex(SPLITS[pre]), behavior="isolated")
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
+    elif pre == "smollm":
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), byte_level]
+        )
+    else:
+        tokenizer.pre_tokenizer = byte_level
+    if pre == "qwen2":
+        tokenizer.normalizer = normalizers.NFC()
+    return tokenizer
+
+
+def _sentencepiece(header: Header) -> Tokenizer:
+    vocab = _vocab(header)
+    tokens, types = _get(header, "tokens", list), _types(header)
+    scores = [float(score) for score in header.metadata.get("tokenizer.ggml.scores", [])]
+    if len(scores) != len(tokens):
+        raise ModelError(
+            f"{header.path}: metadata tokenizer.ggml.scores: {len(scores)} for {len(tokens)} tokens"
+        )
+    mergeable = {token: n for n, token in enumerate(tokens) if types[n] in (NORMAL, USER_DEFINED)}
+    found = []
+    for token, n in mergeable.items():
+        for cut in range(1, len(token)):
+            left, right = mergeable.get(token[:cut]), mergeable.get(token[cut:])
+            if left is not None and right is not None:
+                found.append((-scores[n], left, right))
+    found.sort()
+    merges = [(tokens[left], tokens[right]) for _, left, right in found]
+    unknown = tokens[types.index(UNKNOWN)] if UNKNOWN in types else None
+    tokenizer = Tokenizer(models.BPE(vocab, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True))
+    parts = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    if header.metadata.get("tokenizer.ggml.add_space_prefix", True):
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+        parts.append(decoders.Strip(" ", 1, 0))
+    else:
+        tokenizer.normalizer = normalizers.Replace(" ", "▁")
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    tokenizer.decoder = decoders.Sequence(parts)
+    return tokenizer
+
+
+def _vocab(header: Header) -> dict[str, int]:
+    tokens = _get(header, "tokens", list)
+    vocab = {token: n for n, token in enumerate(tokens) if isinstance(token, str)}
+    if len(vocab) != len(tokens):
+        raise ModelError(f"{header.path}: metadata tokenizer.ggml.tokens holds the same token twice")
+    return vocab
+
+
+def _types(header: Header) -> list[int]:
+    tokens = _get(header, "tokens", list)
+    types = [int(kind) for kind in header.metadata.get("tokenizer.ggml.token_type", [NORMAL] * len(tokens))]
+    if len(types) != len(tokens):
+        raise ModelError(
+            f"{header.path}: metadata tokenizer.ggml.token_type: {len(types)} for {len(tokens)} tokens"
+        )
+    return types
+
+
+def _add_tokens(header: Header, tokenizer: Tokenizer, tokens: list[str]) -> None:
+    types = _types(header)
+    special = [
+        AddedToken(t, special=True, normalized=False)
+        for t, k in zip(tokens, types, strict=True)
+        if k in (2, 3)
+    ]
+    plain = [
+        AddedToken(t, special=False, normalized=False) for t, k in zip(tokens, types, strict=True) if k == 4
+    ]
+    tokenizer.add_special_tokens(special)
+    tokenizer.add_tokens(plain)
+
+
+def _post_processor(bos: str, bos_id: int, tokenizer: Tokenizer) -> Any:
+    begin = processors.TemplateProcessing(f"{bos} $A", f"{bos} $A {bos} $B", special_tokens=[(bos, bos_id)])
+    byte_level = tokenizer.post_processor
+    return begin if byte_level is None else processors.Sequence([byte_level, begin])
+
+
+def _config(header: Header, tokens: list[str]) -> dict[str, Any]:
+    def token(key: str) -> str | None:
+        n = header.metadata.get(f"tokenizer.ggml.{key}_token_id")
+        return tokens[n] if isinstance(n, int) and n < len(tokens) else None
+
+    bos, eos = token("bos"), token("eos")
+    if eos is None:
+        raise ModelError(f"{header.path}: metadata tokenizer.ggml.eos_token_id is missing or out of range")
+    sentencepiece = header.metadata.get("tokenizer.ggml.model") == "llama"
+    add_bos = bool(header.metadata.get("tokenizer.ggml.add_bos_token", sentencepiece)) and bos is not None
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "add_bos_token": add_bos,
+        "bos_token": bos,
+        "eos_token": eos,
+        "unk_token": token("unknown"),
+        "pad_token": token("padding") or eos,
+        "clean_up_tokenization_spaces": False,
+    }
+    template = header.metadata.get("tokenizer.chat_template")
+    if isinstance(template, str):
+        config["chat_template"] = template
+    return {key: value for key, value in config.items() if value is not None}

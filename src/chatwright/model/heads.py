@@ -1,0 +1,63 @@
+"""Scalar heads: the reward model and the critic. Both are a transformer trunk with one number per position.
+
+Shapes: B rows, T tokens, D width, A answers.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from chatwright.model.transformer import Transformer
+
+
+class ScalarHead(nn.Module):
+    """One number from a hidden state, computed in fp32."""
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(hidden_size, dtype=torch.float32))
+        self.bias = nn.Parameter(torch.zeros((), dtype=torch.float32))
+
+    def init_normal(self, generator: torch.Generator) -> None:
+        """Weight from N(0, 1 / sqrt(D + 1)), bias 0, as in OpenAI's published reward-model code."""
+        std = (self.weight.numel() + 1) ** -0.5
+        with torch.no_grad():
+            drawn = torch.randn(self.weight.shape, generator=generator, dtype=torch.float32) * std
+            self.weight.copy_(drawn)
+            self.bias.zero_()
+
+    @torch.no_grad()
+    def init_zeros(self) -> None:
+        """Weight and bias 0: how a critic starts (N+, arXiv 2403.17031)."""
+        self.weight.zero_()
+        self.bias.zero_()
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """[..., D] -> [...] in fp32."""
+        return hidden.float() @ self.weight + self.bias
+
+
+class ScalarModel(nn.Module):
+    """A trunk with a scalar head. As a reward model it is read at the last response token, as a critic at every one.
+
+    `tie_parameter` is rho (Rao-Kupper) or log nu (Davidson); it only speaks about labels, not about scores.
+    """
+
+    def __init__(self, trunk: Transformer) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.head = ScalarHead(trunk.config.hidden_size)
+        self.tie_parameter = nn.Parameter(torch.zeros((), dtype=torch.float32))
+
+    def forward(
+        self,
+        tokens_BT: torch.Tensor,
+        *,
+        positions_BT: torch.Tensor | None = None,
+        mask_BTS: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Token ids [B, T] -> one fp32 number per position [B, T]."""
+        hidden_BTD = self.trunk(tokens_BT, positions_BT=positions_BT, mask_BTS=mask_BTS)
+        out: torch.Tensor = self.head(hidden_BTD)
+        return out

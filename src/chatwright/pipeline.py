@@ -1,0 +1,519 @@
+"""Chains of stages: `teach` (your model, demonstrations, prompts and rankings in; an aligned model and its report out),
+`quickstart` (teach on the bundled museum), `run` (the stages a TOML file lists). The only place where recipes meet.
+
+    1 sft          demonstrations -> a model that answers in the house's way
+    2 sample       K answers of it to every prompt
+    3 rankings     a labeller orders them, ties included (or: your own file)
+    4 reward       a model of those preferences, with its report card
+    5 ptx text     your corpus, or replay text sampled from the base model
+    6 ppo          PPO-ptx against the learned reward
+    7 evaluation   base, SFT and PPO on held-out questions; report.json, report.html
+
+Every stage is a run of its own below the output folder; a stage that is complete is not run again.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from chatwright import __version__
+from chatwright import config as configs
+from chatwright.errors import ConfigError, DataError
+from chatwright.progress import console
+
+Language = Literal["en", "zh"]
+DEFAULT_MODEL = "smollm2-135m-instruct"
+CHINESE_MODEL = "qwen2.5-coder-0.5b-instruct"
+"""The default model speaks no Chinese; this opt-in one does (fetched from an unofficial re-upload, hash-pinned)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageSettings:
+    """Size dials of the chain. Everything finer is set in the stage's own command and a `run` file."""
+
+    sft_epochs: int = 3
+    """Passes over the demonstrations."""
+    sft_lr: float = 4e-5
+    """Peak learning rate of SFT."""
+    answers: int = 4
+    """Answers sampled per prompt for ranking."""
+    max_new_tokens: int = 64
+    """Longest answer in tokens while sampling and in PPO."""
+    reward_epochs: int = 1
+    """Passes over the rankings."""
+    reward_lr: float = 3e-5
+    """Peak learning rate of the reward model."""
+    reward_held_out: float = 0.25
+    """Share of prompts kept aside for the report card."""
+    ppo_steps: int = 12
+    """PPO iterations."""
+    ppo_batch: int = 32
+    """Answers per PPO iteration."""
+    ppo_lr: float = 1e-5
+    """Policy learning rate."""
+    critic_lr: float = 2e-5
+    """Critic learning rate."""
+    beta: float = 0.05
+    """KL coefficient."""
+    ptx_gamma: float = 1.0
+    """Weight of the ptx gradient (mean per token); 0 switches ptx off."""
+    ptx_per_episode: float = 0.25
+    """ptx sequences per answer."""
+    replay_texts: int = 128
+    """Replay texts sampled from the base model when no corpus is given."""
+    lora_rank: int = 0
+    """Rank of LoRA adapters in SFT, reward model and PPO; 0: all weights are trained."""
+    noise: float = 0.15
+    """Share of strict pairs the simulated labeller turns round."""
+    eval_samples: int = 4
+    """Answers per held-out question at temperature 1."""
+    eval_max_new_tokens: int = 96
+    """Longest answer in the evaluation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeachConfig:
+    """Teach a model your house's ways: demonstrations, prompts and rankings in; an aligned model and its report out."""
+
+    model: str = DEFAULT_MODEL
+    """Named model, Hugging Face name, or folder to start from."""
+    demonstrations: tuple[str, ...]
+    """Your demonstrations, JSON lines: {"messages": [{"role": "user", ...}, {"role": "assistant", ...}]}."""
+    prompts: tuple[str, ...] = ()
+    """Further prompts to sample answers for; the demonstrations' own prompts are always used."""
+    rankings: tuple[str, ...] = ()
+    """Your rankings; with them nothing is sampled for labelling."""
+    questions: tuple[str, ...] = ()
+    """Held-out questions for the evaluation; empty: a tenth of the prompts is kept aside."""
+    labeller: Literal["simulated", "ai", "human"] = "human"
+    """Who ranks when --rankings is empty. human: tasks are written, the chain waits for the file of rankings."""
+    ai_base_url: str = ""
+    """With --labeller ai: an OpenAI-compatible endpoint."""
+    ai_model: str = ""
+    """With --labeller ai: the judge's model name."""
+    corpus: tuple[str, ...] = ()
+    """Text for ptx; empty: replay text sampled from the base model."""
+    language: Language = "en"
+    """Language of the simulated labeller's rubric and of the report's first page."""
+    out: str = "runs/teach"
+    """Folder of the whole chain."""
+    seed: int = 0
+    """Fixes everything that is drawn."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Compute format."""
+    ignore_gate: bool = False
+    """Go on to PPO even when the report card forbids it."""
+    stages: StageSettings = StageSettings()
+    """Size dials."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuickstartConfig:
+    """`teach` on the bundled children's museum, with a simulated labeller. Every label says so."""
+
+    language: Language = "en"
+    """en, or zh with a model that speaks Chinese."""
+    model: str = ""
+    """Empty: the embedded English model; --language zh needs a multilingual one named."""
+    out: str = "runs/quickstart"
+    """Folder of the whole chain."""
+    seed: int = 0
+    """Fixes everything that is drawn."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Compute format."""
+    stages: StageSettings = StageSettings()
+    """Size dials."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Run the stages of a TOML file, in order: [[stage]] tables with `command` and that command's settings."""
+
+    file: tyro.conf.Positional[str]
+    """Run file, see recipes/*.toml."""
+
+
+def quickstart(cfg: QuickstartConfig) -> dict[str, Any]:
+    """Teach the museum's ways; results in cfg.out."""
+    if cfg.language == "zh" and cfg.model in ("", DEFAULT_MODEL):
+        raise ConfigError(
+            f"--language zh: the default model {DEFAULT_MODEL} speaks no Chinese. Name a multilingual one, "
+            f"e.g. --model {CHINESE_MODEL} (opt-in) or a Hugging Face name"
+        )
+    museum = files("chatwright") / "bundled" / "museum" / cfg.language
+    return teach(
+        TeachConfig(
+            model=cfg.model or DEFAULT_MODEL,
+            demonstrations=(str(museum / "demonstrations.jsonl"),),
+            prompts=(str(museum / "prompts.jsonl"),),
+            questions=(str(museum / "heldout.jsonl"),),
+            labeller="simulated",
+            language=cfg.language,
+            out=cfg.out,
+            seed=cfg.seed,
+            device=cfg.device,
+            precision=cfg.precision,
+            stages=cfg.stages,
+        )
+    )
+
+
+class Chain:
+    """Where the chain's files are, and how long each stage took (kept over restarts)."""
+
+    def __init__(self, cfg: TeachConfig) -> None:
+        self.cfg = cfg
+        self.folder = Path(cfg.out)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._check_config()
+        self.state_file = self.folder / "chain.json"
+        self.state: dict[str, Any] = {"seconds": {}, "peak_rss_bytes": 0}
+        if self.state_file.is_file():
+            self.state = json.loads(self.state_file.read_text(encoding="utf-8"))
+
+    def _check_config(self) -> None:
+        from chatwright.engine.checkpoint import write_text
+
+        text, path = configs.dump_toml(self.cfg), self.folder / "config.toml"
+        if path.is_file() and path.read_text(encoding="utf-8") != text:
+            raise ConfigError(f"{path}: this folder belongs to a chain with other settings; use another --out or remove it")
+        write_text(path, text)
+
+    def stage(self, number: int, name: str, work: Callable[[], Any]) -> Any:
+        """Run one stage, timing it; what a killed process spent on it is counted from its start file on."""
+        from chatwright.engine.run import peak_rss_bytes
+
+        console().print(f"[bold]{number}/7 {name}[/bold]")
+        started = time.monotonic()
+        try:
+            return work()
+        finally:
+            seconds = self.state["seconds"]
+            seconds[name] = round(seconds.get(name, 0.0) + time.monotonic() - started, 2)
+            self.state["peak_rss_bytes"] = max(self.state["peak_rss_bytes"], peak_rss_bytes())
+            self._write_state()
+            gc.collect()
+            _trim_memory()
+
+    def _write_state(self) -> None:
+        from chatwright.engine.checkpoint import write_text
+
+        write_text(self.state_file, json.dumps(self.state, indent=1) + "\n")
+
+    def path(self, name: str) -> str:
+        """A file or folder of the chain."""
+        return str(self.folder / name)
+
+
+def teach(cfg: TeachConfig) -> dict[str, Any]:
+    """The whole chain. Returns report.json's contents, or the state of waiting for people's rankings."""
+    _check_inputs(cfg)
+    chain = Chain(cfg)
+    _fetch(cfg)
+    prompts, questions = _prompt_files(chain)
+    chain.stage(1, "sft", lambda: _sft(chain))
+    rankings = cfg.rankings
+    if not rankings:
+        samples = chain.stage(2, "sample", lambda: _sample(chain, prompts))
+        made = chain.stage(3, "rankings", lambda: _label(chain, samples))
+        if made is None:
+            return {"waiting_for": chain.path("3-labels")}
+        rankings = (made,)
+    chain.stage(4, "reward", lambda: _reward(chain, rankings))
+    corpus = cfg.corpus or ((chain.stage(5, "ptx text", lambda: _replay(chain)),) if cfg.stages.ptx_gamma else ())
+    chain.stage(6, "ppo", lambda: _ppo(chain, prompts, corpus))
+    evaluation = chain.stage(7, "evaluation", lambda: _evaluate(chain, questions))
+    return _report(chain, evaluation)
+
+
+def _check_inputs(cfg: TeachConfig) -> None:
+    named = [*cfg.demonstrations, *cfg.prompts, *cfg.rankings, *cfg.questions, *cfg.corpus]
+    for path in named:
+        if not Path(path).is_file():
+            raise DataError(f"{path}: there is no such file")
+    if cfg.labeller == "ai" and not (cfg.ai_base_url and cfg.ai_model) and not cfg.rankings:
+        raise ConfigError("--labeller ai needs --ai-base-url and --ai-model, the judge's address and name")
+
+
+def _fetch(cfg: TeachConfig) -> None:
+    """Fetch and convert the model before the clock starts."""
+    from chatwright import hub
+    from chatwright.model.formats.convert import ensure_hf_folder
+
+    ensure_hf_folder(hub.resolve(cfg.model))
+    gc.collect()
+    _trim_memory()
+
+
+def _prompt_files(chain: Chain) -> tuple[str, str]:
+    """All training prompts in one file, held-out questions in another (never the same prompt in both)."""
+    from chatwright.data.splits import split_by
+    from chatwright.records import load_demonstrations, load_prompts, write_jsonl
+
+    cfg = chain.cfg
+    prompts = [d.prompt for d in load_demonstrations(cfg.demonstrations)] + load_prompts(cfg.prompts)
+    prompts = list({prompt.id: prompt for prompt in prompts}.values())
+    if cfg.questions:
+        questions = load_prompts(cfg.questions)
+        held_out = {question.id for question in questions}
+        prompts = [prompt for prompt in prompts if prompt.id not in held_out]
+    else:
+        prompts, questions = split_by(prompts, lambda p: p.id, 0.1, cfg.seed)
+    write_jsonl(chain.path("prompts.jsonl"), [p.to_dict() for p in prompts])
+    write_jsonl(chain.path("questions.jsonl"), [q.to_dict() for q in questions])
+    return chain.path("prompts.jsonl"), chain.path("questions.jsonl")
+
+
+def _lora(cfg: TeachConfig) -> Any:
+    from chatwright.model.lora import LoraConfig
+
+    return LoraConfig(rank=cfg.stages.lora_rank, alpha=2.0 * cfg.stages.lora_rank) if cfg.stages.lora_rank else None
+
+
+def _sft(chain: Chain) -> dict[str, Any]:
+    from chatwright.engine.optim import OptimConfig
+    from chatwright.recipes import sft
+
+    cfg, stages = chain.cfg, chain.cfg.stages
+    return sft.main(
+        sft.SFTConfig(
+            model=cfg.model,
+            data=cfg.demonstrations,
+            out=chain.path("1-sft"),
+            seed=cfg.seed,
+            device=cfg.device,
+            precision=cfg.precision,
+            train=sft.SFTTrainConfig(epochs=stages.sft_epochs, save_every_steps=25),
+            optim=OptimConfig(lr=stages.sft_lr),
+            lora=_lora(cfg),
+        )
+    )
+
+
+def _sample(chain: Chain, prompts: str) -> str:
+    from chatwright.recipes import sample
+
+    cfg, stages = chain.cfg, chain.cfg.stages
+    sample.main(
+        sample.SampleConfig(
+            model=chain.path("1-sft"),
+            data=(prompts,),
+            out=chain.path("2-samples.jsonl"),
+            n=stages.answers,
+            max_new_tokens=stages.max_new_tokens,
+            seed=cfg.seed,
+            device=cfg.device,
+            precision=cfg.precision,
+        )
+    )
+    return chain.path("2-samples.jsonl")
+
+
+def _label(chain: Chain, samples: str) -> str | None:
+    """Rank the samples; None when people still have to."""
+    from chatwright.engine.checkpoint import write_text
+    from chatwright.labellers import commands as labels
+    from chatwright.labellers.ai_judge import AIJudgeConfig
+
+    cfg = chain.cfg
+    out = chain.path("3-rankings.jsonl")
+    common: dict[str, Any] = {"data": (samples,), "out": out, "labeller": cfg.labeller}
+    if Path(out).is_file() and cfg.labeller != "human":
+        return out
+    if cfg.labeller == "simulated":
+        simulated = labels.SimulatedConfig(language=cfg.language, noise=cfg.stages.noise, seed=cfg.seed)
+        result = labels.label(labels.LabelConfig(**common, simulated=simulated))
+    elif cfg.labeller == "ai":
+        judge = AIJudgeConfig(base_url=cfg.ai_base_url, model=cfg.ai_model)
+        result = labels.label(labels.LabelConfig(**common, ai=judge))
+    else:
+        human = labels.HumanConfig(folder=chain.path("3-labels"))
+        result = labels.label(labels.LabelConfig(**common, human=human))
+        if result["rankings"] < result["tasks"]:
+            console().print(
+                f"Rank the answers in {chain.path('3-labels')} (rankings.jsonl there), then run the same command again."
+            )
+            return None
+    write_text(Path(chain.path("3-labels.json")), json.dumps(result, indent=1) + "\n")
+    return out
+
+
+def _reward(chain: Chain, rankings: tuple[str, ...]) -> dict[str, Any]:
+    from chatwright.engine.optim import OptimConfig
+    from chatwright.recipes import reward
+
+    cfg, stages = chain.cfg, chain.cfg.stages
+    return reward.main(
+        reward.RewardConfig(
+            model=chain.path("1-sft"),
+            data=rankings,
+            demonstrations=cfg.demonstrations,
+            out=chain.path("4-reward"),
+            seed=cfg.seed,
+            device=cfg.device,
+            precision=cfg.precision,
+            train=reward.RewardTrainConfig(epochs=stages.reward_epochs, save_every_steps=15),
+            eval=reward.RewardEvalConfig(share=stages.reward_held_out),
+            optim=OptimConfig(lr=stages.reward_lr),
+            lora=_lora(cfg),
+        )
+    )
+
+
+def _replay(chain: Chain) -> str:
+    """Text of the base model's own, since its pre-training corpus is not at hand."""
+    from chatwright.recipes import replay
+
+    cfg = chain.cfg
+    return replay.main(
+        replay.ReplayConfig(
+            model=cfg.model,
+            out=chain.path("5-replay.jsonl"),
+            num_texts=cfg.stages.replay_texts,
+            seed=cfg.seed,
+            device=cfg.device,
+            precision=cfg.precision,
+        )
+    )["out"]
+
+
+def _ppo(chain: Chain, prompts: str, corpus: tuple[str, ...]) -> dict[str, Any]:
+    from chatwright.engine.optim import OptimConfig
+    from chatwright.recipes import ppo
+
+    cfg, stages = chain.cfg, chain.cfg.stages
+    return ppo.main(
+        ppo.PPOConfig(
+            model=chain.path("1-sft"),
+            reward=(chain.path("4-reward"),),
+            data=(prompts,),
+            out=chain.path("6-ppo"),
+            seed=cfg.seed,
+            device=cfg.device,
+            precision=cfg.precision,
+            ignore_gate=cfg.ignore_gate,
+            train=ppo.PPOTrainConfig(steps=stages.ppo_steps, save_every_steps=max(1, stages.ppo_steps // 2)),
+            rollout=ppo.RolloutConfig(batch_size=stages.ppo_batch, max_new_tokens=stages.max_new_tokens),
+            ppo=ppo.PPOAlgorithmConfig(beta=stages.beta),
+            ptx=ppo.PtxConfig(data=corpus, gamma=stages.ptx_gamma, per_episode=stages.ptx_per_episode)
+            if corpus
+            else ppo.PtxConfig(),
+            optim=OptimConfig(lr=stages.ppo_lr),
+            critic_optim=OptimConfig(lr=stages.critic_lr),
+            lora=_lora(cfg),
+        )
+    )
+
+
+def _evaluate(chain: Chain, questions: str) -> dict[str, Any]:
+    from chatwright.recipes import evaluate
+
+    cfg, stages = chain.cfg, chain.cfg.stages
+    judge = f"museum-{cfg.language}" if cfg.labeller == "simulated" and not cfg.rankings else chain.path("4-reward")
+    return evaluate.main(
+        evaluate.EvaluateConfig(
+            models=(f"base={cfg.model}", f"sft={chain.path('1-sft')}", f"ppo={chain.path('6-ppo')}"),
+            data=(questions,),
+            out=chain.path("7-evaluation"),
+            judge=judge,
+            samples=stages.eval_samples,
+            max_new_tokens=stages.eval_max_new_tokens,
+            reference="sft",
+            seed=cfg.seed,
+            device=cfg.device,
+            precision=cfg.precision,
+        )
+    )
+
+
+def _report(chain: Chain, evaluation: dict[str, Any]) -> dict[str, Any]:
+    """report.json, report.html, the table, and what to do next."""
+    from chatwright.engine.checkpoint import write_text
+    from chatwright.evals import teach_report
+    from chatwright.evals.terminal import print_table
+    from chatwright.labellers.rubric import gold_judge, rubric_for
+
+    cfg = chain.cfg
+    simulated = evaluation["judge"].startswith("museum-")
+    labels_file = Path(chain.path("3-labels.json"))
+    final = chain.path("6-ppo/final")
+    about = {
+        "model": cfg.model,
+        "language": cfg.language,
+        "seed": cfg.seed,
+        "folder": str(chain.folder),
+        "command": f"chatwright teach --config {chain.path('config.toml')}",
+        "chat_command": f"chatwright chat --model {final}",
+        "chatwright": __version__,
+    }
+    files = teach_report.ChainFiles(
+        sft=Path(chain.path("1-sft")),
+        reward=Path(chain.path("4-reward")),
+        ppo=Path(chain.path("6-ppo")),
+        evaluation=Path(chain.path("7-evaluation")),
+        labels=json.loads(labels_file.read_text(encoding="utf-8")) if labels_file.is_file() and simulated else {},
+        replay=not cfg.corpus,
+    )
+    report, page = teach_report.build(
+        files,
+        evaluation,
+        seconds=chain.state["seconds"],
+        peak_rss_bytes=chain.state["peak_rss_bytes"],
+        paths={"base": cfg.model, "sft": chain.path("1-sft/final"), "ppo": final},
+        about=about,
+        judge=gold_judge(rubric_for(cfg.language)) if simulated else None,
+    )
+    teach_report.write(chain.folder, report, page, write_text)
+    print_table(report)
+    print(f"\nreport:    {chain.path('report.html')}\nmodel:     {final}\nchat with: {about['chat_command']}")
+    return report
+
+
+def _trim_memory() -> None:
+    """Hand freed memory back to the system between stages (glibc keeps it otherwise)."""
+    import ctypes
+
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):  # another C library: nothing to do
+        return
+
+
+def run(cfg: RunConfig) -> list[dict[str, Any]]:
+    """Run every [[stage]] of a TOML file in order; a complete stage is not run again."""
+    from chatwright.cli import command_of
+
+    table = configs.read_toml(cfg.file)
+    stages = table.get("stage")
+    if not isinstance(stages, list) or not stages or set(table) - {"stage"}:
+        raise ConfigError(f'{cfg.file}: holds [[stage]] tables only, each with command = "..." and its settings')
+    prepared = []
+    for number, stage in enumerate(stages, start=1):
+        settings = dict(stage)
+        name = str(settings.pop("command", ""))
+        function, config_class = command_of(name, where=f"{cfg.file}: stage {number}")
+        where = f"{cfg.file}: stage {number} ({name})"
+        prepared.append((name, function, configs.from_dict(config_class, settings, where=where)))
+    results = []
+    for number, (name, function, config) in enumerate(prepared, start=1):
+        console().print(f"[bold]{number}/{len(prepared)} {name}[/bold]")
+        results.append(function(config))
+        gc.collect()
+        _trim_memory()
+    return results
+
+
+__all__ = ["QuickstartConfig", "RunConfig", "StageSettings", "TeachConfig", "quickstart", "run", "teach"]

@@ -1,0 +1,73 @@
+"""Progress of long work: a bar on a terminal, a plain line every few seconds elsewhere. Always tokens/s and ETA."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+_PLAIN_EVERY_S = 10.0
+
+
+def console() -> Console:
+    """Where people read: stderr, without colour when NO_COLOR is set or it is not a terminal."""
+    return Console(stderr=True, highlight=False)
+
+
+def _clock(seconds: float) -> str:
+    whole = int(max(seconds, 0))
+    return f"{whole // 60}:{whole % 60:02d}"
+
+
+class ProgressBar:
+    """`with ProgressBar("sft", total) as bar: bar.advance(1, tokens=512, note="loss 1.23")`."""
+
+    def __init__(self, title: str, total: int, *, done: int = 0, unit: str = "step") -> None:
+        self.title, self.total, self.unit = title, total, unit
+        self.done = self._first = done
+        self.tokens = 0
+        self.note = ""
+        self._started = self._printed = time.monotonic()
+        self._rich: Progress | None = None
+        if sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
+            columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[text]}"))
+            self._rich = Progress(*columns, console=console(), transient=False)
+            self._task = self._rich.add_task(title, total=total, completed=done, text="")
+
+    def __enter__(self) -> ProgressBar:
+        if self._rich is not None:
+            self._rich.start()
+        return self
+
+    def advance(self, steps: int = 1, *, tokens: int = 0, note: str = "") -> None:
+        """Count work done and show it."""
+        self.done += steps
+        self.tokens += tokens
+        self.note = note or self.note
+        now = time.monotonic()
+        if self._rich is not None:
+            self._rich.update(self._task, completed=self.done, text=self.text(now))
+        elif now - self._printed >= _PLAIN_EVERY_S or self.done >= self.total:
+            self._printed = now
+            print(f"{self.title}: {self.text(now)}", file=sys.stderr, flush=True)
+
+    def text(self, now: float) -> str:
+        """`12/40 steps, 512 tokens/s, 0:31 left, loss 1.23`."""
+        elapsed = max(now - self._started, 1e-6)
+        fresh = self.done - self._first
+        left = elapsed / fresh * (self.total - self.done) if fresh else 0.0
+        parts = [f"{self.done}/{self.total} {self.unit}s"]
+        if self.tokens:
+            parts.append(f"{self.tokens / elapsed:,.0f} tokens/s")
+        parts.append(f"{_clock(left)} left" if self.done < self.total else f"{_clock(elapsed)} taken")
+        return ", ".join(parts + ([self.note] if self.note else []))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._rich is not None:
+            self._rich.stop()

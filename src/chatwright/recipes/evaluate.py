@@ -1,0 +1,241 @@
+"""Evaluate models on held-out prompts: sampled at temperature 1 as the paper does, greedy beside it.
+
+Every model's answers are kept (JSON lines, one file per model and decoding), so an interrupted evaluation goes on
+where it stopped, and people can read what was measured.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from chatwright.data.responses import response_batches
+from chatwright.engine.checkpoint import write_text
+from chatwright.engine.precision import DeviceName, Precision, pick_device, pick_dtype
+from chatwright.errors import ConfigError
+from chatwright.evals.harness import Answer, Evaluation, Judge, common_budget, evaluate, figures
+from chatwright.evals.metrics import duplicate_pairs
+from chatwright.evals.rewards import LearnedReward, open_learned
+from chatwright.evals.winrate import win_rate
+from chatwright.generation.answers import sample_answers
+from chatwright.generation.api import SamplingParams
+from chatwright.generation.lm import load_model
+from chatwright.generation.local import LocalGenerator
+from chatwright.kernels.cross_entropy import token_logprobs
+from chatwright.labellers.rubric import gold_judge, rubric_for
+from chatwright.model.transformer import Transformer
+from chatwright.progress import console
+from chatwright.records import Prompt, load_prompts, read_jsonl, write_jsonl
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """Compare models on held-out prompts."""
+
+    models: tuple[str, ...]
+    """NAME=MODEL of each, in the order to be shown; the first is the baseline: base=smollm2-135m-instruct ppo=runs/ppo."""
+    data: tuple[str, ...]
+    """Held-out prompts, JSON lines."""
+    out: str = "runs/evaluation"
+    """Folder for answers and evaluation.json."""
+    judge: str = "museum-en"
+    """museum-en or museum-zh (the noise-free rubric; prompts carry key words), or a reward run folder."""
+    samples: int = 4
+    """Answers per prompt at `temperature`."""
+    temperature: float = 1.0
+    """Of the sampled answers; a greedy one is always written beside them."""
+    max_new_tokens: int = 96
+    """Longest answer in tokens."""
+    reference: str = ""
+    """NAME of the model that KL is measured to; empty: no KL."""
+    seed: int = 0
+    """Fixes samples and bootstrap."""
+    batch_size: int = 64
+    """Answers written at once."""
+    device: DeviceName = "auto"
+    """Where to compute."""
+    precision: Precision = "auto"
+    """Compute format."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _RewardVerdict:
+    total: float
+    parts: Mapping[str, float]
+
+
+Decoding = Literal["sampled", "greedy"]
+KL = dict[str, float] | None
+
+
+def named_models(models: Sequence[str]) -> dict[str, str]:
+    """NAME=MODEL items as a mapping; ConfigError when one has no name or a name comes twice."""
+    named: dict[str, str] = {}
+    for item in models:
+        name, sign, model = item.partition("=")
+        if not sign or not name or not model or name in named:
+            raise ConfigError(f"--models {item}: write NAME=MODEL, each name once, e.g. base=smollm2-135m-instruct")
+        named[name] = model
+    return named
+
+
+def open_judge(cfg: EvaluateConfig, device: torch.device, dtype: torch.dtype) -> tuple[Judge, str]:
+    """(judge, language) of --judge."""
+    if cfg.judge.startswith("museum-"):
+        language = cfg.judge.removeprefix("museum-")
+        return gold_judge(rubric_for(language)), language
+    learned: LearnedReward = open_learned(cfg.judge, dtype=dtype, device=device)
+
+    def judge(prompt: Prompt, answer: Answer) -> _RewardVerdict:
+        score = float(learned.score_texts([(prompt.messages, answer.text, answer.ended)])[0])
+        return _RewardVerdict(total=score, parts={"reward": score})
+
+    return judge, "en"
+
+
+def main(cfg: EvaluateConfig) -> dict[str, Any]:
+    """Answer, judge, compare; returns evaluation.json's contents."""
+    device = pick_device(cfg.device)
+    dtype = pick_dtype(cfg.precision, device)
+    models = named_models(cfg.models)
+    if cfg.reference and cfg.reference not in models:
+        raise ConfigError(f"--reference {cfg.reference}: not one of the names in --models ({', '.join(models)})")
+    prompts = load_prompts(cfg.data)
+    folder = Path(cfg.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    kls = _answer_all(cfg, models, prompts, folder, device, dtype)
+    judge, language = open_judge(cfg, device, dtype)
+    result: dict[str, Any] = {"judge": cfg.judge, "questions": len(prompts)}
+    sampled = _judge_all(cfg, models, prompts, folder, "sampled", judge, language)
+    greedy = _judge_all(cfg, models, prompts, folder, "greedy", judge, language)
+    result["models"] = _figures(sampled, kls, cfg.seed)
+    result["greedy"] = _figures(greedy, kls, cfg.seed)
+    result["win_rates"] = {
+        f"{later}_vs_{earlier}": win_rate(sampled[later].gold(), sampled[earlier].gold(), seed=cfg.seed).to_dict()
+        for earlier, later in itertools.combinations(models, 2)
+    }
+    result["answered_alike"] = {name: len(duplicate_pairs(e.texts())) for name, e in sampled.items()}
+    write_text(folder / "evaluation.json", json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    return result
+
+
+def _file(folder: Path, name: str, decoding: Decoding) -> Path:
+    return folder / f"{name}-{decoding}.jsonl"
+
+
+def _answer_all(
+    cfg: EvaluateConfig,
+    models: Mapping[str, str],
+    prompts: Sequence[Prompt],
+    folder: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> dict[str, KL]:
+    """Write every model's answers (those not there yet) and measure the KL to the reference."""
+    done_file = folder / "kl.json"
+    kls: dict[str, KL] = json.loads(done_file.read_text()) if done_file.is_file() else {}
+    reference: Transformer | None = None
+    for name, source in models.items():
+        if name in kls and all(_file(folder, name, d).is_file() for d in ("sampled", "greedy")):
+            continue
+        model, tokenizer = load_model(source, dtype=dtype, device=device)
+        generator = LocalGenerator(model, tokenizer, max_batch=cfg.batch_size)
+        for decoding in ("sampled", "greedy"):
+            params = SamplingParams(
+                max_new_tokens=cfg.max_new_tokens, temperature=cfg.temperature if decoding == "sampled" else 0.0
+            )
+            n = cfg.samples if decoding == "sampled" else 1
+            title = f"evaluate {name} ({decoding})"
+            answers = sample_answers(generator, tokenizer, prompts, params, n=n, seed=cfg.seed, title=title)
+            rows = [
+                {
+                    **prompt.to_dict(),
+                    "completions": [a.text for a in row],
+                    "finish_reason": [a.finish_reason for a in row],
+                    "prompt_ids": list(row[0].prompt_ids),
+                    "completion_ids": [list(a.ids) for a in row],
+                }
+                for prompt, row in zip(prompts, answers, strict=True)
+            ]
+            write_jsonl(_file(folder, name, decoding), rows)
+        generator.release()
+        kls[name] = None
+        names = list(models)
+        if cfg.reference and names.index(name) >= names.index(cfg.reference):
+            if reference is None:
+                reference, _ = load_model(models[cfg.reference], dtype=dtype, device=device)
+            kls[name] = measure_kl(model, reference, _file(folder, name, "sampled"), tokenizer.pad_id)
+        write_text(done_file, json.dumps(kls))
+    return kls
+
+
+@torch.no_grad()
+def measure_kl(model: Transformer, reference: Transformer, answers: Path, pad_id: int) -> dict[str, float]:
+    """log pi - log pi_ref on the model's own samples, mean per token and per answer, nats (k1: may be below 0)."""
+    prompt_ids: list[list[int]] = []
+    response_ids: list[list[int]] = []
+    for _, row in read_jsonl(answers):
+        for ids in row["completion_ids"]:
+            prompt_ids.append(row["prompt_ids"])
+            response_ids.append(ids)
+    device = model.embed.weight.device
+    total, count = 0.0, 0
+    for batch in response_batches(prompt_ids, response_ids, range(len(prompt_ids)), 4096, pad_id, device):
+        logprobs = []
+        for network in (model, reference):
+            hidden_ND = network.eval()(batch.tokens_BT)[batch.row_N, batch.predict_N]
+            logprobs.append(token_logprobs(hidden_ND, network.output_weight(), batch.targets_N)[0])
+        total += float((logprobs[0] - logprobs[1]).sum())
+        count += batch.targets_N.numel()
+    return {"kl_nats_per_token": total / count, "kl_nats_per_answer": total / len(prompt_ids)}
+
+
+def _judge_all(
+    cfg: EvaluateConfig,
+    models: Mapping[str, str],
+    prompts: Sequence[Prompt],
+    folder: Path,
+    decoding: Decoding,
+    judge: Judge,
+    language: str,
+) -> dict[str, Evaluation]:
+    out = {}
+    for name in models:
+        rows = [row for _, row in read_jsonl(_file(folder, name, decoding))]
+        answers = [
+            [
+                Answer(text=text, ended=reason == "stop")
+                for text, reason in zip(row["completions"], row["finish_reason"], strict=True)
+            ]
+            for row in rows
+        ]
+        samples = cfg.samples if decoding == "sampled" else 1
+        out[name] = evaluate(lambda _p, _n, a=answers: a, prompts, judge, samples=samples, language=language)  # type: ignore[misc]
+    return out
+
+
+def _figures(evaluations: Mapping[str, Evaluation], kls: Mapping[str, KL], seed: int) -> dict[str, Any]:
+    budget = common_budget(list(evaluations.values()))
+    return {
+        name: {**figures(evaluation, budget=budget, seed=seed), **_kl_figures(kls[name])}
+        for name, evaluation in evaluations.items()
+    }
+
+
+def _kl_figures(kl: Mapping[str, float] | None) -> dict[str, float | None]:
+    return dict(kl) if kl is not None else {"kl_nats_per_token": None, "kl_nats_per_answer": None}
+
+
+def print_summary(cfg: EvaluateConfig) -> None:
+    """`chatwright evaluate`: run and print the table."""
+    result = main(cfg)
+    for name, values in result["models"].items():
+        console().print(f"{name}: gold {values['gold_mean']:.3f}, words {values['words_mean']:.1f}")
+    for name, rate in result["win_rates"].items():
+        console().print(f"{name}: {rate['rate']:.3f} [{rate['low']:.3f}, {rate['high']:.3f}]")

@@ -1,0 +1,96 @@
+"""Run-time invariants and guard rails of PPO: what must hold exactly, and what must not run away.
+
+A breach says why in plain words. Tolerances are for fp32; bf16 has its own, as its numbers have 8 bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from chatwright.errors import TrainingStopped
+from chatwright.generation.api import SamplingParams
+from chatwright.generation.local import LocalGenerator
+from chatwright.kernels.cross_entropy import token_logprobs
+from chatwright.model.transformer import Transformer
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuardConfig:
+    """Invariants are on by default; limits stop or roll back the run."""
+
+    invariants: bool = True
+    """Check |log rho| of the first minibatch, KL(pi, pi) = 0 at the start, and cache = full forward."""
+    log_ratio_fp32: float = 1e-4
+    """Largest |log rho| of the first minibatch in fp32."""
+    log_ratio_bf16: float = 0.25
+    """The same in bf16, where a batch of another shape rounds differently."""
+    max_kl_per_token: float = 0.5
+    """Limit of the mean KL to the reference, nats per token."""
+    min_entropy: float = 0.05
+    """Limit of the mean entropy, nats per token."""
+    min_answer_tokens: float = 2.0
+    """Limit of the mean answer length from below, in tokens."""
+    max_clip_fraction: float = 0.5
+    """Limit of the share of clipped ratios."""
+    on_breach: Literal["rollback", "stop"] = "rollback"
+    """rollback: export the last checkpoint before the breach; stop: end with an error."""
+
+
+def check_first_minibatch(largest: float, dtype: torch.dtype, cfg: GuardConfig, where: str) -> None:
+    """Before any update the policy is the one that wrote the old log-probabilities: |log rho| is rounding only."""
+    limit = cfg.log_ratio_fp32 if dtype == torch.float32 else cfg.log_ratio_bf16
+    if cfg.invariants and largest > limit:
+        raise TrainingStopped(
+            f"{where}: |log rho| of the first minibatch is {largest:.2g}, the limit for {dtype} is {limit:g}: old and new "
+            "log-probabilities do not come from the same computation. No weight was changed"
+        )
+
+
+@torch.no_grad()
+def check_start(
+    policy: Transformer, reference: Transformer, generator: LocalGenerator, prompt: Sequence[int], cfg: GuardConfig
+) -> None:
+    """KL(pi, pi) = 0 when the reference is the starting policy, and cached decoding agrees with a full forward."""
+    if not cfg.invariants:
+        return
+    answer = generator.generate([prompt], SamplingParams(max_new_tokens=16, temperature=1.0))[0][0]
+    tokens_BT = torch.tensor([[*prompt, *answer.ids]], device=policy.embed.weight.device)
+    targets_N = tokens_BT[0, len(prompt) :]
+
+    def logprobs(model: Transformer) -> torch.Tensor:
+        hidden_ND = model.eval()(tokens_BT)[0, len(prompt) - 1 : -1]
+        return token_logprobs(hidden_ND, model.output_weight(), targets_N)[0].cpu()
+
+    full_N = logprobs(policy)
+    gap = float((full_N - torch.tensor(answer.logprobs)).abs().max())
+    limit = 1e-3 if policy.embed.weight.dtype == torch.float32 else cfg.log_ratio_bf16
+    if gap > limit:
+        raise TrainingStopped(f"ppo: cached decoding differs from a full forward by {gap:.2g} nats (limit {limit:g})")
+    own, other = dict(policy.named_parameters()), dict(reference.named_parameters())
+    same = own.keys() == other.keys() and all(torch.equal(own[name], other[name]) for name in own)
+    if same and not torch.equal(full_N, logprobs(reference)):
+        raise TrainingStopped("ppo: KL(pi, pi) is not 0 at the start; the reference is computed in another way")
+
+
+def guard_breach(values: Mapping[str, float], cfg: GuardConfig, where: str) -> str:
+    """Why this iteration crosses a limit, in plain words; empty when it does not."""
+    checks = (
+        (values["kl_per_token"] > cfg.max_kl_per_token, "the policy has moved too far from the reference", "kl_per_token"),
+        (values["entropy"] < cfg.min_entropy, "the policy has nearly stopped to vary its answers", "entropy"),
+        (values["answer_tokens"] < cfg.min_answer_tokens, "the answers have become too short", "answer_tokens"),
+        (values["clip_fraction"] > cfg.max_clip_fraction, "most updates are clipped: the rate is too high", "clip_fraction"),
+    )
+    limits = {
+        "kl_per_token": cfg.max_kl_per_token,
+        "entropy": cfg.min_entropy,
+        "answer_tokens": cfg.min_answer_tokens,
+        "clip_fraction": cfg.max_clip_fraction,
+    }
+    for broken, words, name in checks:
+        if broken:
+            return f"{where}: {words} ({name} {values[name]:.3g} against the limit {limits[name]:g})"
+    return ""

@@ -1,0 +1,58 @@
+"""Replay text for ptx: what the base model writes by itself stands in for a pre-training corpus that is not at hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chatwright.engine.precision import DeviceName, Precision, pick_device, pick_dtype
+from chatwright.generation.api import SamplingParams
+from chatwright.generation.lm import load_model
+from chatwright.generation.local import LocalGenerator
+from chatwright.progress import ProgressBar, console
+from chatwright.records import write_jsonl
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayConfig:
+    """Sample raw text from a model, from the end-of-document token on."""
+
+    model: str = "smollm2-135m-instruct"
+    """The model before any teaching."""
+    out: str = "replay.jsonl"
+    """File to write: {"text", "ids"} rows."""
+    num_texts: int = 128
+    """How many texts."""
+    max_new_tokens: int = 128
+    """Longest text in tokens."""
+    seed: int = 0
+    """Fixes the texts."""
+    batch_size: int = 64
+    """Texts written at once."""
+    device: DeviceName = "auto"
+    """Where to compute."""
+    precision: Precision = "auto"
+    """Compute format."""
+
+
+def main(cfg: ReplayConfig) -> dict[str, Any]:
+    """Write the file, unless it is there; returns its name and size in tokens."""
+    if Path(cfg.out).is_file():
+        console().print(f"replay: {cfg.out} is there")
+        return {"out": cfg.out}
+    device = pick_device(cfg.device)
+    model, tokenizer = load_model(cfg.model, dtype=pick_dtype(cfg.precision, device), device=device)
+    generator = LocalGenerator(model, tokenizer, max_batch=cfg.batch_size)
+    params = SamplingParams(max_new_tokens=cfg.max_new_tokens, temperature=1.0)
+    seeds = [cfg.seed * 1_000_003 + i for i in range(cfg.num_texts)]
+    with ProgressBar("replay", cfg.num_texts, unit="text") as bar:
+
+        def progress(tokens: int, sequences: int) -> None:
+            bar.advance(sequences - bar.done, tokens=tokens - bar.tokens)
+
+        prompts = [[tokenizer.document_end_id]] * cfg.num_texts
+        texts = [row[0] for row in generator.generate(prompts, params, seeds=seeds, progress=progress)]
+    kept = [text for text in texts if len(text.ids) > 1]
+    write_jsonl(cfg.out, [{"ids": list(t.ids), "text": t.text, "source": f"sampled from {cfg.model}"} for t in kept])
+    return {"out": cfg.out, "texts": len(kept), "tokens": sum(len(t.ids) for t in kept)}

@@ -1,0 +1,346 @@
+"""Train a reward model on rankings with ties (InstructGPT section 3.5, eq. 1), and write its report card.
+
+All answers of a prompt are one batch element: the shared prompt is computed once, K answers hang on it as branches.
+Read top to bottom: open the run, load the trunk, the loop, then bias, report card, gate.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from chatwright.data.batches import RankingBatch
+from chatwright.data.cursor import Order
+from chatwright.data.rankings import RankingExample, load_examples, micro_batches, shuffled_pairs, split_by_prompt
+from chatwright.engine import run as runs
+from chatwright.engine.checkpoint import write_text
+from chatwright.engine.optim import MasterAdamW, OptimConfig
+from chatwright.engine.precision import DeviceName, Precision, pick_device, pick_dtype
+from chatwright.engine.schedule import ScheduleConfig, rate_at
+from chatwright.engine.step import accumulate
+from chatwright.errors import ConfigError
+from chatwright.evals.report_card import card_text, gate, report_card
+from chatwright.evals.rewards import LearnedReward, open_learned
+from chatwright.evals.ties import fit_log_nu
+from chatwright.generation.lm import load_model
+from chatwright.labellers.simulated import META_KEY, summary
+from chatwright.model.formats.reward import save_scalar_model
+from chatwright.model.heads import ScalarModel
+from chatwright.model.lora import LoraConfig, inject, merge
+from chatwright.objectives.ranking import PairNorm, TieMode, initial_tie_parameter, ranking_loss
+from chatwright.progress import console
+from chatwright.records import (
+    Conversation,
+    Prompt,
+    Ranking,
+    Where,
+    load_demonstrations,
+    load_rankings,
+    read_jsonl,
+    write_jsonl,
+)
+from chatwright.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardTrainConfig(runs.SaveConfig):
+    """Length and shape of the run."""
+
+    steps: int = 0
+    """Optimiser steps; 0: `epochs` passes over the data."""
+    epochs: int = 1
+    """Passes over the rankings when `steps` is 0. The paper: 1."""
+    batch_size: int = 8
+    """Prompts (whole rankings) in one step. The paper: 64."""
+    max_tokens: int = 2048
+    """Longer prompts with their answers are cut or left out (counts are printed)."""
+    micro_tokens: int = 2048
+    """Tokens that go through the model at once; changes memory and speed, not the result."""
+    ties: TieMode = "davidson"
+    """What a tie means to the loss. The paper: drop."""
+    pair_norm: PairNorm = "k2"
+    """Pairs of a prompt are divided by C(K, 2), or by the pairs that count."""
+    tie_lr: float = 1e-2
+    """Learning rate of the tie parameter (a single number)."""
+    shuffled_pairs: bool = False
+    """Tear rankings into pairs and shuffle them, as the paper warns against; for comparison only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardEvalConfig:
+    """What is kept aside for the report card."""
+
+    data: tuple[str, ...] = ()
+    """Held-out rankings; empty: a share of --data."""
+    share: float = 0.2
+    """Share of prompts kept aside when `data` is empty; 0: no report card."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardConfig:
+    """Learn from rankings what people prefer."""
+
+    model: str = "smollm2-135m-instruct"
+    """Trunk to start from: the SFT model."""
+    data: tuple[str, ...]
+    """Rankings, JSON lines."""
+    demonstrations: tuple[str, ...] = ()
+    """Demonstrations whose mean reward is set to 0 after training."""
+    out: str = "runs/reward"
+    """Run folder."""
+    seed: int = 0
+    """Fixes head, data order and split."""
+    device: DeviceName = "auto"
+    """Where to compute."""
+    precision: Precision = "auto"
+    """Compute format; head, masters and moments are fp32 always."""
+    train: RewardTrainConfig = RewardTrainConfig()
+    """Length and loss."""
+    eval: RewardEvalConfig = RewardEvalConfig()
+    """Held-out rankings."""
+    optim: OptimConfig = OptimConfig(lr=1e-5)
+    """Optimiser. The paper: 9e-6."""
+    schedule: ScheduleConfig = ScheduleConfig()
+    """The paper: cosine to 10 %."""
+    lora: LoraConfig | None = None
+    """Train a low-rank adapter of the trunk (merged into it at the end) and the head."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreConfig:
+    """Score the completions of a file with a trained reward model."""
+
+    reward: str
+    """Reward run folder."""
+    data: str
+    """JSON lines with messages (or prompt) and completions (or completion)."""
+    out: str
+    """File to write: each row as it was, with "scores": [...]."""
+    device: DeviceName = "auto"
+    """Where to compute."""
+    precision: Precision = "auto"
+    """Compute format."""
+
+
+def score_batch(model: ScalarModel, batch: RankingBatch) -> torch.Tensor:
+    """One score per answer, read at its last token: [A] fp32."""
+    hidden_BTD = model.trunk(batch.tokens_BT, positions_BT=batch.positions_BT, mask_BTS=batch.mask_BTS)
+    scores_A: torch.Tensor = model.head(hidden_BTD[batch.answer_row_A, batch.answer_last_A])
+    return scores_A
+
+
+def loss_of(model: ScalarModel, batch: RankingBatch, cfg: RewardTrainConfig) -> tuple[torch.Tensor, torch.Tensor]:
+    """Loss of one micro-batch, (sum over prompts, prompts)."""
+    return ranking_loss(
+        score_batch(model, batch),
+        batch.first_R,
+        batch.second_R,
+        batch.relation_R,
+        batch.prompt_R,
+        batch.num_prompts,
+        mode=cfg.ties,
+        pair_norm=cfg.pair_norm,
+        tie_parameter=model.tie_parameter,
+    )
+
+
+@torch.no_grad()
+def score_examples(
+    model: ScalarModel, examples: Sequence[RankingExample], pad_id: int, micro_tokens: int
+) -> list[list[float]]:
+    """Scores of every answer of every ranking, in order."""
+    model.eval()
+    scores: list[list[float]] = []
+    for example in examples:  # one ranking at a time: a score never depends on its neighbours in a batch
+        (batch,) = micro_batches([example], micro_tokens, pad_id, model.head.weight.device)
+        scores.append(score_batch(model, batch).tolist())
+    return scores
+
+
+def split(cfg: RewardConfig) -> tuple[list[Ranking], list[Ranking]]:
+    """(training, held-out) rankings, divided by prompt."""
+    rankings = load_rankings(cfg.data)
+    if cfg.eval.data:
+        return rankings, load_rankings(cfg.eval.data)
+    return split_by_prompt(rankings, cfg.eval.share, cfg.seed) if cfg.eval.share else (rankings, [])
+
+
+def tie_share(rankings: Sequence[Ranking]) -> float:
+    """Share of tied pairs."""
+    relations = [relation for ranking in rankings for _, _, relation in ranking.order.pairs()]
+    return relations.count(0) / max(len(relations), 1)
+
+
+def main(cfg: RewardConfig) -> dict[str, Any]:
+    """Train; returns result.json's contents. Running it again resumes or returns the finished result."""
+    run = runs.start("reward", cfg.out, cfg, cfg.train)
+    if isinstance(run, dict):
+        return run
+    device = pick_device(cfg.device)
+    dtype = pick_dtype(cfg.precision, device)
+    torch.manual_seed(cfg.seed)
+    train, held_out = split(cfg)
+    trunk, tokenizer = load_model(cfg.model, dtype=dtype, device=device)
+    examples = load_examples(train, tokenizer, max_tokens=cfg.train.max_tokens)
+    if not examples:
+        raise ConfigError(f"--data {' '.join(cfg.data)}: no ranking is left to train on")
+    if cfg.lora is not None:
+        inject(trunk, cfg.lora, seed=cfg.seed)
+    model = ScalarModel(trunk).to(device)
+    model.head.init_normal(torch.Generator().manual_seed(cfg.seed))
+    with torch.no_grad():
+        model.tie_parameter.fill_(initial_tie_parameter(cfg.train.ties, tie_share(train)))
+    console().print(f"reward: {len(examples)} rankings, {len(held_out)} held out, ties {tie_share(train):.0%}, {dtype}")
+    units = shuffled_pairs(examples, cfg.seed) if cfg.train.shuffled_pairs else examples
+    _train(run, model, units, tokenizer, cfg)
+    merge(model.trunk)
+    if cfg.demonstrations:
+        _centre(model, cfg, tokenizer)
+    card = _report(run.folder, model, train, held_out, tokenizer, cfg)
+    result = {
+        "model": cfg.model,
+        "rankings": len(examples),
+        "ties": cfg.train.ties,
+        "tie_parameter": float(model.tie_parameter.detach()),
+        "accuracy": card["accuracy"]["value"] if card else None,
+        "length_baseline": card["length_baseline"] if card else None,
+        "gate": card["gate"] if card else "no rankings were held out, so there is no report card",
+        "simulated_share": sum(r.labeller_kind == "simulated" for r in train) / len(train),
+        "data": runs.data_hashes(cfg.data),
+    }
+    meta = {"ties": cfg.train.ties, "pair_norm": cfg.train.pair_norm, "base": cfg.model}
+    return run.finish(result, lambda folder: save_scalar_model(model, folder, tokenizer, meta))
+
+
+def _train(
+    run: runs.Run, model: ScalarModel, examples: Sequence[RankingExample], tokenizer: Tokenizer, cfg: RewardConfig
+) -> None:
+    """The loop: every step a batch of whole prompts, one optimiser step; the tie parameter has a rate of its own."""
+    learns_ties = cfg.train.ties in ("rao_kupper", "davidson")
+    model.tie_parameter.requires_grad_(False)
+    optimizer = MasterAdamW(model.named_parameters(), cfg.optim)
+    model.tie_parameter.requires_grad_(learns_ties)
+    tie_config = OptimConfig(lr=cfg.train.tie_lr, max_grad_norm=0.0)
+    tie_optimizer = MasterAdamW([("tie_parameter", model.tie_parameter)], tie_config) if learns_ties else None
+    if run.resumed:
+        optimizer.load_state_tensors(run.resumed.tensors, "optimizer")
+        if tie_optimizer is not None:
+            tie_optimizer.load_state_tensors(run.resumed.tensors, "tie")
+
+    def state() -> tuple[Mapping[str, torch.Tensor], Mapping[str, Any]]:
+        tie = tie_optimizer.state_tensors("tie") if tie_optimizer is not None else {}
+        return {**optimizer.state_tensors("optimizer"), **tie}, {}
+
+    order = Order(len(examples), cfg.seed)
+    total = cfg.train.steps or cfg.train.epochs * math.ceil(len(examples) / cfg.train.batch_size)
+    model.train()
+    for step, bar in run.steps(total, state):
+        where = f"reward step {step + 1}"
+        chosen = [examples[i] for i in order.batch(step, cfg.train.batch_size)]
+        batches = micro_batches(chosen, cfg.train.micro_tokens, tokenizer.pad_id, model.head.weight.device)
+        loss = accumulate(optimizer, batches, lambda b: loss_of(model, b, cfg.train), len(chosen), where=where)
+        rate = rate_at(step, total, cfg.optim.lr, cfg.schedule)
+        norm = optimizer.step(rate, where=where)
+        if tie_optimizer is not None:
+            tie_optimizer.step(rate / cfg.optim.lr * cfg.train.tie_lr, where=where)
+        tokens = sum(e.num_tokens for e in chosen)
+        values = {"loss": loss, "lr": rate, "grad_norm": norm, "tokens": tokens}
+        run.metrics.log(step + 1, {**values, "tie_parameter": float(model.tie_parameter.detach())})
+        bar.advance(tokens=tokens, note=f"loss {loss:.3f}")
+
+
+def _centre(model: ScalarModel, cfg: RewardConfig, tokenizer: Tokenizer) -> None:
+    """Set the bias so that demonstrations have mean reward 0 (InstructGPT section 3.5)."""
+    scorer = LearnedReward(model, tokenizer, micro_tokens=cfg.train.micro_tokens)
+    rows = [(d.prompt.messages, d.answer, True) for d in load_demonstrations(cfg.demonstrations)]
+    with torch.no_grad():
+        model.head.bias -= scorer.score_texts(rows).mean()
+
+
+def _report(
+    folder: Path,
+    model: ScalarModel,
+    train: Sequence[Ranking],
+    held_out: Sequence[Ranking],
+    tokenizer: Tokenizer,
+    cfg: RewardConfig,
+) -> dict[str, Any] | None:
+    """Report card on the held-out rankings: report_card.json (with the gate's verdict) and report_card.txt."""
+    if not held_out:
+        return None
+    examples = load_examples(held_out, tokenizer, max_tokens=cfg.train.max_tokens)
+    scores = score_examples(model, examples, tokenizer.pad_id, cfg.train.micro_tokens)
+    card = report_card(
+        [held_out[e.index] for e in examples],
+        scores,
+        [[float(len(answer)) for answer in e.answers] for e in examples],
+        tie_mode=cfg.train.ties,
+        tie_param=_reported_tie_parameter(model, train, tokenizer, cfg),
+        train_labellers={r.labeller for r in train if r.labeller},
+        accuracy_ceiling=_ceiling(held_out),
+        seed=cfg.seed,
+    )
+    card["gate"] = gate(card)
+    write_text(folder / "report_card.json", json.dumps(card, indent=1) + "\n")
+    write_text(folder / "report_card.txt", card_text(card) + "\n")
+    console().print(card_text(card))
+    if card["gate"]:
+        console().print(f"reward: PPO is closed for this model: {card['gate']}")
+    return card
+
+
+def _reported_tie_parameter(
+    model: ScalarModel, train: Sequence[Ranking], tokenizer: Tokenizer, cfg: RewardConfig
+) -> float:
+    """eta, log nu, or (drop, soft) a Davidson log nu fitted on training ties for reporting only."""
+    value = model.tie_parameter.detach()
+    if cfg.train.ties == "rao_kupper":
+        return float(torch.nn.functional.softplus(value))
+    if cfg.train.ties == "davidson":
+        return float(value)
+    examples = load_examples(train, tokenizer, max_tokens=cfg.train.max_tokens)[:200]
+    scores = score_examples(model, examples, tokenizer.pad_id, cfg.train.micro_tokens)
+    rows = [
+        (row[i] - row[j], relation)
+        for example, row in zip(examples, scores, strict=True)
+        for i, j, relation in example.relations
+    ]
+    return fit_log_nu(np.array([d for d, _ in rows]), np.array([r for _, r in rows]))
+
+
+def _ceiling(rankings: Sequence[Ranking]) -> float | None:
+    """Share of strict pairs a perfect model would get right, where the simulated labeller recorded it."""
+    simulated = [r for r in rankings if META_KEY in r.meta]
+    return summary(simulated).accuracy_ceiling if simulated else None
+
+
+def _to_score(row: Mapping[str, Any], where: Where) -> list[tuple[Conversation, str, bool]]:
+    """(messages, answer, ended) of every completion of a row."""
+    prompt = Prompt.from_dict({key: value for key, value in row.items() if key != "completion"}, where)
+    answers = where.list(row.get("completions", [row.get("completion")]), "completions")
+    reasons = row.get("finish_reason")
+    cut = [r == "length" for r in reasons] if isinstance(reasons, list) else [reasons == "length"] * len(answers)
+    if len(cut) != len(answers):
+        raise where.error("finish_reason", f"has {len(cut)} values for {len(answers)} completions")
+    texts = [where.text(answer, f"completions[{i}]") for i, answer in enumerate(answers)]
+    return [(prompt.messages, text, not was_cut) for text, was_cut in zip(texts, cut, strict=True)]
+
+
+def score(cfg: ScoreConfig) -> dict[str, Any]:
+    """Write each row of --data back with its scores."""
+    device = pick_device(cfg.device)
+    learned = open_learned(cfg.reward, dtype=pick_dtype(cfg.precision, device), device=device)
+    out = []
+    for line, row in read_jsonl(cfg.data):
+        items = _to_score(row, Where(cfg.data, line))
+        out.append({**row, "scores": [round(float(s), 6) for s in learned.score_texts(items)]})
+    write_jsonl(cfg.out, out)
+    console().print(f"score: {len(out)} rows -> {cfg.out}")
+    return {"rows": len(out), "out": cfg.out}

@@ -1,0 +1,117 @@
+"""Sample K answers per prompt for people (or a simulated labeller) to rank: JSON lines of {messages, completions, ...}.
+
+Work is done in chunks that are appended as they finish; running the same command again goes on after the last one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chatwright.engine.precision import DeviceName, Precision, pick_device, pick_dtype
+from chatwright.errors import ConfigError, DataError
+from chatwright.generation.answers import sample_answers
+from chatwright.generation.api import Completion, SamplingParams
+from chatwright.generation.lm import load_model
+from chatwright.generation.local import LocalGenerator
+from chatwright.progress import console
+from chatwright.records import Prompt, load_prompts
+
+_CHUNK_PROMPTS = 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleConfig:
+    """Sample answers to prompts."""
+
+    model: str = "smollm2-135m-instruct"
+    """Named model, Hugging Face name, or folder."""
+    data: tuple[str, ...]
+    """JSON-lines files of prompts."""
+    out: str = "samples.jsonl"
+    """File to write; an unfinished one is continued."""
+    n: int = 4
+    """Answers per prompt, 1 to 9 (rankings take 2 to 9)."""
+    max_new_tokens: int = 128
+    """Longest answer in tokens."""
+    temperature: float = 1.0
+    """0: greedy."""
+    top_k: int = 0
+    """Keep the k likeliest tokens; 0: all."""
+    top_p: float = 1.0
+    """Keep the likeliest tokens up to this probability."""
+    seed: int = 0
+    """Every answer's randomness follows from this and its place."""
+    batch_size: int = 64
+    """Answers written at once."""
+    device: DeviceName = "auto"
+    """Where to compute."""
+    precision: Precision = "auto"
+    """Compute format."""
+
+
+def to_row(prompt: Prompt, answers: Sequence[Completion], model: str, cfg: SampleConfig) -> dict[str, Any]:
+    """One JSON row: the prompt, its answers, and why each one finished."""
+    return {
+        **prompt.to_dict(),
+        "completions": [a.text for a in answers],
+        "finish_reason": [a.finish_reason for a in answers],
+        "model": model,
+        "temperature": cfg.temperature,
+        "seed": cfg.seed,
+    }
+
+
+def main(cfg: SampleConfig) -> dict[str, Any]:
+    """Write one row per prompt; returns counts."""
+    if not 1 <= cfg.n <= 9:
+        raise ConfigError(f"--n {cfg.n}: between 1 and 9 answers per prompt can be sampled")
+    prompts = load_prompts(cfg.data)
+    out = Path(cfg.out)
+    done = _rows_done(out, prompts)
+    result = {"prompts": len(prompts), "answers": len(prompts) * cfg.n, "out": str(out)}
+    if done >= len(prompts):
+        console().print(f"sample: {out} is complete ({done} prompts)")
+        return result
+    device = pick_device(cfg.device)
+    model, tokenizer = load_model(cfg.model, dtype=pick_dtype(cfg.precision, device), device=device)
+    generator = LocalGenerator(model, tokenizer, max_batch=cfg.batch_size)
+    params = SamplingParams(
+        max_new_tokens=cfg.max_new_tokens, temperature=cfg.temperature, top_k=cfg.top_k, top_p=cfg.top_p
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for start in range(done, len(prompts), _CHUNK_PROMPTS):
+        chunk = prompts[start : start + _CHUNK_PROMPTS]
+        title = f"sample {start + len(chunk)}/{len(prompts)}"
+        answers = sample_answers(generator, tokenizer, chunk, params, n=cfg.n, seed=cfg.seed, title=title, first=start)
+        rows = [to_row(p, a, cfg.model, cfg) for p, a in zip(chunk, answers, strict=True)]
+        append_rows(out, rows)
+    console().print(f"sample: {len(prompts)} prompts x {cfg.n} answers -> {out}")
+    return result
+
+
+def append_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Append JSON lines and flush them to the disk."""
+    with open(path, "a", encoding="utf-8") as file:
+        file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _rows_done(path: Path, prompts: Sequence[Prompt]) -> int:
+    """Whole rows already in the file (a torn last line is cut off); they must belong to these prompts."""
+    if not path.exists():
+        return 0
+    whole = path.read_bytes()
+    kept = whole[: whole.rfind(b"\n") + 1]
+    if len(kept) != len(whole):
+        path.write_bytes(kept)
+    rows = [json.loads(line) for line in kept.splitlines()]
+    for number, (row, prompt) in enumerate(zip(rows, prompts, strict=False), start=1):
+        if row.get("messages") != [m.to_dict() for m in prompt.messages]:
+            raise DataError.at(path, number, "messages", "belongs to other prompts; choose another --out, or remove the file")
+    return len(rows)

@@ -1,0 +1,131 @@
+"""Data order, prompt selection, raw-text blocks."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chatwright.data import corpus, lm, prompts
+from chatwright.data.cursor import Order
+from chatwright.data.splits import split_by
+from chatwright.errors import ConfigError, DataError
+from chatwright.records import Prompt, user
+from chatwright.text.tokenizer import Tokenizer
+
+
+@given(st.integers(1, 50), st.integers(0, 5), st.integers(1, 12))
+def test_every_pass_is_a_permutation_and_any_step_can_be_asked_alone(num: int, seed: int, size: int) -> None:
+    straight = [i for step in range(3 * num) for i in Order(num, seed).batch(step, size)]
+    for start in range(0, len(straight) - num + 1, num):
+        assert sorted(straight[start : start + num]) == list(range(num))
+    resumed = Order(num, seed)
+    assert [i for step in range(num, 3 * num) for i in resumed.batch(step, size)] == straight[num * size :]
+
+
+def test_the_order_depends_on_seed_and_pass_and_is_pinned() -> None:
+    order = Order(100, seed=0)
+    assert len({order.permutation(0), order.permutation(1), Order(100, seed=1).permutation(0)}) == 3
+    assert Order(6, 0).permutation(0) == Order(6, 0).permutation(0)
+    assert Order(10, 7).permutation(3) == PINNED, "the order changed: interrupted runs would not resume exactly"
+    with pytest.raises(DataError, match="no rows"):
+        Order(0, 0)
+
+
+PINNED = (0, 5, 9, 6, 2, 7, 4, 1, 3, 8)
+
+
+def _prompt(text: str, **meta: object) -> Prompt:
+    return Prompt(messages=user(text), meta=meta)
+
+
+def test_prompts_that_share_a_long_prefix_are_one() -> None:
+    stem = "Translate the following sentences into French, keeping names as they are. " * 2
+    found = prompts.dedupe(
+        [_prompt(stem + "one"), _prompt(stem + "two"), _prompt("Hi"), _prompt(" hi "), _prompt("Hi!")]
+    )
+    assert [p.messages[0].content for p in found] == [stem + "one", "Hi", "Hi!"]
+
+
+def test_at_most_200_prompts_of_one_user_are_kept() -> None:
+    many = [_prompt(f"q{n}", user="a") for n in range(300)] + [_prompt(f"r{n}") for n in range(250)]
+    kept = prompts.cap_per_user(many)
+    assert len(kept) == 450 and kept[:200] == many[:200]
+    assert len(prompts.cap_per_user([_prompt("x", user_id=3), _prompt("y", user_id=3)], limit=1)) == 1
+
+
+def test_users_are_never_torn_apart() -> None:
+    many = [_prompt(f"q{n}", user=f"u{n % 10}") for n in range(100)]
+    train, held = prompts.split_by_user(many, 0.3, seed=0)
+    assert {p.meta["user"] for p in held} & {p.meta["user"] for p in train} == set()
+    assert len({p.meta["user"] for p in held}) == 3 and len(held) == 30
+
+
+def test_splits_leave_something_on_both_sides() -> None:
+    assert [len(side) for side in split_by(["a", "b"], str, 0.01, 0)] == [1, 1]
+    assert split_by(["a", "b"], str, 0.0, 0) == (["a", "b"], [])
+    with pytest.raises(ConfigError, match="share"):
+        split_by(["a"], str, 1.0, 0)
+
+
+def test_prompts_end_ready_for_an_answer(tokenizer: Tokenizer, capsys: pytest.CaptureFixture[str]) -> None:
+    examples = prompts.load_examples([_prompt("Why?"), _prompt("word " * 500)], tokenizer, max_tokens=200)
+    assert len(examples) == 1 and tokenizer.decode(examples[0].ids, skip_special=False).endswith(
+        "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert "1 of 2 prompts used" in capsys.readouterr().err
+
+
+# ---- raw text ----------------------------------------------------------------------------------------------
+
+
+def test_documents_become_blocks_with_ends_between(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("﻿one\r\ntwo".encode())
+    replay = tokenizer.encode("replay text")
+    rows = [{"text": "third"}, {"ids": replay}, {"text": "  "}, {"text": ["four", "five"]}]
+    with gzip.open(tmp_path / "b.jsonl.gz", "wt", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    blocks = lm.load_blocks([tmp_path], tokenizer, block_size=8)
+    assert tokenizer.document_end_id != tokenizer.end_of_turn_id
+    end = tokenizer.piece(tokenizer.document_end_id)
+    whole = tokenizer.decode(blocks.tokens_N.tolist(), skip_special=False)
+    assert whole == f"one\ntwo{end}third{end}replay text{end}four\nfive{end}"
+    batch = blocks.batch(range(len(blocks)))
+    assert batch.lengths_B[:-1].eq(8).all()
+    assert batch.num_tokens == len(blocks.tokens_N) - (len(blocks.tokens_N) % 8 == 1)
+    assert batch.num_targets == batch.num_tokens - len(blocks)
+    assert not batch.loss_mask_BT[:, 0].any()
+    assert torch.equal(blocks.batch([1]).tokens_BT[0], blocks.tokens_N[8:16].long())
+
+
+def test_what_is_no_corpus_is_named(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    def load(name: str, text: str) -> None:
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        lm.load_blocks([tmp_path / name], tokenizer, block_size=8)
+
+    with pytest.raises(DataError, match=r"a.jsonl:2: text: is missing.*title"):
+        load("a.jsonl", '{"text": "x"}\n{"title": "y"}\n')
+    with pytest.raises(DataError, match="beyond the vocabulary"):
+        load("b.jsonl", '{"ids": [5, 1000000]}\n')
+    with pytest.raises(DataError, match="b.jsonl:1: ids: must be whole numbers"):
+        load("b.jsonl", '{"ids": [5, "6"]}\n')
+    with pytest.raises(DataError, match="no text"):
+        load("c.txt", "\n \n")
+    with pytest.raises(DataError, match="cannot be read"):
+        lm.load_blocks([tmp_path / "absent.txt"], tokenizer, block_size=8)
+    with pytest.raises(DataError, match="holds no"):
+        (tmp_path / "empty").mkdir()
+        corpus.open_shards([tmp_path / "empty"])
+
+
+def test_poems_are_read_by_their_own_field(shared_data: Path, tokenizer: Tokenizer) -> None:
+    shards = corpus.open_shards([shared_data / "text" / "tang_poems.jsonl.gz"])
+    found = corpus.documents(shards, text_field="paragraphs")
+    first = next(found)
+    assert first.text.startswith("秦川雄帝宅，函谷壮皇居。\n绮殿千寻起")
+    assert sum(1 for _ in found) > 57_000

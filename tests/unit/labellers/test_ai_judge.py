@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from chatwright.errors import ConfigError
+from chatwright.labellers.ai_judge import AIJudge, AIJudgeConfig, JudgeError, parse_verdict
+from chatwright.labellers.protocol import LabelTask
+from chatwright.records import Prompt, user
+
+Reply = Callable[[dict[str, Any]], tuple[int, str]]
+
+
+class Stub:
+    """An OpenAI-compatible endpoint on loopback whose replies a test decides."""
+
+    def __init__(self) -> None:
+        self.reply: Reply = longer_wins
+        self.requests: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.lock = threading.Lock()
+        stub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with stub.lock:
+                    stub.requests.append({"path": self.path, **body})
+                    stub.headers.append(dict(self.headers))
+                    status, text = stub.reply(body)
+                raw = text.encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(raw)))
+                self.end_headers()
+                self.wfile.write(raw)
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
+
+
+def said(text: str) -> tuple[int, str]:
+    return 200, json.dumps({"choices": [{"message": {"role": "assistant", "content": text}}]})
+
+
+def shown(body: dict[str, Any]) -> tuple[str, str]:
+    content = body["messages"][-1]["content"]
+    between = lambda mark: content.split(f"[answer {mark}]\n")[1].split(f"\n[/answer {mark}]")[0]  # noqa: E731
+    return between("A"), between("B")
+
+
+def longer_wins(body: dict[str, Any]) -> tuple[int, str]:
+    a, b = shown(body)
+    return said("A" if len(a) > len(b) else "B" if len(b) > len(a) else "TIE")
+
+
+@pytest.fixture
+def stub() -> Iterator[Stub]:
+    made = Stub()
+    thread = threading.Thread(target=made.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+    thread.join()
+
+
+def judge(stub: Stub, **settings: Any) -> AIJudge:
+    return AIJudge(AIJudgeConfig(base_url=stub.url, model="m", retry_wait_s=0.01, **settings))
+
+
+def task(*completions: str) -> LabelTask:
+    prompt = Prompt(messages=user("What is rain?"), meta={"topic": "rain"})
+    return LabelTask(prompt=prompt, completions=completions, ended=(True,) * len(completions))
+
+
+def test_ranks_with_ties_and_asks_every_pair_in_both_places(stub: Stub) -> None:
+    labeller = judge(stub, api_key="k3y", guideline="Prefer the longer one.", guideline_name="long")
+    labeller.submit(task("aa", "bbbb", "cc", "d"))
+    (ranking,) = labeller.collect()
+    assert str(ranking.order) == "B>A=C>D"
+    assert (ranking.labeller, ranking.labeller_kind, ranking.guideline) == ("ai:m", "ai", "long")
+    assert ranking.meta["ai_judge"]["swap_disagreements"] == 0
+    assert len(stub.requests) == 12
+    assert len({shown(body) for body in stub.requests}) == 12
+    assert {body["path"] for body in stub.requests} == {"/v1/chat/completions"}
+    assert (
+        stub.requests[0]["temperature"] == 0 and "Prefer the longer one." in stub.requests[0]["messages"][0]["content"]
+    )
+    assert stub.headers[0]["Authorization"] == "Bearer k3y"
+    assert "k3y" not in json.dumps(ranking.to_dict())
+
+
+def test_position_bias_becomes_a_tie(stub: Stub) -> None:
+    stub.reply = lambda body: said("A")
+    labeller = judge(stub)
+    ranking = labeller.rank(task("x", "y", "z"))
+    assert str(ranking.order) == "A=B=C"
+    assert ranking.meta["ai_judge"]["swap_disagreements"] == 3
+
+
+def test_a_cycle_still_gives_a_weak_order(stub: Stub) -> None:
+    beats = {("r", "s"), ("s", "p"), ("p", "r")}
+    stub.reply = lambda body: said("A" if shown(body) in beats else "B")
+    assert str(judge(stub).rank(task("r", "p", "s")).order) == "A=B=C"
+
+
+def test_tries_again_after_overload(stub: Stub) -> None:
+    failures = iter([429, 503])
+    stub.reply = lambda body: (code, "busy") if (code := next(failures, 0)) else longer_wins(body)
+    assert str(judge(stub, parallel=1).rank(task("aa", "b")).order) == "A>B"
+    assert len(stub.requests) == 4
+
+
+def test_gives_up_with_the_reason(stub: Stub) -> None:
+    stub.reply = lambda body: (500, "broken")
+    with pytest.raises(JudgeError, match="status 500 after 2 tries"):
+        judge(stub, retries=1, parallel=1).rank(task("a", "b"))
+    stub.reply = lambda body: (401, "bad key")
+    with pytest.raises(JudgeError, match="401: bad key"):
+        judge(stub).rank(task("a", "b"))
+    stub.reply = lambda body: (200, "not json")
+    with pytest.raises(JudgeError, match="not a chat completion"):
+        judge(stub).rank(task("a", "b"))
+
+
+def test_nobody_listens(stub: Stub) -> None:
+    stub.server.server_close()
+    with pytest.raises(JudgeError, match="no answer"):
+        judge(stub, retries=0).rank(task("a", "b"))
+
+
+def test_bad_address() -> None:
+    with pytest.raises(ConfigError, match="base_url"):
+        AIJudge(AIJudgeConfig(base_url="file:///etc/passwd", model="m"))
+
+
+@pytest.mark.parametrize(
+    ("reply", "verdict"),
+    [
+        ("A", "first"),
+        ("B.", "second"),
+        ("Tie", "tie"),
+        ("Answer B is a better one", "second"),
+        ("<think>A is nice. A!</think> B", "second"),
+        ("I cannot say", "tie"),
+        ("", "tie"),
+    ],
+)
+def test_parse_verdict(reply: str, verdict: str) -> None:
+    assert parse_verdict(reply) == verdict

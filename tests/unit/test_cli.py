@@ -1,0 +1,169 @@
+"""The command table: dispatch, messages, exit codes. A fake command stands in where a failure must be provoked."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from chatwright import __version__, cli
+from chatwright.errors import CheckpointError, DataError, GateError, UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class FakeConfig:
+    """What the fake command takes."""
+
+    size: int = 1
+    """Any number."""
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
+    """`fake.action` is what `chatwright verify` does for the length of a test."""
+    box = SimpleNamespace(action=lambda cfg: None)
+    monkeypatch.setattr(cli, "load", lambda name: (lambda cfg: box.action(cfg), FakeConfig))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return box
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    for argv in ([], ["--help"], ["-h"]):
+        assert cli.main(argv) == 0
+        text = capsys.readouterr().out
+        for name, command in cli.COMMANDS.items():
+            assert f"  {name} " in text and command.help in text
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"chatwright {__version__}\n"
+
+
+def test_group_help_lists_only_the_group(capsys: pytest.CaptureFixture[str]) -> None:
+    for argv in (["runs"], ["runs", "--help"]):
+        assert cli.main(argv) == 0
+        text = capsys.readouterr().out
+        assert "runs prune" in text and "models" not in text
+
+
+@pytest.mark.parametrize(
+    ("argv", "part"),
+    [
+        (["sfr"], "did you mean `chatwright sft`?"),
+        (["models", "pul"], "did you mean `chatwright models pull`?"),
+        (["qqqqqqqq"], "`chatwright --help` lists all commands"),
+        (["--model", "x"], "the command comes first"),
+    ],
+)
+def test_unknown_commands_name_the_nearest(argv: list[str], part: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(argv) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("chatwright: error: ") and part in captured.err and captured.out == ""
+
+
+def test_config_errors_name_the_command(fake: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["verify", "--sise", "3"]) == 2
+    error = capsys.readouterr().err
+    assert error == "chatwright verify: error: unknown flag --sise; did you mean --size?\n"
+
+
+@pytest.mark.parametrize(
+    ("raised", "code"),
+    [
+        (UsageError("wrong use"), 2),
+        (DataError.at("a.jsonl", 3, "ranking", "no such letter"), 1),
+        (CheckpointError("broken"), 1),
+        (GateError("gate"), 1),
+        (KeyboardInterrupt(), 130),
+        (PermissionError(13, "Permission denied", "/root/x"), 1),
+    ],
+)
+def test_failures_are_one_message(
+    fake: SimpleNamespace, raised: BaseException, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(cfg: FakeConfig) -> None:
+        raise raised
+
+    fake.action = fail
+    assert cli.main(["verify"]) == code
+    error = capsys.readouterr().err
+    assert "chatwright verify: " in error and "Traceback" not in error and error.strip().count("\n") == 0
+    if isinstance(raised, OSError):
+        assert "/root/x: Permission denied" in error
+
+
+def test_an_unexpected_error_saves_its_traceback(
+    fake: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(cfg: FakeConfig) -> None:
+        raise ZeroDivisionError("one\ntwo")
+
+    fake.action = fail
+    assert cli.main(["verify", "--size", "4"]) == 1
+    error = capsys.readouterr().err
+    (crash,) = (tmp_path / "state" / "chatwright").iterdir()
+    assert error == f"chatwright verify: error: unexpected ZeroDivisionError: one. The traceback is in {crash}\n"
+    saved = crash.read_text()
+    assert saved.startswith("chatwright verify --size 4\n") and "Traceback" in saved and "in fail" in saved
+
+
+def test_command_help_exits_zero(fake: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+    def never(cfg: FakeConfig) -> None:
+        raise AssertionError("--help must not run the command")
+
+    fake.action = never
+    assert cli.main(["verify", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "usage: chatwright verify" in text and "Any number." in text and "--config FILE.toml" in text
+
+
+SLEEPER = textwrap.dedent(
+    """
+    import sys, time
+    from types import SimpleNamespace
+    from chatwright import cli
+    sys.path.insert(0, sys.argv[1])
+    from test_cli import FakeConfig
+
+    def wait(cfg):
+        try:
+            print("ready", flush=True)
+            time.sleep(30)
+        finally:
+            print("cleaned", flush=True)
+
+    cli.load = lambda name: (wait, FakeConfig)
+    sys.exit(cli.main(["verify"]))
+    """
+)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signals_clean_up_and_give_their_exit_code(number: signal.Signals, code: int) -> None:
+    here = str(Path(__file__).parent)
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLEEPER, here], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    process.send_signal(number)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == code and out == "cleaned\n" and "Traceback" not in err
+
+
+def test_a_closed_pipe_is_quiet() -> None:
+    command = [sys.executable, "-m", "chatwright", "--help"]
+    read, write = os.pipe()
+    os.close(read)
+    process = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=20)
+    os.close(write)
+    assert process.returncode == 141 and process.stderr == ""
+
+
+def test_console_script_matches_the_module() -> None:
+    result = subprocess.run([sys.executable, "-m", "chatwright", "--version"], capture_output=True, text=True)
+    assert result.returncode == 0 and result.stdout.strip() == f"chatwright {__version__}"
