@@ -30,7 +30,7 @@ check-slow: .venv/.installed-test
 	$(PYTEST) -m slow --timeout 3600 $(PYTEST_ARGS)
 
 bench: .venv/.installed-test
-	$(BIN)/python -m benchmarks
+	for file in benchmarks/[a-z]*.py; do $(BIN)/python $$file || exit 1; done
 
 clean:
 	rm -rf build dist test-results.xml .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
@@ -44,9 +44,11 @@ clean:
 
 # Installed in editable mode: pulling new code needs no new install, a change of dependencies does.
 .venv/.installed: pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --disable-pip-version-check -q $(PIP_ARGS) -e .
+	@echo "installing into .venv (once; about 1 GB, mostly PyTorch)"
+	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) -e .
 	@touch $@
 
 .venv/.installed-test: pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --disable-pip-version-check -q $(PIP_ARGS) -e '.[test]'
+	@echo "installing into .venv with what the tests need (once)"
+	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) -e '.[test]'
 	@touch $@ .venv/.installed

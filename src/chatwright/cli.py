@@ -1,4 +1,4 @@
-"""The command table. A command's module is imported only when the command is called, so `--help` needs no torch.
+"""The command line: which command, its settings, one message for every failure. The table is in commands.py.
 
 Exit codes: 0 done, 1 failed, 2 called wrongly, 130 Ctrl-C, 141 the reader of our output went away, 143 SIGTERM.
 """
@@ -6,91 +6,16 @@ Exit codes: 0 done, 1 failed, 2 called wrongly, 130 Ctrl-C, 141 the reader of ou
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+from chatwright.commands import COMMANDS, GROUPS, load, unknown_command
 from chatwright.errors import ChatwrightError, UsageError
-
-
-@dataclass(frozen=True)
-class Command:
-    """Where a command lives and what it does."""
-
-    target: str
-    """`module:function`; the function takes one config and returns nothing."""
-    config: str
-    """Name of the config class, in the same module."""
-    help: str
-    """One line for `chatwright --help`."""
-
-
-GROUPS: dict[str, dict[str, Command]] = {
-    "The whole way": {
-        "quickstart": Command(
-            "chatwright.pipeline:quickstart", "QuickstartConfig", "teach the bundled museum example, start to end"
-        ),
-        "teach": Command(
-            "chatwright.pipeline:teach", "TeachConfig", "your model, data and rankings in; an aligned model out"
-        ),
-        "run": Command("chatwright.pipeline:run", "RunConfig", "run the stages that a TOML file lists"),
-    },
-    "Models": {
-        "models list": Command("chatwright.model.commands:list_", "ListConfig", "known model names and what is cached"),
-        "models pull": Command("chatwright.model.commands:pull", "PullConfig", "fetch a model and check its hashes"),
-        "generate": Command("chatwright.generation.commands:generate", "GenerateConfig", "answer one prompt"),
-        "chat": Command("chatwright.generation.commands:chat", "ChatConfig", "talk to a model in the terminal"),
-    },
-    "Data": {
-        "data check": Command("chatwright.data.commands:check", "CheckConfig", "validate files and count usable rows"),
-        "data import": Command(
-            "chatwright.data.commands:import_", "ImportConfig", "convert CSV, XLSX, HH-RLHF, OASST or TRL files"
-        ),
-        "show-mask": Command(
-            "chatwright.data.commands:show_mask", "ShowMaskConfig", "show which tokens of a file are trained on"
-        ),
-    },
-    "Training": {
-        "sft": Command("chatwright.recipes.sft:main", "SFTConfig", "fine-tune on demonstrations"),
-        "reward": Command("chatwright.recipes.reward:main", "RewardConfig", "train a reward model on rankings"),
-        "ppo": Command("chatwright.recipes.ppo:main", "PPOConfig", "optimise against a reward model (PPO, PPO-ptx)"),
-        "dpo": Command("chatwright.recipes.dpo:main", "DPOConfig", "optimise on rankings directly"),
-    },
-    "Answers and labels": {
-        "sample": Command("chatwright.recipes.sample:main", "SampleConfig", "write K answers for each prompt"),
-        "label": Command(
-            "chatwright.labellers.commands:label", "LabelConfig", "rank answers: simulated, AI judge, or people's files"
-        ),
-        "score": Command("chatwright.recipes.reward:score", "ScoreConfig", "add reward-model scores to a file"),
-        "bestofn": Command(
-            "chatwright.recipes.bestofn:main", "BestOfNConfig", "keep the best of N answers by reward"
-        ),
-    },
-    "Results": {
-        "evaluate": Command(
-            "chatwright.recipes.evaluate:main", "EvaluateConfig", "compare models on held-out questions"
-        ),
-        "report": Command("chatwright.evals.commands:report", "ReportConfig", "write the report page of a run"),
-        "runs list": Command("chatwright.engine.commands:list_", "ListConfig", "list run folders with their figures"),
-        "runs compare": Command(
-            "chatwright.engine.commands:compare", "CompareConfig", "settings and figures that differ between two runs"
-        ),
-        "runs prune": Command(
-            "chatwright.engine.commands:prune", "PruneConfig", "delete checkpoints except the last and the best"
-        ),
-        "verify": Command("chatwright.engine.commands:verify", "VerifyConfig", "check a folder against its manifest"),
-        "export": Command(
-            "chatwright.recipes.export:main", "ExportConfig", "write a model as a Hugging Face folder or GGUF"
-        ),
-    },
-}
-COMMANDS: dict[str, Command] = {name: command for group in GROUPS.values() for name, command in group.items()}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -140,9 +65,7 @@ def _split(args: list[str]) -> tuple[str, list[str]]:
     if subcommands and args[1] in subcommands:
         return f"{args[0]} {args[1]}", args[2:]
     wanted = " ".join(args[:2]) if subcommands else args[0]
-    close = difflib.get_close_matches(wanted, [*COMMANDS, *(name.split()[0] for name in COMMANDS)], n=1)
-    hint = f"; did you mean `chatwright {close[0]}`?" if close else ""
-    raise UsageError(f"unknown command {wanted!r}{hint} `chatwright --help` lists all commands.")
+    raise UsageError(unknown_command(wanted))
 
 
 def _top_level(args: list[str]) -> int:
@@ -173,16 +96,6 @@ def _overview(prefix: str = "") -> str:
     if not prefix:
         lines += ["`chatwright --version` prints the version. Start with: chatwright quickstart"]
     return "\n".join(lines)
-
-
-def load(name: str) -> tuple[Callable[[Any], Any], type]:
-    """The function and the config class of a command; imports its module."""
-    import importlib
-
-    command = COMMANDS[name]
-    module_name, _, function = command.target.partition(":")
-    module = importlib.import_module(module_name)
-    return getattr(module, function), getattr(module, command.config)
 
 
 def _call(name: str, args: list[str], prog: str) -> int:

@@ -23,7 +23,7 @@ MAX_UNPACKED_BYTES = 16 * 2**30
 MAX_GZIP_RATIO = 200
 # Below this size the ratio does not matter: a small file of equal lines packs very well.
 FREE_UNPACKED_BYTES = 64 * 2**20
-MAX_DEPTH = 64
+MAX_DEPTH = 200
 
 
 class Where(NamedTuple):
@@ -149,7 +149,7 @@ def _object(line: str, where: Where) -> dict[str, Any] | DataError:
 
 
 def parse(text: str, where: Where) -> Any:
-    """Strict JSON: NaN, Infinity, nesting past 64 levels and lone surrogates are DataErrors."""
+    """Strict JSON: NaN, Infinity, deep nesting and lone surrogates are DataErrors."""
     try:
         value = json.loads(text, parse_constant=refuse_constant)
         check(value)

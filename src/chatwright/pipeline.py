@@ -40,7 +40,7 @@ CHINESE_MODEL = "qwen2.5-coder-0.5b-instruct"
 class StageSettings:
     """Size dials of the chain. Everything finer is set in the stage's own command and a `run` file."""
 
-    sft_epochs: int = 3
+    sft_epochs: int = 2
     """Passes over the demonstrations."""
     sft_lr: float = 4e-5
     """Peak learning rate of SFT."""
@@ -48,9 +48,9 @@ class StageSettings:
     """Answers sampled per prompt for ranking."""
     max_new_tokens: int = 64
     """Longest answer in tokens while sampling and in PPO."""
-    reward_epochs: int = 1
+    reward_epochs: int = 2
     """Passes over the rankings."""
-    reward_lr: float = 3e-5
+    reward_lr: float = 1e-4
     """Peak learning rate of the reward model."""
     reward_held_out: float = 0.25
     """Share of prompts kept aside for the report card."""
@@ -72,7 +72,7 @@ class StageSettings:
     """Replay texts sampled from the base model when no corpus is given."""
     lora_rank: int = 0
     """Rank of LoRA adapters in SFT, reward model and PPO; 0: all weights are trained."""
-    noise: float = 0.15
+    noise: float = 0.14
     """Share of strict pairs the simulated labeller turns round."""
     eval_samples: int = 4
     """Answers per held-out question at temperature 1."""
@@ -102,6 +102,9 @@ class TeachConfig:
     """With --labeller ai: the judge's model name."""
     corpus: tuple[str, ...] = ()
     """Text for ptx; empty: replay text sampled from the base model."""
+    system: str = ""
+    """System message the taught model speaks under when a conversation has none ("": no system turn). The base model's
+    own is not kept: it gives another's name."""
     language: Language = "en"
     """Language of the simulated labeller's rubric and of the report's first page."""
     out: str = "runs/teach"
@@ -283,6 +286,15 @@ def _lora(cfg: TeachConfig) -> Any:
     return LoraConfig(rank=cfg.stages.lora_rank, alpha=2.0 * cfg.stages.lora_rank) if cfg.stages.lora_rank else None
 
 
+def _has_default_system(model: str) -> bool:
+    """Whether the model's template has a place for a default system message."""
+    from chatwright import hub
+    from chatwright.model.formats.convert import ensure_hf_folder
+    from chatwright.text.tokenizer import Tokenizer
+
+    return Tokenizer.from_folder(ensure_hf_folder(hub.resolve(model))).template.name == "chatml"
+
+
 def _sft(chain: Chain) -> dict[str, Any]:
     from chatwright.engine.optim import OptimConfig
     from chatwright.recipes import sft
@@ -293,6 +305,7 @@ def _sft(chain: Chain) -> dict[str, Any]:
             model=cfg.model,
             data=cfg.demonstrations,
             out=chain.path("1-sft"),
+            system=cfg.system if _has_default_system(cfg.model) else None,
             seed=cfg.seed,
             device=cfg.device,
             precision=cfg.precision,
@@ -494,13 +507,13 @@ def _trim_memory() -> None:
 
 def run(cfg: RunConfig) -> list[dict[str, Any]]:
     """Run every [[stage]] of a TOML file in order; a complete stage is not run again."""
-    from chatwright.cli import command_of
+    from chatwright.commands import command_of
 
     table = configs.read_toml(cfg.file)
     stages = table.get("stage")
     if not isinstance(stages, list) or not stages or set(table) - {"stage"}:
         raise ConfigError(f'{cfg.file}: holds [[stage]] tables only, each with command = "..." and its settings')
-    prepared = []
+    prepared: list[tuple[str, Callable[[Any], Any], Any]] = []
     for number, stage in enumerate(stages, start=1):
         settings = dict(stage)
         name = str(settings.pop("command", ""))

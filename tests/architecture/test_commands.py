@@ -13,7 +13,8 @@ from typing import Any, get_origin
 import pytest
 
 from chatwright import cli
-from chatwright.config import dump_toml, field_types, parse
+from chatwright.commands import command_of
+from chatwright.config import dump_toml, field_types, from_dict, parse, read_toml
 from chatwright.config.values import key_of, section_of
 
 TOP = Path(__file__).resolve().parents[2]
@@ -131,3 +132,29 @@ def test_links_inside_the_documents_lead_somewhere() -> None:
             if not re.match(r"[a-z]+:", target) and not ((TOP / name).parent / target).exists():
                 broken.append(f"{name}: {target}")
     assert not broken, "\n".join(broken)
+
+
+def test_code_named_by_the_methods_pages_exists() -> None:
+    """`path.py:name` in docs/methods leads to a definition in that file."""
+    missing = []
+    for name, text in documents().items():
+        if not name.startswith("docs/methods"):
+            continue
+        for path, symbol in re.findall(r"`([\w/]+\.py)(?::(\w+))?`", text):
+            source = TOP / "src" / "chatwright" / path
+            defined = source.is_file() and (
+                not symbol or re.search(rf"^(?:def|class) {symbol}\b", source.read_text(encoding="utf-8"), re.MULTILINE)
+            )
+            if not defined:
+                missing.append(f"{name}: {path}:{symbol}")
+    assert not missing, "\n".join(missing)
+
+
+@pytest.mark.parametrize("path", sorted((TOP / "recipes").glob("*.toml")), ids=lambda path: path.stem)
+def test_run_files_name_commands_and_settings_that_exist(path: Path) -> None:
+    stages = read_toml(path)["stage"]
+    for number, stage in enumerate(stages, start=1):
+        settings = dict(stage)
+        _, config_class = command_of(settings.pop("command"), where=f"{path.name}: stage {number}")
+        from_dict(config_class, settings, where=f"{path.name}: stage {number}")
+    assert len(stages) > 1

@@ -30,9 +30,7 @@ def main() -> None:
     base = server.listening_address
 
     def post(route: str, body: dict[str, Any]) -> Any:
-        request = urllib.request.Request(
-            f"{base}{route}", json.dumps(body).encode(), {"Content-Type": "application/json"}
-        )
+        request = urllib.request.Request(f"{base}{route}", json.dumps(body).encode(), {"Content-Type": "application/json"})
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(request, timeout=120) as answer:
             return json.load(answer)

@@ -1,4 +1,4 @@
-"""Every supported family against transformers, on tiny random checkpoints: logits, cache, padding, packing, round trip."""
+"""Every family against transformers, on tiny random checkpoints: logits, cache, padding, packing, round trip."""
 
 from __future__ import annotations
 
@@ -155,9 +155,7 @@ def test_import_then_export_is_the_identity(case: Case, tmp_path: Path) -> None:
     save_folder(case.model, tmp_path)
     original = {k: v for file in case.folder.glob("*.safetensors") for k, v in load_file(file).items()}
     if case.name == "gemma3-pictures":
-        prefix = next(name for name in original if name.endswith("embed_tokens.weight")).removesuffix(
-            "embed_tokens.weight"
-        )
+        prefix = next(name for name in original if name.endswith("embed_tokens.weight")).removesuffix("embed_tokens.weight")
         original = {k.replace(prefix, "model.", 1): v for k, v in original.items() if k.startswith(prefix)}
     written = load_file(tmp_path / "model.safetensors")
     assert written.keys() == original.keys()
@@ -218,7 +216,7 @@ def test_packed_rows_equal_rows_of_their_own(case: Case) -> None:
 
 
 def test_forked_answers_share_their_prompt(case: Case) -> None:
-    """A tree mask: two answers after one prompt, neither sees the other; the positions of both go on from the prompt."""
+    """A tree mask: two answers after one prompt; neither sees the other, both positions go on from the prompt."""
     prompt, first, second = TOKENS[0, :8], TOKENS[0, 8:14], TOKENS[1, :5]
     positions = torch.cat((torch.arange(8), 8 + torch.arange(6), 8 + torch.arange(5)))[None]
     branch = torch.tensor([0] * 8 + [1] * 6 + [2] * 5)

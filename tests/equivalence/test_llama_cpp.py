@@ -1,6 +1,6 @@
 """GGUF against llama.cpp itself: the same log-probabilities, the same token ids, the same greedy text.
 
-Needs an interpreter with `pip install xllamacpp`, named by CHATWRIGHT_LLAMA_CPP_PYTHON (or the one that runs the tests).
+Needs an interpreter with `pip install xllamacpp`, named by CHATWRIGHT_LLAMA_CPP_PYTHON (or that which runs the tests).
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import CHATML_TOKENS, byte_level_json, chatml_config, sentencepiece_json
-from tiny_models import KINDS, tiny_model
 
 from chatwright import hub
 from chatwright.model.formats.convert import ensure_hf_folder
@@ -26,6 +24,8 @@ from chatwright.model.kv_cache import KVCache
 from chatwright.model.transformer import Transformer
 from chatwright.text.chat import render
 from chatwright.text.tokenizer import Tokenizer
+from conftest import CHATML_TOKENS, byte_level_json, chatml_config, sentencepiece_json
+from tiny_models import KINDS, tiny_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 PYTHON = os.environ.get("CHATWRIGHT_LLAMA_CPP_PYTHON", sys.executable)
@@ -40,7 +40,7 @@ TEXTS = [
 
 @pytest.fixture(scope="module", autouse=True)
 def _llama_cpp() -> None:
-    if PYTHON == sys.executable and importlib.util.find_spec("xllamacpp") is None:
+    if sys.executable == PYTHON and importlib.util.find_spec("xllamacpp") is None:
         pytest.skip("no llama.cpp: set CHATWRIGHT_LLAMA_CPP_PYTHON to an interpreter with xllamacpp")
 
 

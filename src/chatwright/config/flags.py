@@ -131,7 +131,7 @@ def _run_tyro(cls: type, args: list[str], default: Any, prog: str, description: 
 
     import tyro
 
-    text = f"{description or (cls.__doc__ or '').strip()}\n\n{CONFIG_HELP}"
+    text = f"{description or (cls.__doc__ or '').strip()}\n{CONFIG_HELP}"
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):

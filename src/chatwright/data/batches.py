@@ -74,6 +74,26 @@ class RankingBatch:
     """Answers of each prompt; they sum to A."""
     rows: tuple[int, ...]
     """Which of the examples given to `micro_batches` each prompt is."""
+    prompt_lengths: tuple[int, ...]
+    """Tokens of each prompt."""
+
+    def answer_tokens(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Of every answer token n: (row, column of the state that predicts it, its own column, its answer), [N] each.
+
+        In both layouts an answer's first token is predicted by the last token of its prompt.
+        """
+        places: list[tuple[int, int, int, int]] = []
+        rows, lasts = self.answer_row_A.tolist(), self.answer_last_A.tolist()
+        answer = 0
+        for prompt_length, num in zip(self.prompt_lengths, self.num_answers, strict=True):
+            for place in range(num):
+                new_row = place == 0 or rows[answer] != rows[answer - 1]
+                start = prompt_length if new_row else lasts[answer - 1] + 1
+                columns = range(start, lasts[answer] + 1)
+                places += [(rows[answer], prompt_length - 1 if c == start else c - 1, c, answer) for c in columns]
+                answer += 1
+        row_N, predict_N, column_N, answer_N = torch.tensor(places, device=self.tokens_BT.device).unbind(1)
+        return row_N, predict_N, column_N, answer_N
 
     @property
     def num_tokens(self) -> int:

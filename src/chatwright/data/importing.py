@@ -10,7 +10,7 @@ from typing import Any, Literal, cast, get_args
 
 from chatwright.data.importers import oasst, rows
 from chatwright.data.importers.rows import Found, LeftOut
-from chatwright.data.importers.sources import read_rows
+from chatwright.data.importers.sources import is_table, read_rows
 from chatwright.errors import DataError
 from chatwright.jsonl import Where
 from chatwright.records import Demonstration, Prompt, Ranking
@@ -75,7 +75,7 @@ class Imported:
 def read_file(path: str | Path, file_format: Format = "auto") -> Imported:
     """Read one file. Bad rows are collected, not raised; DataError when the file cannot be read or its format is not
     recognised."""
-    found = Imported(Path(path), file_format)
+    found = Imported(Path(path), "table" if file_format == "auto" and is_table(path) else file_format)
     for where, value in read_rows(path):
         found.num_rows += 1
         if isinstance(value, DataError):

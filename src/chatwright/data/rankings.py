@@ -219,6 +219,7 @@ def _batch(
         num_prompts=len(members),
         num_answers=num_answers,
         rows=tuple(group),
+        prompt_lengths=tuple(len(example.prompt_ids) for example in members),
     )
 
 

@@ -9,15 +9,16 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from chatwright.config import read_toml
 from chatwright.engine.checkpoint import MANIFEST, verify_folder
 from chatwright.engine.metrics import read_metrics
 from chatwright.errors import CheckpointError, ConfigError
 
+Folder = Positional[Annotated[str, arg(metavar="FOLDER")]]
 _MAIN_FIGURES = 4
 # Counts and settings that a result carries beside its figures.
 _NO_FIGURES = {"seconds", "steps", "examples", "peak_rss_bytes", "seed"}
@@ -27,7 +28,7 @@ _NO_FIGURES = {"seconds", "steps", "examples", "peak_rss_bytes", "seed"}
 class ListConfig:
     """Which runs to list."""
 
-    folder: Positional[str] = "runs"
+    folder: Folder = "runs"
     """Folder to look into; runs inside runs are found too."""
 
 
@@ -35,9 +36,9 @@ class ListConfig:
 class CompareConfig:
     """Two runs."""
 
-    a: Positional[str]
+    a: Folder
     """Run folder."""
-    b: Positional[str]
+    b: Folder
     """Run folder."""
 
 
@@ -45,7 +46,7 @@ class CompareConfig:
 class PruneConfig:
     """Which checkpoints may go. The newest one stays, and the one with the lowest held-out loss if that is logged."""
 
-    folder: Positional[str] = "runs"
+    folder: Folder = "runs"
     """A run, or a folder of runs."""
     metric: str = "eval_loss"
     """Field of metrics.jsonl whose lowest value marks the best checkpoint."""
@@ -57,7 +58,7 @@ class PruneConfig:
 class VerifyConfig:
     """What to verify."""
 
-    folder: Positional[str]
+    folder: Folder
     """A run, a checkpoint, an exported model, or a folder of these."""
 
 

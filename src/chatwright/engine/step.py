@@ -37,7 +37,7 @@ def accumulate(
         value = float(batch_sum.detach())
         if value != value or abs(value) == float("inf"):
             raise TrainingStopped(f"{where}: the loss is {value}; no weight was changed. Try a lower learning rate")
-        (batch_sum * (weight / total_count)).backward()  # type: ignore[no-untyped-call]
+        (batch_sum * (weight / total_count)).backward()
         optimizer.collect()
         loss_sum += value
         count_sum += float(batch_count)

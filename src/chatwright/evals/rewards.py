@@ -20,6 +20,7 @@ import torch
 
 from chatwright.data.responses import response_batches
 from chatwright.errors import ConfigError, DataError, GateError
+from chatwright.generation.api import Completion
 from chatwright.model.formats.reward import final_folder, load_scalar_model
 from chatwright.model.heads import ScalarModel
 from chatwright.records import Conversation, Prompt
@@ -38,6 +39,17 @@ class Answered:
     ended: bool
     prompt_ids: tuple[int, ...]
     response_ids: tuple[int, ...]
+
+
+def answered(prompt: Prompt, completion: Completion) -> Answered:
+    """A prompt with a sampled completion."""
+    return Answered(
+        prompt=prompt,
+        text=completion.text,
+        ended=completion.finish_reason == "stop",
+        prompt_ids=completion.prompt_ids,
+        response_ids=completion.ids,
+    )
 
 
 class Reward(Protocol):

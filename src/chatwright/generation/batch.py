@@ -16,7 +16,7 @@ import torch
 from chatwright.errors import ModelError
 from chatwright.generation.api import Completion, FinishReason, SamplingParams
 from chatwright.generation.decoder import SPAN_BLOCK, DecodeCache, Decoder, round_up
-from chatwright.generation.sampling import RowSettings, sample
+from chatwright.generation.sampling import RowSettings, Workspace, sample
 from chatwright.text.tokenizer import StreamDecoder, Tokenizer
 
 _PREFILL_TOKENS = 1024  # of one prefill call; more does not make the matrix products faster
@@ -111,6 +111,7 @@ class Batch:
         self._prefix: tuple[int, ...] = ()
         self._cache: DecodeCache | None = None
         self._settings: RowSettings | None = None
+        self._workspace = Workspace()
         # A matrix product of one row may add up in another order than one of several rows (seen in fp32).
         on_cpu_fp32 = decoder.device.type == "cpu" and decoder.dtype == torch.float32
         self._least_rows = (2 if decoder.packed else 4) if on_cpu_fp32 else 1
@@ -119,11 +120,6 @@ class Batch:
     def free(self) -> int:
         """Rows an answer could enter."""
         return self.max_rows - len(self.answers)
-
-    @property
-    def cache_bytes(self) -> int:
-        """Memory of the cache."""
-        return 0 if self._cache is None else 2 * self._cache.keys_LRKCS.nbytes
 
     @torch.inference_mode()
     def set_prefix(self, ids: Sequence[int]) -> None:
@@ -138,8 +134,7 @@ class Batch:
     def admit(self, answers: Sequence[Answer]) -> None:
         """Let answers in (at most `free`): copy what is known of their prompts, prefill the rest."""
         assert len(answers) <= self.free
-        self._reserve(max(a.length for a in [*answers, *self.answers]) + 1)
-        assert self._cache is not None
+        cache = self._reserve(max(answer.length for answer in answers) + 1)
         sources = {a.prompt_ids: row for row, a in enumerate(self.answers)}
         fresh: list[Answer] = []
         copies: list[Answer] = []
@@ -152,7 +147,7 @@ class Batch:
         if fresh:
             self._prefill_new(fresh)
         for answer in copies:
-            self._cache.copy_row(sources[answer.prompt_ids], len(self.answers), len(answer.prompt_ids) - 1)
+            cache.copy_row(sources[answer.prompt_ids], len(self.answers), len(answer.prompt_ids) - 1)
             self.answers.append(answer)
         self._settings = None
 
@@ -161,34 +156,24 @@ class Batch:
         """One token for every answer; returns those that ended, which have left the batch."""
         count = len(self.answers)
         rows = min(self._rows_for(count), self._prefix_row)
-        longest = max(answer.length for answer in self.answers)
-        self._reserve(longest + 1)
-        assert self._cache is not None
+        cache = self._reserve(max(answer.length for answer in self.answers) + 1)
         device, idle = self.decoder.device, [0] * (rows - count)
         tokens_B = torch.tensor([a.last_token for a in self.answers] + idle, device=device)
         positions_B = torch.tensor([a.length for a in self.answers] + idle, device=device)
-        logits_BV = self.decoder.step(tokens_B, positions_B, longest, self._cache)[:count]
+        logits_BV = self.decoder.step(tokens_B, positions_B, cache)[:count]
         precise = torch.float32 if device.type == "mps" else torch.float64
         uniform_B = torch.tensor([a.uniforms[len(a.ids)] for a in self.answers], dtype=precise, device=device)
-        drawn_B, logprob_B = sample(logits_BV, uniform_B, self._row_settings())
+        drawn_B, logprob_B = sample(logits_BV, uniform_B, self._row_settings(), self._workspace)
         for answer, token, logprob in zip(self.answers, drawn_B.tolist(), logprob_B.tolist(), strict=True):
             if math.isnan(logprob):
                 raise ModelError("the model's output is not finite (NaN or infinity); its weights are damaged")
             answer.take(token, logprob)
         return self._remove_finished()
 
+    @torch.inference_mode()
     def drop(self, answer: Answer) -> None:
         """Take an answer out before its end."""
         self._remove(self.answers.index(answer))
-
-    def clear(self) -> None:
-        """Take all answers out."""
-        self.answers, self._settings = [], None
-
-    def release(self) -> None:
-        """Give the memory of the cache back."""
-        assert not self.answers
-        self._cache, self._prefix = None, ()
 
     # ---- rows ------------------------------------------------------------------------------------------
 
@@ -225,18 +210,14 @@ class Batch:
 
     # ---- memory and prefill ----------------------------------------------------------------------------
 
-    def _reserve(self, length: int) -> None:
-        """Make room for `length` positions in every row; what is in the cache stays."""
-        old = self._cache
-        if old is not None and old.capacity >= length:
-            return
-        limit = round_up(self.decoder.config.max_positions, SPAN_BLOCK)
-        wanted = length + SPAN_BLOCK if old is None else max(length, old.capacity * 3 // 2)
-        capacity = min(round_up(wanted, SPAN_BLOCK), limit)
-        rows = self._prefix_row + 1
-        self._cache = DecodeCache(self.decoder.config, rows, capacity, self.decoder.dtype, self.decoder.device)
-        if old is not None:
-            self._cache.copy_from(old, rows, old.capacity)
+    def _reserve(self, length: int) -> DecodeCache:
+        """The cache, with room for `length` positions in every row; what is in it stays."""
+        if self._cache is None:
+            decoder = self.decoder
+            self._cache = DecodeCache(decoder.config, self._prefix_row + 1, decoder.dtype, decoder.device)
+        if self._cache.columns < length:
+            self._cache.grow(round_up(length, SPAN_BLOCK))
+        return self._cache
 
     def _prefill_new(self, answers: list[Answer]) -> None:
         """Prefill answers into the rows after the live ones, those of similar length together."""

@@ -2,9 +2,9 @@
 
 `Transformer.forward` is the reference; a test holds the two equal for every family. What is different here serves
 speed: weights are reordered once (`kernels/decode.py`), activations, gates and residual sums are folded into the matrix
-products, keys are stored transposed, and what a step needs (rotary angles, masks, places in the cache) is computed once
-for all layers. Rows start at column 0 of the cache and masks only cut off columns at their end; with the key span
-rounded up to whole blocks, what a row gets does not depend on its neighbours, bit for bit on the CPUs tried.
+products, and what a step needs (rotary angles, masks, places in the cache) is computed once for all layers. Rows start
+at column 0 of the cache and masks only cut off columns at their end; with the columns rounded up to whole blocks, what a
+row gets does not depend on its neighbours, bit for bit on the CPUs tried.
 
 Shapes: R cache rows, B rows of this call, T tokens, N = B * T, D width, V vocabulary, S key columns, H query heads,
 K key/value heads, G = H / K, C features of a head.
@@ -15,45 +15,57 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from chatwright.kernels.decode import Activation, DecodeLinear, can_pack, decode_linear
+from chatwright.kernels.decode import Activation, AdaptedLinear, DecodeLinear, can_pack, decode_linear
 from chatwright.model.attention import rope_tables
 from chatwright.model.config import ModelConfig
+from chatwright.model.lora import LoraLinear
 from chatwright.model.transformer import Attention, Block, FeedForward, PlusOneRMSNorm, Transformer
 
 SPAN_BLOCK = 32  # key columns are looked at in whole blocks: few shapes, and sums that do not depend on neighbours
 
 
 class DecodeCache:
-    """Keys (transposed) and values of R rows, `capacity` columns each. Column s of a row is its position s."""
+    """Keys and values of R rows, one tensor per layer. Column s of a row is its position s.
 
-    def __init__(self, config: ModelConfig, rows: int, capacity: int, dtype: torch.dtype, device: torch.device) -> None:
-        layers, heads, size = config.num_layers, config.num_kv_heads, config.head_dim
-        self.keys_LRKCS = torch.zeros((layers, rows, heads, size, capacity), dtype=dtype, device=device)
-        self.values_LRKSC = torch.zeros((layers, rows, heads, capacity, size), dtype=dtype, device=device)
+    There are exactly as many columns as a step looks at (`grow` adds some), so that what the matrix products read is
+    contiguous: they would copy anything else first, which doubles the time of attention.
+    """
+
+    def __init__(self, config: ModelConfig, rows: int, dtype: torch.dtype, device: torch.device) -> None:
+        shape = (2, rows, config.num_kv_heads, 0, config.head_dim)
+        self.layers_2RKSC = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_layers)]
 
     @property
     def rows(self) -> int:
         """Sequences it can hold."""
-        return self.keys_LRKCS.shape[1]
+        return self.layers_2RKSC[0].shape[1]
 
     @property
-    def capacity(self) -> int:
+    def columns(self) -> int:
         """Positions of a sequence it can hold."""
-        return self.keys_LRKCS.shape[4]
+        return self.layers_2RKSC[0].shape[3]
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory it takes."""
+        return sum(layer.nbytes for layer in self.layers_2RKSC)
+
+    def grow(self, columns: int) -> None:
+        """Give every row this many columns; what is there stays."""
+        old = self.columns
+        for number, layer in enumerate(self.layers_2RKSC):
+            # Zeros, not whatever is in memory: masked columns are multiplied by 0, which a NaN would survive.
+            new = layer.new_zeros((*layer.shape[:3], columns, layer.shape[4]))
+            new[:, :, :, :old] = layer
+            self.layers_2RKSC[number] = new
 
     def copy_row(self, source: int, target: slice | int, length: int) -> None:
         """Give rows `target` the first `length` positions of row `source`."""
         rows = slice(target, target + 1) if isinstance(target, int) else target
-        self.keys_LRKCS[:, rows, :, :, :length] = self.keys_LRKCS[:, source : source + 1, :, :, :length]
-        self.values_LRKSC[:, rows, :, :length] = self.values_LRKSC[:, source : source + 1, :, :length]
-
-    def copy_from(self, other: DecodeCache, rows: int, length: int) -> None:
-        """Take over the first `length` positions of the first `rows` rows of another cache."""
-        self.keys_LRKCS[:, :rows, :, :, :length] = other.keys_LRKCS[:, :rows, :, :, :length]
-        self.values_LRKSC[:, :rows, :, :length] = other.values_LRKSC[:, :rows, :, :length]
+        for layer in self.layers_2RKSC:
+            layer[:, rows, :, :length] = layer[:, source : source + 1, :, :length]
 
 
 @dataclass(frozen=True)
@@ -75,28 +87,29 @@ class _Norm:
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         shape = self.weight_D.shape
+        if self.weight_D.dtype != x.dtype:  # PlusOneRMSNorm computes in fp32
+            return torch.rms_norm(x.float(), shape, self.weight_D, self.eps).type_as(x)
         if self.bias_D is None:
-            return F.rms_norm(x, shape, self.weight_D, self.eps)
-        return F.layer_norm(x, shape, self.weight_D, self.bias_D, self.eps)
+            return torch.rms_norm(x, shape, self.weight_D, self.eps)
+        return torch.layer_norm(x, shape, self.weight_D, self.bias_D, self.eps)
 
 
 @dataclass(frozen=True)
 class _Places:
     """Where the tokens of a call are: the same for all layers."""
 
-    rope: dict[bool, tuple[torch.Tensor, torch.Tensor]]
-    """Per kind of layer (local or not): cosines and signed sines, [N or T, 1, C] each."""
-    bias: dict[bool, torch.Tensor]
-    """Per kind of layer: additive mask [B * K, G * T, S]."""
-    key_index_BKC: torch.Tensor | None
-    """Decode step: flat place of each new key feature in a layer's keys."""
-    value_index_BK: torch.Tensor | None
-    """Decode step: flat row of each new value in a layer's values."""
-    first_row: int
-    start: int
-    span: int
     num_rows: int
     num_tokens: int
+    """Of each row."""
+    first_row: int
+    start: int
+    """Prefill: the column of the first token."""
+    rope: dict[bool, tuple[torch.Tensor, torch.Tensor]]
+    """Per kind of layer (local or not): cosines and signed sines, [N, 1, C] each."""
+    bias: dict[bool, torch.Tensor]
+    """Per kind of layer: additive mask [B * K, G * T, S]."""
+    index: torch.Tensor | None
+    """Decode step: for each new key and value vector [B, 2 * K], its place among all vectors of a layer."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +154,7 @@ class Decoder:
 
     @torch.no_grad()
     def pack(self) -> None:
-        """Read the model's weights (LoRA adapters merged in) into the layout of the matrix products."""
+        """Read the model's weights and LoRA adapters into the layout of the matrix products."""
         self.layers = []
         for block in self.model.blocks:
             assert isinstance(block, Block)
@@ -156,7 +169,16 @@ class Decoder:
         return norm
 
     def _linear(self, module: nn.Module, rows: slice = slice(None)) -> DecodeLinear:
-        weight_OI, bias_O = effective_weight(module)
+        """The given output rows of a linear layer, with its adapter if it has one."""
+        if isinstance(module, LoraLinear) and module.enabled and self.dtype != torch.float32:
+            # Added to 16-bit weights, a small adapter would be rounded away: it stays beside them.
+            base = self._linear(module.base, rows)
+            a_RI, b_OR = (t.to(self.dtype) for t in _stacked(module))
+            return AdaptedLinear(base, *(decode_linear(t, packed=self.packed) for t in (a_RI, b_OR[rows])))
+        plain = module.base if isinstance(module, LoraLinear) else module
+        assert isinstance(plain, nn.Linear)
+        weight_OI = module.merged_weight() if isinstance(module, LoraLinear) else plain.weight
+        bias_O = plain.bias
         return decode_linear(weight_OI[rows], None if bias_O is None else bias_O[rows], packed=self.packed)
 
     def _pack_block(self, block: Block) -> _Layer:
@@ -187,26 +209,25 @@ class Decoder:
         """
         B, T = tokens_BT.shape
         positions_T = torch.arange(start, start + T, device=self.device)
-        span = round_up(start + T, SPAN_BLOCK, cache.capacity)
-        rope = {local: (t[0][positions_T].repeat(B, 1, 1), t[1][positions_T].repeat(B, 1, 1))
-                for local, t in self._rope.items() if t is not None}  # fmt: skip
+        rope = {
+            local: (t[0][positions_T].repeat(B, 1, 1), t[1][positions_T].repeat(B, 1, 1))
+            for local, t in self._rope.items()
+            if t is not None
+        }
+        span = round_up(start + T, SPAN_BLOCK)
+        assert span <= cache.columns, "the cache has no room for these tokens"
         bias = {local: self._bias(positions_T[None].expand(B, T), span, local) for local in self._rope}
-        places = _Places(rope, bias, None, None, first_row, start, span, B, T)
-        self._run(tokens_BT.reshape(-1), positions_T.repeat(B), places, cache, last_layer_output=False)
+        places = _Places(B, T, first_row, start, rope, bias, None)
+        self._run(tokens_BT.reshape(-1), positions_T.repeat(B), places, cache, only_cache=True)
 
-    def step(self, tokens_B: torch.Tensor, positions_B: torch.Tensor, longest: int, cache: DecodeCache) -> torch.Tensor:
-        """One token for each of the first B rows of the cache, at `positions_B` (at most `longest`): logits [B, V]."""
-        B = tokens_B.shape[0]
-        cfg = self.config
-        span = round_up(longest + 1, SPAN_BLOCK, cache.capacity)
+    def step(self, tokens_B: torch.Tensor, positions_B: torch.Tensor, cache: DecodeCache) -> torch.Tensor:
+        """One token, at its position, for each of the first B rows of the cache: logits [B, V]."""
+        B, K, S = tokens_B.shape[0], self.config.num_kv_heads, cache.columns
         rope = {local: (t[0][positions_B], t[1][positions_B]) for local, t in self._rope.items() if t is not None}
-        bias = {local: self._bias(positions_B[:, None], span, local) for local in self._rope}
-        rows_BK = torch.arange(B * cfg.num_kv_heads, device=self.device).view(B, cfg.num_kv_heads)
-        features_BKC = rows_BK[:, :, None] * cfg.head_dim + torch.arange(cfg.head_dim, device=self.device)
-        key_index_BKC = features_BKC * cache.capacity + positions_B[:, None, None]
-        value_index_BK = rows_BK * cache.capacity + positions_B[:, None]
-        places = _Places(rope, bias, key_index_BKC, value_index_BK.reshape(-1), 0, 0, span, B, 1)
-        x_ND = self._run(tokens_B, positions_B, places, cache, last_layer_output=True)
+        bias = {local: self._bias(positions_B[:, None], S, local) for local in self._rope}
+        vectors_BK = torch.arange(B * K, device=self.device).view(B, K) * S + positions_B[:, None]
+        index = torch.cat((vectors_BK, vectors_BK + cache.rows * K * S), dim=1).reshape(-1)
+        x_ND = self._run(tokens_B, positions_B, _Places(B, 1, 0, 0, rope, bias, index), cache)
         return self.head.apply(self.final_norm(x_ND))
 
     def _bias(self, positions_BT: torch.Tensor, span: int, local: bool) -> torch.Tensor:
@@ -222,19 +243,25 @@ class Decoder:
         return bias_BTS[:, None].expand(B, cfg.num_heads, T, span).reshape(B * cfg.num_kv_heads, -1, span)
 
     def _run(
-        self, tokens_N: torch.Tensor, positions_N: torch.Tensor, places: _Places, cache: DecodeCache, *, last_layer_output: bool
+        self,
+        tokens_N: torch.Tensor,
+        positions_N: torch.Tensor,
+        places: _Places,
+        cache: DecodeCache,
+        *,
+        only_cache: bool = False,
     ) -> torch.Tensor:
-        x_ND = F.embedding(tokens_N, self.model.embed.weight)
+        """Hidden states [N, D] before the final norm; `only_cache`: stop once all keys and values are written."""
+        x_ND = torch.embedding(self.model.embed.weight, tokens_N)
         if self.config.scale_embeddings:
             x_ND = x_ND * torch.tensor(self.config.hidden_size**0.5, dtype=x_ND.dtype)
         if self.model.position_embed is not None:
-            x_ND = x_ND + F.embedding(positions_N, self.model.position_embed.weight)
-        for number, layer in enumerate(self.layers):
-            qkv_NQ = layer.qkv.apply(layer.attention_norm(x_ND))
-            q_NHC = self._store(layer, number, qkv_NQ, places, cache)
-            if not last_layer_output and number == len(self.layers) - 1:
-                return x_ND  # keys and values are all that prefill needs
-            mixed_NO = self._attend(number, q_NHC, places.bias[layer.local], places, cache)
+            x_ND = x_ND + torch.embedding(self.model.position_embed.weight, positions_N)
+        for layer, cache_2RKSC in zip(self.layers, cache.layers_2RKSC, strict=True):
+            q_NHC = self._store(layer, layer.qkv.apply(layer.attention_norm(x_ND)), places, cache_2RKSC)
+            if only_cache and layer is self.layers[-1]:
+                break
+            mixed_NO = self._attend(q_NHC, places.bias[layer.local], places, cache_2RKSC)
             if layer.attention_post_norm is None:
                 x_ND = layer.out.add_to(mixed_NO, x_ND)
             else:
@@ -243,50 +270,43 @@ class Decoder:
         return x_ND
 
     def _store(
-        self, layer: _Layer, number: int, qkv_NQ: torch.Tensor, places: _Places, cache: DecodeCache
+        self, layer: _Layer, qkv_NQ: torch.Tensor, places: _Places, cache_2RKSC: torch.Tensor
     ) -> torch.Tensor:
         """Normalise and turn queries and keys, put keys and values into the cache, return the queries [N, H, C]."""
         cfg = self.config
-        num_qk = cfg.num_heads + cfg.num_kv_heads
-        heads_NHC = qkv_NQ.view(-1, num_qk + cfg.num_kv_heads, cfg.head_dim)
-        qk_NHC, v_NKC = heads_NHC[:, :num_qk], heads_NHC[:, num_qk:]
+        H, K, C = cfg.num_heads, cfg.num_kv_heads, cfg.head_dim
+        heads_NHC = qkv_NQ.view(-1, H + 2 * K, C)
+        qk_NHC = heads_NHC[:, : H + K]
         if layer.q_norm is not None and layer.k_norm is not None:
-            q, k = qk_NHC[:, : cfg.num_heads], qk_NHC[:, cfg.num_heads :]
-            qk_NHC = torch.cat((layer.q_norm(q), layer.k_norm(k)), dim=1)
+            qk_NHC.copy_(torch.cat((layer.q_norm(qk_NHC[:, :H]), layer.k_norm(qk_NHC[:, H:])), dim=1))
         if layer.local in places.rope:
             cos, sin = places.rope[layer.local]
-            qk_NHC = torch.addcmul(qk_NHC * cos, qk_NHC.roll(cfg.head_dim // 2, -1), sin)
-        k_NKC = qk_NHC[:, cfg.num_heads :]
-        keys_RKCS, values_RKSC = cache.keys_LRKCS[number], cache.values_LRKSC[number]
-        if places.key_index_BKC is not None and places.value_index_BK is not None:
-            keys_RKCS.view(-1).put_(places.key_index_BKC, k_NKC)
-            values_RKSC.view(-1, cfg.head_dim).index_copy_(0, places.value_index_BK, v_NKC.reshape(-1, cfg.head_dim))
+            swapped_NHC = qk_NHC.roll(C // 2, -1)
+            qk_NHC.mul_(cos).addcmul_(swapped_NHC, sin)
+        if places.index is not None:
+            cache_2RKSC.view(-1, C).index_copy_(0, places.index, heads_NHC[:, H:].reshape(-1, C))
         else:
             rows = slice(places.first_row, places.first_row + places.num_rows)
             columns = slice(places.start, places.start + places.num_tokens)
-            shape = (places.num_rows, places.num_tokens, cfg.num_kv_heads, cfg.head_dim)
-            keys_RKCS[rows, :, :, columns] = k_NKC.reshape(shape).permute(0, 2, 3, 1)
-            values_RKSC[rows, :, columns] = v_NKC.reshape(shape).transpose(1, 2)
-        return qk_NHC[:, : cfg.num_heads]
+            new_BT2KC = heads_NHC[:, H:].reshape(places.num_rows, places.num_tokens, 2, K, C)
+            cache_2RKSC[:, rows, :, columns] = new_BT2KC.permute(2, 0, 3, 1, 4)
+        return heads_NHC[:, :H]
 
     def _attend(
-        self, number: int, q_NHC: torch.Tensor, bias: torch.Tensor, places: _Places, cache: DecodeCache
+        self, q_NHC: torch.Tensor, bias: torch.Tensor, places: _Places, cache_2RKSC: torch.Tensor
     ) -> torch.Tensor:
         """[N, H * C]."""
         cfg, B, T = self.config, places.num_rows, places.num_tokens
-        rows = slice(places.first_row, places.first_row + B)
-        k = cache.keys_LRKCS[number, rows, :, :, : places.span].flatten(0, 1)
-        v = cache.values_LRKSC[number, rows, :, : places.span].flatten(0, 1)
-        if T == 1:
-            q = q_NHC.reshape(B * cfg.num_kv_heads, -1, cfg.head_dim)
-        else:
-            q = q_NHC.reshape(B, T, cfg.num_heads, cfg.head_dim).transpose(1, 2)
-            q = q.reshape(B * cfg.num_kv_heads, -1, cfg.head_dim)
-        scores = torch.baddbmm(bias, q, k, alpha=self.scale)
-        mixed = torch.bmm(torch.softmax(scores, dim=-1), v)
-        if T == 1:
-            return mixed.view(B, -1)
-        return mixed.view(B, cfg.num_heads, T, cfg.head_dim).transpose(1, 2).reshape(B * T, -1)
+        if T > 1:
+            q_NHC = q_NHC.reshape(B, T, cfg.num_heads, cfg.head_dim).transpose(1, 2)
+        q = q_NHC.reshape(B * cfg.num_kv_heads, -1, cfg.head_dim)
+        rows, span = slice(places.first_row, places.first_row + B), bias.shape[-1]
+        k, v = cache_2RKSC[:, rows, :, :span].flatten(1, 2).unbind()
+        scores = torch.add(bias, torch.bmm(q, k.transpose(1, 2)), alpha=self.scale)
+        mixed = torch.bmm(torch.softmax(scores, -1), v)
+        if T > 1:
+            mixed = mixed.view(B, cfg.num_heads, T, cfg.head_dim).transpose(1, 2)
+        return mixed.reshape(B * T, -1)
 
     def _feed_forward(self, layer: _Layer, x_ND: torch.Tensor) -> torch.Tensor:
         h_ND = layer.mlp_norm(x_ND)
@@ -299,17 +319,19 @@ class Decoder:
         return x_ND + layer.mlp_post_norm(layer.down.apply(inner))
 
 
-def effective_weight(module: nn.Module) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Weight [O, I] and bias of a linear layer, with a LoRA adapter merged in if it has one."""
-    merged = getattr(module, "merged_weight", None)
-    if callable(merged):
-        base = getattr(module, "base", module)
-        return merged(), getattr(base, "bias", None)
-    assert isinstance(module, nn.Linear)
-    return module.weight.detach(), None if module.bias is None else module.bias.detach()
+def _stacked(layer: LoraLinear) -> tuple[torch.Tensor, torch.Tensor]:
+    """All adapters of a fused layer as one: A [sum of R, I] and B [O, sum of R] with the scale in it, fp32."""
+    b_OR = torch.block_diag(
+        *(layer.lora_b_OR[key] if adapted else torch.zeros(rows, 0) for key, rows, adapted in _adapter_parts(layer))
+    )
+    a_RI = torch.cat([layer.lora_a_RI[key] for key, _, adapted in _adapter_parts(layer) if adapted])
+    return a_RI.detach(), b_OR.detach() * layer.scale
 
 
-def round_up(number: int, block: int, most: int | None = None) -> int:
-    """The next multiple of `block` (at most `most`)."""
-    up = -(-number // block) * block
-    return up if most is None else min(up, most)
+def _adapter_parts(layer: LoraLinear) -> list[tuple[str, int, bool]]:
+    return [(part.name.rpartition(".")[2], part.rows, part.adapted) for part in layer.parts]
+
+
+def round_up(number: int, block: int) -> int:
+    """The next multiple of `block`."""
+    return -(-number // block) * block

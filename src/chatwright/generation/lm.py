@@ -19,6 +19,7 @@ from chatwright.errors import CheckpointError, ConfigError, DataError, ModelErro
 from chatwright.generation.api import Completion, SamplingParams
 from chatwright.generation.local import LocalGenerator
 from chatwright.hub.store import MANIFEST, sha256
+from chatwright.model import lora
 from chatwright.model.formats.convert import ensure_hf_folder
 from chatwright.model.formats.huggingface import as_dtype, load_folder, save_folder
 from chatwright.model.transformer import Transformer
@@ -111,7 +112,13 @@ class LM:
         For the other arguments see `SamplingParams`.
         """
         params = SamplingParams(
-            max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed, n=n, stop=tuple(stop)
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            seed=seed,
+            n=n,
+            stop=tuple(stop),
         )
         if isinstance(prompts, str):
             prompts = [prompts]
@@ -152,9 +159,7 @@ def load_model(
 
 def save_model(model: Transformer, folder: str | Path, tokenizer: Tokenizer, *, base: str = "") -> None:
     """Write what `load_model` reads: a Hugging Face folder, or PEFT's adapter files when LoRA was trained on `base`."""
-    if any(hasattr(module, "merged_weight") for module in model.modules()):
-        from chatwright.model import lora
-
+    if any(True for _ in lora.adapters(model)):
         lora.save_adapter(model, folder, base=base)
         tokenizer.save(folder)
     else:
@@ -169,7 +174,8 @@ def choose_device(name: str | torch.device) -> torch.device:
     if name == "auto":
         return torch.device(next(device for device, there in available.items() if there))
     if not available.get(name.split(":")[0]):
-        raise ConfigError(f"device {name!r}: not on this machine; there is {', '.join(d for d, t in available.items() if t)}")
+        have = ", ".join(device for device, there in available.items() if there)
+        raise ConfigError(f"device {name!r}: not on this machine; there is {have}")
     return torch.device(name)
 
 
@@ -217,8 +223,6 @@ def check_manifest(folder: Path) -> None:
 
 
 def _load_adapted(folder: Path, dtype: torch.dtype, device: torch.device) -> tuple[Transformer, Tokenizer]:
-    from chatwright.model import lora
-
     file = folder / ADAPTER_CONFIG
     try:
         base = json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"]

@@ -9,17 +9,18 @@ from __future__ import annotations
 import os
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from chatwright.errors import ConfigError, DataError
 from chatwright.generation.api import Completion, ProgressCallback, SamplingParams
 from chatwright.generation.batch import Answer, Batch
 from chatwright.generation.decoder import Decoder
 from chatwright.generation.sampling import uniforms
+from chatwright.model.lora import adapters
 from chatwright.model.transformer import Transformer
 from chatwright.text.tokenizer import Tokenizer
 
 _LEAST_PREFIX = 8  # a shorter common beginning is not worth a prefill of its own
-_KEEP_CACHE_BYTES = 512 * 2**20  # a larger cache is not kept for the next call
 
 
 class LocalGenerator:
@@ -40,19 +41,18 @@ class LocalGenerator:
         """Steps of the last `generate`."""
         self._decoder: Decoder | None = None
         self._weights: tuple[tuple[int, int], ...] = ()
-        self._batch: Batch | None = None
 
     def refresh(self) -> None:
         """Read the model's weights now. Needed after changes that torch does not count (writes through `.data`)."""
         first = next(self.model.parameters())
         if self._decoder is None or (self._decoder.dtype, self._decoder.device) != (first.dtype, first.device):
-            self._decoder, self._batch = Decoder(self.model), None
+            self._decoder = Decoder(self.model)
         self._decoder.pack()
         self._weights = self._fingerprint()
 
     def release(self) -> None:
-        """Give back the memory of the packed weights and of the cache."""
-        self._decoder, self._batch, self._weights = None, None, ()
+        """Give back the memory of the packed weights (a copy of the model)."""
+        self._decoder, self._weights = None, ()
 
     def generate(
         self,
@@ -80,27 +80,23 @@ class LocalGenerator:
         each = [params] * len(prompts_ids) if isinstance(params, SamplingParams) else list(params)
         if len(each) != len(prompts_ids) or (seeds is not None and len(seeds) != len(prompts_ids)):
             raise ConfigError(f"generate: {len(prompts_ids)} prompts, but {len(each)} params or another number of seeds")
-        waiting = self._answers(prompts_ids, each, n, seeds)
-        results: list[list[Completion | None]] = [[None] * (n or p.n) for p in each]
+        if n is not None:
+            each = [replace(one, n=n) for one in each]
+        waiting = self._answers(prompts_ids, each, seeds)
+        results: list[list[Completion | None]] = [[None] * one.n for one in each]
         if not waiting:
             return []
-        batch = self._ready_batch()
-        batch.prefill_tokens = self.decode_steps = 0
+        batch = Batch(self._ready_decoder(), min(self.max_batch, len(waiting)))
         batch.set_prefix(_common_prefix([answer.prompt_ids for answer in waiting]))
-        num_tokens = num_done = 0
-        try:
-            for finished in self._run(batch, waiting):
-                num_tokens += len(batch.answers) + len(finished)
-                num_done += len(finished)
-                for answer in finished:
-                    results[answer.place[0]][answer.place[1]] = answer.completion(self.tokenizer)
-                if progress is not None:
-                    progress(num_tokens, num_done)
-        finally:
-            self.prefill_tokens = batch.prefill_tokens
-            batch.clear()
-            if batch.cache_bytes > _KEEP_CACHE_BYTES:
-                batch.release()
+        self.decode_steps = num_tokens = num_done = 0
+        for finished in self._run(batch, waiting):
+            num_tokens += len(batch.answers) + len(finished)
+            num_done += len(finished)
+            for answer in finished:
+                results[answer.place[0]][answer.place[1]] = answer.completion(self.tokenizer)
+            if progress is not None:
+                progress(num_tokens, num_done)
+        self.prefill_tokens = batch.prefill_tokens
         return [[c for c in row if c is not None] for row in results]
 
     def stream(self, prompt_ids: Sequence[int], params: SamplingParams) -> Iterator[tuple[int, float, str]]:
@@ -111,11 +107,9 @@ class LocalGenerator:
         """
         if params.n != 1:
             raise ConfigError("stream: gives one answer; set n to 1")
-        (answer,) = self._answers([prompt_ids], [params], 1, None)
-        self._ready_batch()
-        assert self._decoder is not None
+        (answer,) = self._answers([prompt_ids], [params], None)
         answer.decoder = self.tokenizer.stream_decoder()
-        batch = Batch(self._decoder, 1)
+        batch = Batch(self._ready_decoder(), 1)
         batch.admit([answer])
         shown = 0
         while answer.finish is None:
@@ -146,7 +140,6 @@ class LocalGenerator:
         self,
         prompts_ids: Sequence[Sequence[int]],
         each: Sequence[SamplingParams],
-        n: int | None,
         seeds: Sequence[int] | None,
     ) -> deque[Answer]:
         """The answers to write, those of similar prompt length beside one another."""
@@ -156,10 +149,9 @@ class LocalGenerator:
             ids = tuple(prompt_ids)
             limit = self._room(ids, params, number)
             stop_ids = self.tokenizer.stop_ids if params.stop_ids is None else params.stop_ids
-            count = n or params.n
             first = 0 if seeds is not None else seen[ids]
-            seen[ids] += count
-            for sample in range(count):
+            seen[ids] += params.n
+            for sample in range(params.n):
                 seed = params.seed if seeds is None else seeds[number]
                 numbers = uniforms(seed, ids, first + sample, limit) if params.temperature > 0 else [0.0] * limit
                 decoder = self.tokenizer.stream_decoder() if params.stop else None
@@ -181,17 +173,16 @@ class LocalGenerator:
             raise DataError(f"prompt {number + 1} holds token {wrong}; the model's tokens go from 0 to {vocab - 1}")
         return min(params.max_new_tokens, context - len(ids))
 
-    def _ready_batch(self) -> Batch:
+    def _ready_decoder(self) -> Decoder:
         if self._decoder is None or self._weights != self._fingerprint():
             self.refresh()
         assert self._decoder is not None
-        if self._batch is None:
-            self._batch = Batch(self._decoder, self.max_batch)
-        return self._batch
+        return self._decoder
 
     def _fingerprint(self) -> tuple[tuple[int, int], ...]:
-        """Changes when a parameter is replaced or written in place."""
-        return tuple((p.data_ptr(), p._version) for p in self.model.parameters())
+        """Changes when a parameter is replaced or written in place, or adapters are switched on or off."""
+        switches = ((int(layer.enabled), -1) for _, layer in adapters(self.model))
+        return (*((p.data_ptr(), p._version) for p in self.model.parameters()), *switches)
 
 
 def _common_prefix(prompts: Sequence[tuple[int, ...]]) -> tuple[int, ...]:

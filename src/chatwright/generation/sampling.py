@@ -62,44 +62,50 @@ class RowSettings:
         )
 
 
+class Workspace:
+    """Memory that `sample` uses again in the next step: fresh pages for [B, V] numbers cost more than the arithmetic."""
+
+    def __init__(self) -> None:
+        self._buffers: list[torch.Tensor] = []
+
+    def pair(self, rows: int, columns: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """Two fp32 tensors [rows, columns] with anything in them."""
+        if not self._buffers or self._buffers[0].numel() < rows * columns or self._buffers[0].device != device:
+            self._buffers = [torch.empty(rows * columns, device=device) for _ in range(2)]
+        first, second = (buffer[: rows * columns].view(rows, columns) for buffer in self._buffers)
+        return first, second
+
+
 def sample(
-    logits_BV: torch.Tensor, uniform_B: torch.Tensor, settings: RowSettings
+    logits_BV: torch.Tensor, uniform_B: torch.Tensor, settings: RowSettings, workspace: Workspace | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw one token per row.
 
     Args:
         logits_BV: scores, any float dtype.
         uniform_B: numbers in [0, 1), fp64 (fp32 where the device has no fp64).
+        workspace: memory to compute in.
     Returns:
-        (tokens [B] int64, log-probabilities [B] fp32 in nats under softmax(logits / temperature), before top-k and top-p).
-        Where logits are not finite the log-probability is NaN.
+        (tokens [B] int64, log-probabilities [B] fp32 in nats under softmax(logits / temperature), before top-k and
+        top-p). Where logits are not finite the log-probability is NaN.
     """
-    scores_BV = _padded(logits_BV)
+    rows, vocab = logits_BV.shape
+    columns = -(-vocab // _BLOCK) * _BLOCK
+    scores_BV, probs_BV = (workspace or Workspace()).pair(rows, columns, logits_BV.device)
+    scores_BV[:, :vocab] = logits_BV
+    scores_BV[:, vocab:] = -math.inf  # whole blocks; the padding can never be drawn
     if settings.scaled:
         ones_B = torch.ones_like(settings.temperature_B)
         scores_BV /= torch.where(settings.temperature_B > 0, settings.temperature_B, ones_B)[:, None]
-    best_B = greedy(scores_BV) if settings.some_greedy else None
-    probs_BV = torch.softmax(scores_BV, dim=-1)
+    torch.softmax(scores_BV, dim=-1, out=probs_BV)
     if settings.greedy:
-        assert best_B is not None
-        tokens_B = best_B
+        tokens_B = greedy(scores_BV)
     else:
         weights_BV = _limited(probs_BV, settings) if settings.top_k or settings.top_p else probs_BV
         tokens_B = invert(weights_BV, uniform_B)
-        if best_B is not None:
-            tokens_B = torch.where(settings.temperature_B > 0, tokens_B, best_B)
+        if settings.some_greedy:
+            tokens_B = torch.where(settings.temperature_B > 0, tokens_B, greedy(scores_BV))
     return tokens_B, probs_BV.gather(1, tokens_B[:, None])[:, 0].log()
-
-
-def _padded(logits_BV: torch.Tensor) -> torch.Tensor:
-    """fp32 copy with V rounded up to whole blocks; the padding can never be drawn."""
-    vocab = logits_BV.shape[1]
-    padded = -(-vocab // _BLOCK) * _BLOCK
-    if padded == vocab:
-        return logits_BV.to(torch.float32, copy=True)
-    out = logits_BV.new_full((logits_BV.shape[0], padded), -math.inf, dtype=torch.float32)
-    out[:, :vocab] = logits_BV
-    return out
 
 
 def greedy(scores_BV: torch.Tensor) -> torch.Tensor:

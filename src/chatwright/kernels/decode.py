@@ -1,8 +1,8 @@
 """Linear layers for generation: weights reordered once into the layout that oneDNN multiplies with.
 
-`x @ W.T` with an activation, a product or a sum folded into the same call. `PackedLinear` is the fast path on a CPU (bf16:
-1.2-1.4 times `F.linear`, fp32: twice, as torch sends fp32 to MKL); `PlainLinear` is the reference and the path of
-other devices. A test holds the two equal. For a given weight a row of the result does not depend on the other rows.
+`x @ W.T` with an activation, a product or a sum folded into the same call. `PackedLinear` is the fast path on a CPU
+(bf16: 1.2-1.4 times `F.linear`, fp32: up to twice, as torch sends fp32 to MKL); `PlainLinear` is the reference and the
+path of other devices. A test holds the two equal.
 
 Shapes: N rows, I input features, O output features.
 """
@@ -31,6 +31,13 @@ class DecodeLinear(Protocol):
         """other * (x @ W.T + b): [N, O]."""
 
 
+def activate(x_NO: torch.Tensor, activation: Activation) -> torch.Tensor:
+    """The activation by itself."""
+    if activation == "silu":
+        return F.silu(x_NO)
+    return F.gelu(x_NO, approximate="tanh") if activation == "gelu_tanh" else x_NO
+
+
 class PlainLinear:
     """The reference: `F.linear` and separate elementwise operations."""
 
@@ -39,10 +46,7 @@ class PlainLinear:
 
     def apply(self, x_NI: torch.Tensor, activation: Activation = "none") -> torch.Tensor:
         """activation(x @ W.T + b): [N, O]."""
-        out_NO = F.linear(x_NI, self.weight_OI, self.bias_O)
-        if activation == "silu":
-            return F.silu(out_NO)
-        return F.gelu(out_NO, approximate="tanh") if activation == "gelu_tanh" else out_NO
+        return activate(F.linear(x_NI, self.weight_OI, self.bias_O), activation)
 
     def add_to(self, x_NI: torch.Tensor, other_NO: torch.Tensor) -> torch.Tensor:
         """other + (x @ W.T + b): [N, O]."""
@@ -61,36 +65,55 @@ class PackedLinear:
     def __init__(self, weight_OI: torch.Tensor, bias_O: torch.Tensor | None = None) -> None:
         self.packed = torch.ops.mkldnn._reorder_linear_weight(weight_OI.detach().contiguous(), _ROWS_HINT)
         self.bias_O = None if bias_O is None else bias_O.detach().clone()
+        self._linear = torch.ops.mkldnn._linear_pointwise.default
+        self._binary = torch.ops.mkldnn._linear_pointwise.binary
 
     def apply(self, x_NI: torch.Tensor, activation: Activation = "none") -> torch.Tensor:
         """activation(x @ W.T + b): [N, O]."""
         name, algorithm = self._FUSED[activation]
-        out: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x_NI, self.packed, self.bias_O, name, [], algorithm)
+        out: torch.Tensor = self._linear(x_NI, self.packed, self.bias_O, name, [], algorithm)
         return out
 
     def add_to(self, x_NI: torch.Tensor, other_NO: torch.Tensor) -> torch.Tensor:
         """other + (x @ W.T + b): [N, O]."""
-        out: torch.Tensor = torch.ops.mkldnn._linear_pointwise.binary(x_NI, other_NO, self.packed, self.bias_O, "add")
+        out: torch.Tensor = self._binary(x_NI, other_NO, self.packed, self.bias_O, "add")
         return out
 
     def times(self, x_NI: torch.Tensor, other_NO: torch.Tensor) -> torch.Tensor:
         """other * (x @ W.T + b): [N, O]."""
-        out: torch.Tensor = torch.ops.mkldnn._linear_pointwise.binary(x_NI, other_NO, self.packed, self.bias_O, "mul")
+        out: torch.Tensor = self._binary(x_NI, other_NO, self.packed, self.bias_O, "mul")
         return out
+
+
+class AdaptedLinear:
+    """A linear layer and a low-rank adapter beside it: x @ W.T + b + (x @ A.T) @ B.T, scale inside B."""
+
+    def __init__(self, base: DecodeLinear, a_RI: DecodeLinear, b_OR: DecodeLinear) -> None:
+        self.base, self.a_RI, self.b_OR = base, a_RI, b_OR
+
+    def apply(self, x_NI: torch.Tensor, activation: Activation = "none") -> torch.Tensor:
+        """activation(the whole layer): [N, O]."""
+        return activate(self.b_OR.add_to(self.a_RI.apply(x_NI), self.base.apply(x_NI)), activation)
+
+    def add_to(self, x_NI: torch.Tensor, other_NO: torch.Tensor) -> torch.Tensor:
+        """other + the whole layer: [N, O]."""
+        return self.b_OR.add_to(self.a_RI.apply(x_NI), self.base.add_to(x_NI, other_NO))
+
+    def times(self, x_NI: torch.Tensor, other_NO: torch.Tensor) -> torch.Tensor:
+        """other * the whole layer: [N, O]."""
+        return other_NO * self.apply(x_NI)
 
 
 def can_pack(dtype: torch.dtype, device: torch.device) -> bool:
     """Whether oneDNN's packed layers are there for this dtype (found out by running one)."""
-    if device.type != "cpu" or dtype not in (torch.float32, torch.bfloat16) or not torch.backends.mkldnn.is_available():
+    if device.type != "cpu" or dtype not in (torch.float32, torch.bfloat16):
         return False
+    ones = torch.ones(16, 16, dtype=dtype)
     try:
-        layer = PackedLinear(torch.ones(16, 16, dtype=dtype))
-        for out in (layer.apply(torch.ones(2, 16, dtype=dtype), "silu"), layer.times(*[torch.ones(2, 16, dtype=dtype)] * 2)):
-            if out.shape != (2, 16):
-                return False
+        layer = PackedLinear(ones)
+        return bool(torch.equal(layer.times(ones, ones), layer.add_to(ones, ones) - 1))
     except (RuntimeError, NotImplementedError, AttributeError):
         return False
-    return True
 
 
 def decode_linear(weight_OI: torch.Tensor, bias_O: torch.Tensor | None = None, *, packed: bool) -> DecodeLinear:

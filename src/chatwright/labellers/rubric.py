@@ -107,7 +107,7 @@ def repeated_share(units: Sequence[str], order: int) -> float:
 
 
 def _default_weights_en() -> Mapping[str, float]:
-    return {"topic": 0.38, "comparison": 0.29, "address": 0.18, "grade": 0.05, "length": 0.06, "sentences": 0.04}
+    return {"topic": 0.28, "comparison": 0.33, "address": 0.24, "grade": 0.05, "length": 0.06, "sentences": 0.04}
 
 
 def _default_gates_en() -> Mapping[str, float]:

@@ -1,7 +1,7 @@
 """LoRA (Hu et al. 2021, arXiv 2106.09685) on the fused linears, in PEFT's file format.
 
-A fused linear has named parts (q_proj, k_proj, v_proj; gate_proj, up_proj); each part may have an adapter of its own, so
-adapters trained elsewhere on separate projections fit and those trained here fit elsewhere.
+A fused linear has named parts (q_proj, k_proj, v_proj; gate_proj, up_proj); each part may have an adapter of its own,
+so adapters trained elsewhere on separate projections fit and those trained here fit elsewhere.
 Shapes: I input features, O rows of one part, R rank.
 """
 
@@ -26,6 +26,18 @@ from chatwright.model.transformer import Transformer
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
+_UNSUPPORTED = (
+    "use_dora",
+    "use_rslora",
+    "modules_to_save",
+    "rank_pattern",
+    "alpha_pattern",
+    "lora_bias",
+    "trainable_token_indices",
+    "layer_replication",
+    "target_parameters",
+    "megatron_config",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,12 +82,12 @@ class LoraLinear(nn.Module):
         self.scale = config.alpha / config.rank
         self.enabled = True
         self.dropout = nn.Dropout(config.dropout)
-        new = {"dtype": torch.float32, "device": base.weight.device}
+        device, adapted = base.weight.device, [part for part in parts if part.adapted]
         self.lora_a_RI = nn.ParameterDict(
-            {_key(p): torch.empty(config.rank, base.in_features, **new) for p in parts if p.adapted}
+            {_key(p): torch.empty(config.rank, base.in_features, dtype=torch.float32, device=device) for p in adapted}
         )
         self.lora_b_OR = nn.ParameterDict(
-            {_key(p): torch.zeros(p.rows, config.rank, **new) for p in parts if p.adapted}
+            {_key(p): torch.zeros(p.rows, config.rank, dtype=torch.float32, device=device) for p in adapted}
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -88,9 +100,7 @@ class LoraLinear(nn.Module):
         low = F.linear(self.dropout(x).to(stacked.dtype), stacked) * self.scale
         lows = dict(zip(keys, low.split(self.config.rank, dim=-1), strict=True))
         pieces = []
-        for part, piece in zip(
-            self.parts, out.split([part.rows for part in self.parts], dim=-1), strict=True
-        ):
+        for part, piece in zip(self.parts, out.split([part.rows for part in self.parts], dim=-1), strict=True):
             if part.adapted:
                 piece = piece + F.linear(lows[_key(part)], self.lora_b_OR[_key(part)]).to(piece.dtype)
             pieces.append(piece)
@@ -124,9 +134,7 @@ def inject(model: Transformer, config: LoraConfig, *, seed: int = 0) -> None:
     known = sorted({part.rpartition(".")[2] for parts in found.values() for part, _ in parts})
     unknown = sorted(set(config.targets) - set(known))
     if unknown:
-        raise ModelError(
-            f"lora: target {unknown[0]!r} is no projection of {model.config.family}; it has {', '.join(known)}"
-        )
+        raise ModelError(f"lora: target {unknown[0]!r} is no projection of {model.config.family}; it has {', '.join(known)}")
     model.requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
     for path, rows in found.items():
@@ -153,11 +161,7 @@ def _linears(model: Transformer) -> dict[str, list[tuple[str, int]]]:
     found = {}
     for ours, source in tensor_map(model.config).items():
         path, _, kind = ours.rpartition(".")
-        if (
-            kind == "weight"
-            and isinstance(model.get_submodule(path), nn.Linear)
-            and path.startswith("blocks.")
-        ):
+        if kind == "weight" and isinstance(model.get_submodule(path), nn.Linear) and path.startswith("blocks."):
             names = [name.removesuffix(".weight") for name in source.names]
             found[path] = list(zip(names, source.rows, strict=True))
     return found
@@ -231,7 +235,7 @@ def save_adapter(model: Transformer, folder: str | Path, *, base: str = "") -> N
 
 
 def load_adapter(model: Transformer, folder: str | Path) -> LoraConfig:
-    """Put the adapter of a PEFT folder on `model` in place. Raises ModelError for what does not fit or is unsupported."""
+    """Put the adapter of a PEFT folder on `model` in place. Raises ModelError for what does not fit."""
     folder = Path(folder)
     raw = _read_config(folder / CONFIG)
     try:
@@ -264,9 +268,7 @@ def _read_config(file: Path) -> dict[str, Any]:
         raise ModelError(f"{file}: cannot be read as JSON: {error}") from error
     if not isinstance(raw, dict) or raw.get("peft_type") != "LORA":
         raise ModelError(f"{file}: peft_type is not LORA; only LoRA adapters are supported")
-    switches = ("use_dora", "use_rslora", "modules_to_save", "rank_pattern", "alpha_pattern", "lora_bias")
-    switches += ("trainable_token_indices", "layer_replication", "target_parameters", "megatron_config")
-    for key in switches:
+    for key in _UNSUPPORTED:
         if raw.get(key):
             raise ModelError(f"{file}: {key}: {raw[key]!r} is not supported")
     if raw.get("bias", "none") != "none":
@@ -278,18 +280,12 @@ def _read_config(file: Path) -> dict[str, Any]:
 def _load_state(model: Transformer, tensors: dict[str, torch.Tensor], file: Path) -> None:
     state = adapter_state(model)
     for name in sorted(state.keys() - tensors.keys()):
-        raise ModelError(
-            f"{file}: tensor {name!r} is missing; adapters on some layers only are not supported"
-        )
+        raise ModelError(f"{file}: tensor {name!r} is missing; adapters on some layers only are not supported")
     for name, tensor in tensors.items():
         if name not in state:
-            raise ModelError(
-                f"{file}: tensor {name!r} fits no projection of this {model.config.family} model"
-            )
+            raise ModelError(f"{file}: tensor {name!r} fits no projection of this {model.config.family} model")
         if tensor.shape != state[name].shape:
-            raise ModelError(
-                f"{file}: tensor {name!r} is {list(tensor.shape)}, the model asks {list(state[name].shape)}"
-            )
+            raise ModelError(f"{file}: tensor {name!r} is {list(tensor.shape)}, the model asks {list(state[name].shape)}")
         state[name].copy_(tensor)
 
 

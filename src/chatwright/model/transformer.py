@@ -143,9 +143,7 @@ class Transformer(nn.Module):
         )
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
         self.final_norm = make_norm(config, config.hidden_size)
-        self.head = (
-            None if config.tie_embeddings else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        )
+        self.head = None if config.tie_embeddings else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self._rope: dict[tuple[bool, torch.dtype, torch.device], tuple[torch.Tensor, torch.Tensor]] = {}
 
     def set_dropout(self, p: float) -> None:

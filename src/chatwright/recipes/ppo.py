@@ -31,7 +31,7 @@ from chatwright.engine.precision import DeviceName, Precision, pick_device, pick
 from chatwright.engine.schedule import ScheduleConfig, rate_at
 from chatwright.engine.step import accumulate
 from chatwright.errors import ConfigError, TrainingStopped
-from chatwright.evals.rewards import Answered, RewardMix, check_gate, open_reward
+from chatwright.evals.rewards import Answered, RewardMix, answered, check_gate, open_reward
 from chatwright.generation.api import SamplingParams
 from chatwright.generation.lm import load_model
 from chatwright.generation.local import LocalGenerator
@@ -252,20 +252,11 @@ def sample(models: Models, prompts: Sequence[PromptExample], cfg: RolloutConfig,
     for row, answer in enumerate(answers):
         logprob_BT[row, : len(answer.ids)] = torch.tensor(answer.logprobs)
         mask_BT[row, : len(answer.ids)] = True
-    answered = tuple(
-        Answered(
-            prompt=example.prompt,
-            text=answer.text,
-            ended=answer.finish_reason == "stop",
-            prompt_ids=example.ids,
-            response_ids=answer.ids,
-        )
-        for example, answer in zip(prompts, answers, strict=True)
-    )
+    rows = tuple(answered(example.prompt, answer) for example, answer in zip(prompts, answers, strict=True))
     return Rollouts(
-        answers=answered,
-        prompt_ids=tuple(a.prompt_ids for a in answered),
-        response_ids=tuple(a.response_ids for a in answered),
+        answers=rows,
+        prompt_ids=tuple(row.prompt_ids for row in rows),
+        response_ids=tuple(row.response_ids for row in rows),
         ended_B=torch.tensor([answer.finish_reason == "stop" for answer in answers]),
         sampled_logprob_BT=logprob_BT,
         mask_BT=mask_BT,
@@ -511,7 +502,7 @@ def open_models(cfg: PPOConfig) -> Models:
         raise ConfigError("--critic: name a reward run folder to start the critic from; --reward names none")
     critic, _ = load_scalar_model(critic_folder, dtype=dtype, device=device)
     if Tokenizer.from_folder(final_folder(critic_folder)).fingerprint != tokenizer.fingerprint:
-        raise ConfigError(f"--critic {critic_folder}: its tokenizer is not the policy's; name a reward run of the same model")
+        raise ConfigError(f"--critic {critic_folder}: not the policy's tokenizer; name a reward run of the same model")
     critic.tie_parameter.requires_grad_(False)
     critic.head.init_zeros()
     if cfg.lora is not None:
@@ -613,7 +604,8 @@ def main(cfg: PPOConfig) -> dict[str, Any]:
         "ptx_loss_after": ptx_loss_now(),
         "data": runs.data_hashes(cfg.data + cfg.ptx.data),
     }
-    return run.finish(result, lambda folder: save_final(models.policy, folder, models.tokenizer, base=cfg.model))
+    policy, tokenizer = models.policy, models.tokenizer
+    return run.finish(result, lambda folder: save_final(policy, folder, tokenizer, base=cfg.model))
 
 
 def _restore(

@@ -67,6 +67,8 @@ class RewardTrainConfig(runs.SaveConfig):
     """What a tie means to the loss. The paper: drop."""
     pair_norm: PairNorm = "k2"
     """Pairs of a prompt are divided by C(K, 2), or by the pairs that count."""
+    head_lr: float = 2e-4
+    """Learning rate of the head, which starts from noise while the trunk starts from a trained model."""
     tie_lr: float = 1e-2
     """Learning rate of the tie parameter (a single number)."""
     shuffled_pairs: bool = False
@@ -223,20 +225,16 @@ def _train(
     run: runs.Run, model: ScalarModel, examples: Sequence[RankingExample], tokenizer: Tokenizer, cfg: RewardConfig
 ) -> None:
     """The loop: every step a batch of whole prompts, one optimiser step; the tie parameter has a rate of its own."""
-    learns_ties = cfg.train.ties in ("rao_kupper", "davidson")
-    model.tie_parameter.requires_grad_(False)
-    optimizer = MasterAdamW(model.named_parameters(), cfg.optim)
-    model.tie_parameter.requires_grad_(learns_ties)
-    tie_config = OptimConfig(lr=cfg.train.tie_lr, max_grad_norm=0.0)
-    tie_optimizer = MasterAdamW([("tie_parameter", model.tie_parameter)], tie_config) if learns_ties else None
+    optimizers = _optimizers(model, cfg)
     if run.resumed:
-        optimizer.load_state_tensors(run.resumed.tensors, "optimizer")
-        if tie_optimizer is not None:
-            tie_optimizer.load_state_tensors(run.resumed.tensors, "tie")
+        for name, (optimizer, _) in optimizers.items():
+            optimizer.load_state_tensors(run.resumed.tensors, name)
 
     def state() -> tuple[Mapping[str, torch.Tensor], Mapping[str, Any]]:
-        tie = tie_optimizer.state_tensors("tie") if tie_optimizer is not None else {}
-        return {**optimizer.state_tensors("optimizer"), **tie}, {}
+        tensors: dict[str, torch.Tensor] = {}
+        for name, (optimizer, _) in optimizers.items():
+            tensors |= optimizer.state_tensors(name)
+        return tensors, {}
 
     order = Order(len(examples), cfg.seed)
     total = cfg.train.steps or cfg.train.epochs * math.ceil(len(examples) / cfg.train.batch_size)
@@ -245,15 +243,29 @@ def _train(
         where = f"reward step {step + 1}"
         chosen = [examples[i] for i in order.batch(step, cfg.train.batch_size)]
         batches = micro_batches(chosen, cfg.train.micro_tokens, tokenizer.pad_id, model.head.weight.device)
-        loss = accumulate(optimizer, batches, lambda b: loss_of(model, b, cfg.train), len(chosen), where=where)
-        rate = rate_at(step, total, cfg.optim.lr, cfg.schedule)
-        norm = optimizer.step(rate, where=where)
-        if tie_optimizer is not None:
-            tie_optimizer.step(rate / cfg.optim.lr * cfg.train.tie_lr, where=where)
+        trunk = optimizers["trunk"][0]
+        loss = accumulate(trunk, batches, lambda b: loss_of(model, b, cfg.train), len(chosen), where=where)
+        norms = {name: optimizer.step(rate_at(step, total, lr, cfg.schedule), where=where)
+                 for name, (optimizer, lr) in optimizers.items()}  # fmt: skip
         tokens = sum(e.num_tokens for e in chosen)
-        values = {"loss": loss, "lr": rate, "grad_norm": norm, "tokens": tokens}
+        rate = rate_at(step, total, cfg.optim.lr, cfg.schedule)
+        values = {"loss": loss, "lr": rate, "grad_norm": norms["trunk"], "tokens": tokens}
         run.metrics.log(step + 1, {**values, "tie_parameter": float(model.tie_parameter.detach())})
         bar.advance(tokens=tokens, note=f"loss {loss:.3f}")
+
+
+def _optimizers(model: ScalarModel, cfg: RewardConfig) -> dict[str, tuple[MasterAdamW, float]]:
+    """(optimiser, peak rate) of trunk, head and, where one is learned, the tie parameter."""
+    head = OptimConfig(lr=cfg.train.head_lr, max_grad_norm=0.0)
+    out = {
+        "trunk": (MasterAdamW(model.trunk.named_parameters(), cfg.optim), cfg.optim.lr),
+        "head": (MasterAdamW(model.head.named_parameters(), head), cfg.train.head_lr),
+    }
+    model.tie_parameter.requires_grad_(cfg.train.ties in ("rao_kupper", "davidson"))
+    if model.tie_parameter.requires_grad:
+        tie = OptimConfig(lr=cfg.train.tie_lr, max_grad_norm=0.0)
+        out["tie"] = (MasterAdamW([("tie_parameter", model.tie_parameter)], tie), cfg.train.tie_lr)
+    return out
 
 
 def _centre(model: ScalarModel, cfg: RewardConfig, tokenizer: Tokenizer) -> None:
@@ -261,7 +273,7 @@ def _centre(model: ScalarModel, cfg: RewardConfig, tokenizer: Tokenizer) -> None
     scorer = LearnedReward(model, tokenizer, micro_tokens=cfg.train.micro_tokens)
     rows = [(d.prompt.messages, d.answer, True) for d in load_demonstrations(cfg.demonstrations)]
     with torch.no_grad():
-        model.head.bias -= scorer.score_texts(rows).mean()
+        model.head.bias.sub_(scorer.score_texts(rows).mean())
 
 
 def _report(

@@ -113,5 +113,5 @@ def _rows_done(path: Path, prompts: Sequence[Prompt]) -> int:
     rows = [json.loads(line) for line in kept.splitlines()]
     for number, (row, prompt) in enumerate(zip(rows, prompts, strict=False), start=1):
         if row.get("messages") != [m.to_dict() for m in prompt.messages]:
-            raise DataError.at(path, number, "messages", "belongs to other prompts; choose another --out, or remove the file")
+            raise DataError.at(path, number, "messages", "belongs to other prompts; use another --out or remove the file")
     return len(rows)

@@ -7,26 +7,36 @@ and its end-of-turn token are trained (`chatwright show-mask FILE` prints which)
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from chatwright.data.cursor import Order
-from chatwright.data.sft import Example, load_examples, micro_batches
+from chatwright.data.sft import load_examples, micro_batches
 from chatwright.engine import run as runs
+from chatwright.engine.checkpoint import TensorFolder, atomic_folder, save_tensors, verify_folder
 from chatwright.engine.optim import MasterAdamW, OptimConfig
 from chatwright.engine.precision import DeviceName, Precision, pick_device, pick_dtype
 from chatwright.engine.schedule import ScheduleConfig, rate_at
 from chatwright.engine.step import accumulate
 from chatwright.errors import ConfigError
+from chatwright.evals.rewards import answered, open_reward
+from chatwright.generation.answers import sample_answers
+from chatwright.generation.api import SamplingParams
 from chatwright.generation.lm import load_model
+from chatwright.generation.local import LocalGenerator
 from chatwright.model.formats.final import save_final
 from chatwright.model.lora import LoraConfig, inject
+from chatwright.model.transformer import Transformer
 from chatwright.objectives.lm import batch_nll, mean_nll
 from chatwright.progress import console
-from chatwright.records import load_demonstrations
+from chatwright.recipes.ptx import open_ptx
+from chatwright.records import load_demonstrations, load_prompts
+from chatwright.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +58,34 @@ class SFTTrainConfig(runs.SaveConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MixConfig:
+    """Pre-training text among the demonstrations (InstructGPT C.4: how its PPO policies were initialised)."""
+
+    data: tuple[str, ...] = ()
+    """Text files or JSON lines; empty: demonstrations only."""
+    share: float = 0.1
+    """Share of pre-training sequences in every step. The paper: 0.1."""
+    block_tokens: int = 512
+    """Length of such a sequence in tokens."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectConfig:
+    """Keep the epoch whose answers a reward model likes best (InstructGPT section 3.5), not the last one."""
+
+    reward: tuple[str, ...] = ()
+    """Reward sources, as in `chatwright ppo`; empty: the last epoch is kept."""
+    prompts: tuple[str, ...] = ()
+    """Validation prompts."""
+    max_new_tokens: int = 128
+    """Longest answer in tokens."""
+
+    def __post_init__(self) -> None:
+        if bool(self.reward) != bool(self.prompts):
+            raise ConfigError("--select.reward and --select.prompts work together; give both or neither")
+
+
+@dataclass(frozen=True, kw_only=True)
 class SFTConfig:
     """Teach a model by demonstrations."""
 
@@ -59,6 +97,9 @@ class SFTConfig:
     """Run folder."""
     eval_data: tuple[str, ...] = ()
     """Held-out demonstrations: their loss is logged after every epoch."""
+    system: str | None = None
+    """System message of conversations that have none, taught and exported with the model ("": no system turn). None:
+    the base model's own, which may give it another's name."""
     seed: int = 0
     """Fixes the data order and dropout."""
     device: DeviceName = "auto"
@@ -73,6 +114,10 @@ class SFTConfig:
     """Learning-rate schedule. The paper: cosine to 10 %, no warm-up."""
     lora: LoraConfig | None = None
     """Train a low-rank adapter instead of all weights."""
+    mix: MixConfig = MixConfig()
+    """Pre-training text among the demonstrations."""
+    select: SelectConfig = SelectConfig()
+    """Choose the best epoch by a reward model."""
 
 
 def num_steps(train: SFTTrainConfig, num_examples: int) -> int:
@@ -89,6 +134,8 @@ def main(cfg: SFTConfig) -> dict[str, Any]:
     dtype = pick_dtype(cfg.precision, device)
     torch.manual_seed(cfg.seed)
     model, tokenizer = load_model(cfg.model, dtype=dtype, device=device)
+    if cfg.system is not None:
+        tokenizer = tokenizer.with_default_system(cfg.system)
     if cfg.lora is not None:
         inject(model, cfg.lora, seed=cfg.seed)
     model.set_dropout(cfg.train.dropout)
@@ -96,34 +143,98 @@ def main(cfg: SFTConfig) -> dict[str, Any]:
     if not examples:
         raise ConfigError(f"--data {' '.join(cfg.data)}: no demonstration is left to train on")
     held_out = load_examples(load_demonstrations(cfg.eval_data), tokenizer, max_tokens=cfg.train.max_tokens)
-    console().print(f"sft: {len(examples)} demonstrations, {sum(len(e.ids) for e in examples)} tokens, {dtype} on {device}")
+    mix = open_ptx(
+        cfg.mix.data,
+        tokenizer,
+        block_tokens=cfg.mix.block_tokens,
+        held_out=0,
+        seed=cfg.seed + 1,
+        micro_tokens=cfg.train.micro_tokens,
+        device=device,
+    )
+    num_tokens = sum(len(example.ids) for example in examples)
+    console().print(f"sft: {len(examples)} demonstrations, {num_tokens} tokens, {dtype} on {device}")
     optimizer = MasterAdamW(model.named_parameters(), cfg.optim)
+    best: dict[str, Any] = {"score": None, "step": None}
     if run.resumed:
         optimizer.load_state_tensors(run.resumed.tensors, "optimizer")
+        best = run.resumed.meta["best"]
 
     def state() -> tuple[Mapping[str, torch.Tensor], Mapping[str, Any]]:
-        return optimizer.state_tensors("optimizer"), {}
+        return optimizer.state_tensors("optimizer"), {"best": best}
 
     order = Order(len(examples), cfg.seed)
     total = num_steps(cfg.train, len(examples))
-    held_out_batches = micro_batches(held_out, cfg.train.micro_tokens, tokenizer.pad_id, device) if held_out else []
+    num_mixed = round(cfg.train.batch_size * cfg.mix.share / (1 - cfg.mix.share)) if cfg.mix.data else 0
+    held_batches = micro_batches(held_out, cfg.train.micro_tokens, tokenizer.pad_id, device) if held_out else []
     model.train()
     loss = math.nan
     for step, bar in run.steps(total, state):
-        chosen: list[Example] = [examples[i] for i in order.batch(step, cfg.train.batch_size)]
+        where = f"sft step {step + 1}"
+        chosen = [examples[i] for i in order.batch(step, cfg.train.batch_size)]
         batches = micro_batches(chosen, cfg.train.micro_tokens, tokenizer.pad_id, device)
+        batches += mix.take(step * num_mixed, num_mixed)
         count = sum(batch.num_targets for batch in batches)
-        loss = accumulate(optimizer, batches, lambda b: batch_nll(model, b), count, where=f"sft step {step + 1}")
+        loss = accumulate(optimizer, batches, lambda b: batch_nll(model, b), count, where=where)
         rate = rate_at(step, total, cfg.optim.lr, cfg.schedule)
-        norm = optimizer.step(rate, where=f"sft step {step + 1}")
-        tokens = sum(len(example.ids) for example in chosen)
+        norm = optimizer.step(rate, where=where)
+        tokens = sum(batch.num_tokens for batch in batches)
         values = {"loss": loss, "lr": rate, "grad_norm": norm, "tokens": tokens}
-        if held_out_batches and (step + 1 == total or (step + 1) * cfg.train.batch_size % len(examples) < cfg.train.batch_size):
-            values["eval_loss"] = mean_nll(model, held_out_batches)
+        if _epoch_ends(step, total, len(examples), cfg.train.batch_size):
+            if held_batches:
+                values["eval_loss"] = mean_nll(model, held_batches)
+            if cfg.select.reward:
+                values["select_reward"] = _keep_if_best(model, tokenizer, cfg, run.folder, best, step)
         run.metrics.log(step + 1, values)
         bar.advance(tokens=tokens, note=f"loss {loss:.3f}")
-
-    result = {"model": cfg.model, "steps": total, "examples": len(examples), "loss": loss, "data": runs.data_hashes(cfg.data)}
-    if held_out_batches:
-        result["eval_loss"] = mean_nll(model, held_out_batches)
+    if cfg.select.reward:
+        _restore_best(model, run.folder)
+    result = {
+        "model": cfg.model,
+        "steps": total,
+        "examples": len(examples),
+        "loss": loss,
+        "eval_loss": mean_nll(model, held_batches) if held_batches else None,
+        "selected": best if cfg.select.reward else None,
+        "data": runs.data_hashes(cfg.data + cfg.mix.data),
+    }
     return run.finish(result, lambda folder: save_final(model, folder, tokenizer, base=cfg.model))
+
+
+def _epoch_ends(step: int, total: int, num_examples: int, batch_size: int) -> bool:
+    """Whether a pass over the data, or the run, ends with 0-based `step`."""
+    return step + 1 == total or (step + 1) * batch_size // num_examples > step * batch_size // num_examples
+
+
+BEST_FOLDER = "best"
+
+
+def _keep_if_best(
+    model: Transformer, tokenizer: Tokenizer, cfg: SFTConfig, folder: Path, best: dict[str, Any], step: int
+) -> float:
+    """Mean reward of greedy answers to the validation prompts; the trained weights are kept when it is the highest."""
+    device, dtype = model.embed.weight.device, model.embed.weight.dtype
+    reward = open_reward(cfg.select.reward, tokenizer, dtype=dtype, device=device)
+    params = SamplingParams(max_new_tokens=cfg.select.max_new_tokens, temperature=0.0)
+    prompts = load_prompts(cfg.select.prompts)
+    model.eval()
+    generator = LocalGenerator(model, tokenizer)
+    rows = sample_answers(generator, tokenizer, prompts, params, n=1, seed=cfg.seed, title="select")
+    model.train()
+    score = float(reward.score([answered(prompt, row[0]) for prompt, row in zip(prompts, rows, strict=True)]).mean())
+    if best["score"] is None or score > best["score"]:
+        best.update(score=score, step=step + 1)
+        trained = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+        with atomic_folder(folder / BEST_FOLDER) as aside:
+            save_tensors(aside, trained)
+    return score
+
+
+@torch.no_grad()
+def _restore_best(model: Transformer, folder: Path) -> None:
+    verify_folder(folder / BEST_FOLDER)
+    tensors = TensorFolder(folder / BEST_FOLDER)
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            parameter.copy_(tensors[name])
+    shutil.rmtree(folder / BEST_FOLDER)

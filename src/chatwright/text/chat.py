@@ -11,6 +11,7 @@ For ordinary text the ids equal those of the checkpoint's own Jinja template (te
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -78,6 +79,11 @@ def detect(added_tokens: Mapping[str, int], *, bos: str, eos: str, jinja: str = 
 
     Models without control tokens get `plain`: "User:" and "Assistant:" paragraphs, each answer closed by `eos`.
     """
+    if own := re.match(r"\{# " + re.escape(TEMPLATE_FIELD) + r" (\{.*?\}) #\}", jinja):
+        try:
+            return ChatTemplate.from_dict(json.loads(own[1]))
+        except ValueError:
+            raise TemplateError(f"the {TEMPLATE_FIELD} comment of the chat template is damaged") from None
     known = [n for n, needed in _CONTROLS.items() if needed and all(token in added_tokens for token in needed)]
     name: TemplateName = known[0] if known else "plain"
     if name == "plain":
@@ -313,12 +319,15 @@ def _encode_spans(run: Sequence[_Piece], tokenizer: Tokenizer) -> tuple[list[int
 
 
 def jinja(template: ChatTemplate) -> str:
-    """A Jinja chat template that renders as `render` does, for transformers, vLLM and llama.cpp."""
-    quoted = {name: _quote(value) for name, value in vars(template).items()}
-    text = _JINJA[template.name]
-    for name, value in quoted.items():
-        text = text.replace(f"@{name}@", value)
-    return text
+    """A Jinja chat template that renders as `render` does, for transformers, vLLM and llama.cpp.
+
+    It starts with a comment that `detect` reads back, so that nothing is lost where only the Jinja text travels (GGUF).
+    """
+    fields = json.dumps(template.to_dict()).replace("#", "\\u0023")
+    comment = f"{{# {TEMPLATE_FIELD} {fields} #}}"
+    system = f"<|im_start|>system\n{template.default_system}<|im_end|>\n" if template.default_system else ""
+    values = {**vars(template), "system_turn": system}
+    return comment + re.sub(r"@(\w+)@", lambda m: _quote(values[m[1]]), _JINJA[template.name])
 
 
 def _quote(text: str) -> str:
@@ -334,8 +343,7 @@ _FOLD = (
 )
 _JINJA: Mapping[TemplateName, str] = {
     "chatml": (
-        "{% if @default_system@ and messages[0]['role'] != 'system' %}"
-        "{{ '<|im_start|>system\\n' + @default_system@ + '<|im_end|>\\n' }}{% endif %}"
+        "{% if messages[0]['role'] != 'system' %}{{ @system_turn@ }}{% endif %}"
         "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' }}"
         "{% if loop.last and message['role'] == 'assistant' %}{{ @answer_prefix@ }}{% endif %}"
         "{{ message['content'] + '<|im_end|>\\n' }}{% endfor %}"

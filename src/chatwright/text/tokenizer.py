@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -107,6 +108,14 @@ class Tokenizer:
         (target / "tokenizer.json").write_text(self.json, encoding="utf-8")
         for name, value in (("tokenizer_config.json", config), ("special_tokens_map.json", special)):
             (target / name).write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+    def with_default_system(self, text: str) -> Tokenizer:
+        """The same tokenizer whose template uses `text` as the system message of conversations that have none ("": no
+        system turn). TemplateError when the template has no place for one."""
+        if self.template.name != "chatml":
+            raise TemplateError(f"the {self.template.name} chat template has no default system message; put it in the data")
+        config = self.config | {TEMPLATE_FIELD: replace(self.template, default_system=text).to_dict()}
+        return Tokenizer(self.json, config)
 
     @property
     def fingerprint(self) -> str:

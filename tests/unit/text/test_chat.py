@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from chatwright.errors import ModelError, TemplateError
 from chatwright.records import Conversation, conversation
-from chatwright.text.chat import ChatTemplate, render
+from chatwright.text.chat import ChatTemplate, jinja, render
 from chatwright.text.tokenizer import Tokenizer
 from conftest import CHATML_TOKENS, SMOLLM2_JINJA, byte_level_json, chatml_config, sentencepiece_json
 
@@ -266,3 +266,16 @@ def test_a_missing_control_token_is_an_error() -> None:
     template = ChatTemplate(name="llama3", bos="<s>", end_of_turn="<|eot_id|>").to_dict()
     with pytest.raises(ModelError, match="needs the tokens"):
         Tokenizer.from_json(byte_level_json(CHATML_TOKENS), chatml_config(**{"chatwright.template": template}))
+
+
+def test_the_exported_jinja_text_alone_brings_the_template_back(family: tuple[str, Tokenizer, str]) -> None:
+    """A GGUF file carries the Jinja text and nothing else of ours."""
+    _, tokenizer, _ = family
+    ids = {"bos_token": tokenizer.bos_id, "eos_token": tokenizer.eos_id}
+    named = {name: tokenizer.piece(i) for name, i in ids.items() if i is not None}
+    for extra in ({}, {"default_system": "It's #} {{ 7*7 }} @bos@\n", "answer_prefix": "<think>\n\n</think>\n\n"}):
+        template = dataclasses.replace(tokenizer.template, **extra)
+        again = Tokenizer.from_json(tokenizer.json, {**named, "chat_template": jinja(template)})
+        assert again.template == template
+    with pytest.raises(TemplateError, match="damaged"):
+        Tokenizer.from_json(tokenizer.json, {**named, "chat_template": '{# chatwright.template {"name": } #}'})

@@ -13,7 +13,6 @@ from chatwright.data.importers.rows import Found, LeftOut, Turns, conversation_r
 from chatwright.jsonl import Where
 from chatwright.records import MAX_K, Ranking, WeakOrder
 
-_MAX_TURNS = 100
 Node = Mapping[str, Any]
 
 
@@ -35,8 +34,6 @@ def _walk(
     node: Node, turns: Turns, found: Found, meta: Mapping[str, Any], *, best: bool, name: str, where: Where
 ) -> None:
     """Below a prompter message: its replies' ranking, then each reply's own continuations."""
-    if len(turns) > _MAX_TURNS:
-        raise where.error(name, f"goes deeper than {_MAX_TURNS} messages")
     replies = [_node(reply, f"{name}.replies[{n}]", where) for n, reply in enumerate(node.get("replies") or [])]
     usable = [reply for reply in replies if _usable(reply)]
     found += [LeftOut("a reply was deleted or failed review")] * (len(replies) - len(usable))

@@ -341,7 +341,7 @@ def table_row(row: Mapping[str, Any], where: Where) -> Found:
     columns = table_columns(list(row))
     if "prompt" not in columns:
         raise where.error(
-            "prompt", f"is missing; name a column prompt, question or instruction (found: {', '.join(row)})"
+            "prompt", f"is missing or empty; name its column prompt, question or instruction (found: {', '.join(row)})"
         )
     question = _instruction(
         where.text(row[columns["prompt"]], columns["prompt"]), str(row.get(columns.get("input", ""), ""))

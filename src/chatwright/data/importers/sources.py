@@ -29,6 +29,11 @@ _DELIMITERS = ",;\t|"
 RawRow = tuple[Where, Any]
 
 
+def is_table(path: str | Path) -> bool:
+    """Whether the file is a table with a header (CSV, TSV, XLSX)."""
+    return any(suffix.lower() in (".csv", ".tsv", ".xlsx") for suffix in Path(path).suffixes[-2:])
+
+
 def read_rows(path: str | Path) -> Iterator[RawRow]:
     """(place, value) per row; the value is a dict, a string, or a DataError for a row that cannot be read.
 

@@ -1,7 +1,7 @@
 """A GGUF file -> a Hugging Face folder in the cache, dequantised once.
 
-Values are kept as fp32: a 4-bit block times its fp16 scale plus its fp16 minimum has more bits than bf16 or fp16 hold, and
-the point of the conversion is that everybody computes with the same numbers. 135M parameters take 540 MB.
+Values are kept as fp32: a 4-bit block times its fp16 scale plus its fp16 minimum has more bits than bf16 or fp16 hold,
+and the point of the conversion is that everybody computes with the same numbers. 135M parameters take 540 MB.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from chatwright.errors import HubError
 from chatwright.hub.store import (
     cache_folder,
     damage,
@@ -42,6 +43,7 @@ def ensure_hf_folder(resolved: str | Path) -> Path:
         return folder
     with locked(folder.name):
         if not _usable(folder):
+            _check_source(resolved, digest)
             model = read_gguf(resolved)
             with (
                 staging(folder, num_bytes=4 * model.config.num_parameters()) as stage,
@@ -59,6 +61,12 @@ def _digest(file: Path) -> str:
     return sha256(file)
 
 
+def _check_source(file: Path, digest: str) -> None:
+    if sha256(file) != digest:
+        file.unlink()
+        raise HubError(f"{file}: damaged since it was fetched; it was removed. Run the command again.")
+
+
 def _usable(folder: Path) -> bool:
     if not folder.is_dir():
         return False
@@ -74,15 +82,15 @@ def _convert(model: GGUFModel, stage: Path, digest: str) -> None:
     write_tokenizer(model.header, stage)
     total = sum(info.num_bytes for info in model.header.tensors.values())
     state, seen = {}, 0
-    for n, (name, tensor) in enumerate(model.tensors()):
+    for name, tensor in model.tensors():
         state[name] = tensor
         seen += tensor.numel()
         say(f"  {min(99, 100 * seen // model.config.num_parameters())} %", end="\r")
     write_weights(state, stage, _SHARD_BYTES)
     ids = {
-        f"{ours}_token_id": int(model.header.metadata[key])
+        f"{ours}_token_id": token_id
         for ours, theirs in (("bos", "bos"), ("eos", "eos"), ("pad", "padding"))
-        if (key := f"tokenizer.ggml.{theirs}_token_id") in model.header.metadata
+        if isinstance(token_id := model.header.metadata.get(f"tokenizer.ggml.{theirs}_token_id"), int)
     }
     write_json(stage / "config.json", config_to_hf(model.config) | {"torch_dtype": "float32"} | ids)
     write_json(stage / "generation_config.json", ids)

@@ -1,11 +1,12 @@
 """GGUF files (llama.cpp): every tensor under its Hugging Face name, dequantised to fp32.
 
-What llama.cpp changes on the way in is undone here: rows of Q and K of the llama architecture are permuted, gemma's norms
-carry the plus one, GPT-2's matrices are [out, in].
+What llama.cpp changes on the way in is undone here: rows of Q and K of the llama architecture are permuted, gemma's
+norms carry the plus one, GPT-2's matrices are [out, in].
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from chatwright.model.attention import llama3_factors
 from chatwright.model.config import Family, ModelConfig, RopeScaling
 from chatwright.model.formats.gguf_header import Header, TensorInfo, read_header
 from chatwright.model.formats.gguf_names import ARCHITECTURES, gguf_name, unpermute
+from chatwright.model.formats.hf_config import MAX_LAYERS, MAX_SIZE, whole
 from chatwright.model.formats.huggingface import tensor_map
 
 _IGNORED = {"rope_freqs.weight"}
@@ -47,34 +49,34 @@ def read_gguf(path: str | Path) -> GGUFModel:
     header = read_header(Path(path))
     architecture = header.metadata.get("general.architecture")
     if architecture not in ARCHITECTURES:
-        raise ModelError(
-            f"{path}: architecture {architecture!r} is not supported; supported are {', '.join(ARCHITECTURES)}"
-        )
+        raise ModelError(f"{path}: architecture {architecture!r} is not supported; supported are {', '.join(ARCHITECTURES)}")
     config = _config(header, ARCHITECTURES[architecture], architecture)
     _check_names(header, config)
     return GGUFModel(header=header, config=config)
 
 
 def _config(header: Header, family: Family, architecture: str) -> ModelConfig:
-    def get(key: str, default: Any = None) -> Any:
-        value = header.metadata.get(f"{architecture}.{key}", default)
-        if value is None:
-            raise ModelError(f"{header.path}: metadata {architecture}.{key} is missing")
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise ModelError(f"{header.path}: metadata {architecture}.{key} is no number: {value!r}")
-        return value
+    def integer(key: str, default: int | None = None, most: int = MAX_SIZE) -> int:
+        name = f"{architecture}.{key}"
+        return whole(header.metadata.get(name, default), f"{header.path}: metadata {name}", most)
 
-    width, heads = int(get("embedding_length")), int(get("attention.head_count"))
+    def number(key: str, default: float | None = None) -> float:
+        value = header.metadata.get(f"{architecture}.{key}", default)
+        if not isinstance(value, int | float) or not 0 < value < math.inf:
+            raise ModelError(f"{header.path}: metadata {architecture}.{key}: {value!r} is not a positive number")
+        return float(value)
+
+    width, heads = integer("embedding_length"), integer("attention.head_count")
     if "token_embd.weight" not in header.tensors:
         raise ModelError(f"{header.path}: tensor 'token_embd.weight' is missing")
     shared: dict[str, Any] = {
         "family": family,
         "vocab_size": header.tensors["token_embd.weight"].shape[0],
         "hidden_size": width,
-        "num_layers": int(get("block_count")),
+        "num_layers": integer("block_count", most=MAX_LAYERS),
         "num_heads": heads,
-        "intermediate_size": int(get("feed_forward_length")),
-        "max_positions": int(get("context_length")),
+        "intermediate_size": integer("feed_forward_length"),
+        "max_positions": integer("context_length"),
         "tie_embeddings": _tied(header),
     }
     if family == "gpt2":
@@ -83,7 +85,7 @@ def _config(header: Header, family: Family, architecture: str) -> ModelConfig:
             num_kv_heads=heads,
             head_dim=width // heads,
             norm="layer",
-            norm_eps=_decimal(get("attention.layer_norm_epsilon")),
+            norm_eps=_decimal(number("attention.layer_norm_epsilon")),
             positions="learned",
             mlp="gelu",
             qkv_bias=True,
@@ -91,16 +93,16 @@ def _config(header: Header, family: Family, architecture: str) -> ModelConfig:
         )
     config = ModelConfig(
         **shared,
-        num_kv_heads=int(get("attention.head_count_kv", heads)),
-        head_dim=int(get("attention.key_length", width // heads)),
+        num_kv_heads=integer("attention.head_count_kv", heads),
+        head_dim=integer("attention.key_length", width // heads),
         norm="rms_plus_one" if family == "gemma3" else "rms",
-        norm_eps=_decimal(get("attention.layer_norm_rms_epsilon")),
-        rope_theta=float(get("rope.freq_base", 1e6 if family == "gemma3" else 1e4)),
+        norm_eps=_decimal(number("attention.layer_norm_rms_epsilon")),
+        rope_theta=number("rope.freq_base", 1e6 if family == "gemma3" else 1e4),
         qkv_bias=family == "qwen2",
         qk_norm=family in ("qwen3", "gemma3"),
     )
     config = replace(config, rope_scaling=_scaling(header, architecture, config))
-    return _gemma(config, int(get("attention.sliding_window"))) if family == "gemma3" else config
+    return _gemma(config, integer("attention.sliding_window")) if family == "gemma3" else config
 
 
 def _decimal(value: float) -> float:
@@ -126,8 +128,10 @@ def _gemma(config: ModelConfig, window: int) -> ModelConfig:
 def _scaling(header: Header, architecture: str, config: ModelConfig) -> RopeScaling | None:
     kind = header.metadata.get(f"{architecture}.rope.scaling.type", "none")
     if kind == "linear":
-        factor = float(header.metadata.get(f"{architecture}.rope.scaling.factor", 1.0))
-        return RopeScaling(kind="linear", factor=factor) if factor != 1.0 else None
+        factor = header.metadata.get(f"{architecture}.rope.scaling.factor", 1.0)
+        if not isinstance(factor, int | float) or not 0 < factor < math.inf:
+            raise ModelError(f"{header.path}: metadata {architecture}.rope.scaling.factor: {factor!r} is no factor")
+        return RopeScaling(kind="linear", factor=float(factor)) if factor != 1.0 else None
     if kind != "none":
         raise ModelError(f"{header.path}: rope scaling {kind!r} is not supported; linear and llama3 are")
     if "rope_freqs.weight" not in header.tensors:
@@ -172,9 +176,7 @@ def dequantise(header: Header, info: TensorInfo, rows: int | None = None) -> tor
         try:
             values = dequantize(raw.reshape(-1, GGML_QUANT_SIZES[kind][1]), kind)
         except NotImplementedError:
-            raise ModelError(
-                f"{header.path}: tensor {info.name!r} has the unsupported type {kind.name}"
-            ) from None
+            raise ModelError(f"{header.path}: tensor {info.name!r} has the unsupported type {kind.name}") from None
     return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32).reshape(shape))
 
 
@@ -183,9 +185,7 @@ def _bits_per_weight(info: TensorInfo) -> float:
 
 
 def _check_names(header: Header, config: ModelConfig) -> None:
-    wanted = {
-        gguf_name(config.family, name) for source in tensor_map(config).values() for name in source.names
-    }
+    wanted = {gguf_name(config.family, name) for source in tensor_map(config).values() for name in source.names}
     missing = sorted(wanted - header.tensors.keys())
     if missing:
         raise ModelError(f"{header.path}: {len(missing)} tensors are missing, the first is {missing[0]!r}")

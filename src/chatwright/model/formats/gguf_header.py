@@ -1,7 +1,8 @@
 """The header of a GGUF file, read with every count bounded, so that a hostile file costs no memory and no time.
 
-Layout: github.com/ggml-org/ggml docs/gguf.md. The reader of the `gguf` package trusts the counts in the file (a file of
-120 bytes makes it allocate until the machine stops), so the header is parsed here and only dequantisation is left to it.
+Layout: github.com/ggml-org/ggml docs/gguf.md. The reader of the `gguf` package trusts the counts in the file (a file
+of 120 bytes makes it allocate until the machine stops), so the header is parsed here and only dequantisation is left
+to it.
 """
 
 from __future__ import annotations
@@ -61,9 +62,7 @@ class _Cursor:
         self.path, self.data, self.at = path, data, 0
 
     def fail(self, reason: str) -> ModelError:
-        return ModelError(
-            f"{self.path}: damaged GGUF header at byte {self.at}: {reason}. Fetch the file again."
-        )
+        return ModelError(f"{self.path}: damaged GGUF header at byte {self.at}: {reason}. Fetch the file again.")
 
     def take(self, size: int) -> int:
         start = self.at
@@ -149,9 +148,7 @@ def _tensor_entry(cursor: _Cursor) -> tuple[str, tuple[int, ...], int, int]:
     return name, shape, cursor.number("I"), cursor.number("Q")
 
 
-def _locate(
-    cursor: _Cursor, base: int, name: str, shape: tuple[int, ...], kind: int, offset: int
-) -> TensorInfo:
+def _locate(cursor: _Cursor, base: int, name: str, shape: tuple[int, ...], kind: int, offset: int) -> TensorInfo:
     from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
     try:

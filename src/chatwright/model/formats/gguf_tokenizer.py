@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from chatwright.errors import ModelError
@@ -25,11 +26,23 @@ SPLITS = {
     "llama-bpe": rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}{{1,3}}|{_REST}",
 }
 _ALIASES = {"llama3": "llama-bpe", "llama-v3": "llama-bpe", "default": "gpt-2", "gpt2": "gpt-2"}
+_MAX_PIECE = 256  # characters; real vocabularies stay far below
 PRE_TOKENIZERS = ("smollm", "gpt-2", *SPLITS)
 
 
 def write_tokenizer(header: Header, folder: Path) -> None:
     """Write tokenizer.json and tokenizer_config.json of the file's tokenizer into `folder`. Raises ModelError."""
+    try:
+        tokenizer, config = _build(header)
+    except (ModelError, KeyboardInterrupt, MemoryError):
+        raise
+    except BaseException as error:  # panics of the Rust library derive from BaseException
+        raise ModelError(f"{header.path}: its tokenizer cannot be built: {error}") from None
+    tokenizer.save(str(folder / "tokenizer.json"))
+    write_json(folder / "tokenizer_config.json", config)
+
+
+def _build(header: Header) -> tuple[Tokenizer, dict[str, Any]]:
     kind = _get(header, "model", str)
     if kind == "gpt2":
         tokenizer = _byte_level(header)
@@ -43,8 +56,7 @@ def write_tokenizer(header: Header, folder: Path) -> None:
     if config["add_bos_token"]:
         bos = config["bos_token"]
         tokenizer.post_processor = _post_processor(bos, tokens.index(bos), tokenizer)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    write_json(folder / "tokenizer_config.json", config)
+    return tokenizer, config
 
 
 def _get(header: Header, key: str, kind: type, default: Any = None) -> Any:
@@ -58,9 +70,7 @@ def _byte_level(header: Header) -> Tokenizer:
     pre = _get(header, "pre", str, "default")
     pre = _ALIASES.get(pre, pre)
     if pre not in PRE_TOKENIZERS:
-        raise ModelError(
-            f"{header.path}: pre-tokenizer {pre!r} is not supported; supported are {', '.join(PRE_TOKENIZERS)}"
-        )
+        raise ModelError(f"{header.path}: pre-tokenizer {pre!r} is not supported; supported are {', '.join(PRE_TOKENIZERS)}")
     vocab = _vocab(header)
     merges = []
     for line in _get(header, "merges", list):
@@ -76,9 +86,7 @@ def _byte_level(header: Header) -> Tokenizer:
         split = pre_tokenizers.Split(Regex(SPLITS[pre]), behavior="isolated")
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
     elif pre == "smollm":
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-            [pre_tokenizers.Digits(individual_digits=True), byte_level]
-        )
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), byte_level])
     else:
         tokenizer.pre_tokenizer = byte_level
     if pre == "qwen2":
@@ -89,15 +97,11 @@ def _byte_level(header: Header) -> Tokenizer:
 def _sentencepiece(header: Header) -> Tokenizer:
     vocab = _vocab(header)
     tokens, types = _get(header, "tokens", list), _types(header)
-    scores = [float(score) for score in header.metadata.get("tokenizer.ggml.scores", [])]
-    if len(scores) != len(tokens):
-        raise ModelError(
-            f"{header.path}: metadata tokenizer.ggml.scores: {len(scores)} for {len(tokens)} tokens"
-        )
+    scores = _numbers(header, "scores", len(tokens))
     mergeable = {token: n for n, token in enumerate(tokens) if types[n] in (NORMAL, USER_DEFINED)}
     found = []
     for token, n in mergeable.items():
-        for cut in range(1, len(token)):
+        for cut in range(1, len(token) if len(token) <= _MAX_PIECE else 0):
             left, right = mergeable.get(token[:cut]), mergeable.get(token[cut:])
             if left is not None and right is not None:
                 found.append((-scores[n], left, right))
@@ -126,24 +130,23 @@ def _vocab(header: Header) -> dict[str, int]:
 
 def _types(header: Header) -> list[int]:
     tokens = _get(header, "tokens", list)
-    types = [int(kind) for kind in header.metadata.get("tokenizer.ggml.token_type", [NORMAL] * len(tokens))]
-    if len(types) != len(tokens):
-        raise ModelError(
-            f"{header.path}: metadata tokenizer.ggml.token_type: {len(types)} for {len(tokens)} tokens"
-        )
-    return types
+    if "tokenizer.ggml.token_type" not in header.metadata:
+        return [NORMAL] * len(tokens)
+    return [int(kind) for kind in _numbers(header, "token_type", len(tokens))]
+
+
+def _numbers(header: Header, key: str, count: int) -> list[float]:
+    values = header.metadata.get(f"tokenizer.ggml.{key}")
+    if not isinstance(values, np.ndarray) or len(values) != count or not np.isfinite(values).all():
+        raise ModelError(f"{header.path}: metadata tokenizer.ggml.{key}: not {count} numbers, one for each token")
+    numbers: list[float] = values.tolist()
+    return numbers
 
 
 def _add_tokens(header: Header, tokenizer: Tokenizer, tokens: list[str]) -> None:
     types = _types(header)
-    special = [
-        AddedToken(t, special=True, normalized=False)
-        for t, k in zip(tokens, types, strict=True)
-        if k in (2, 3)
-    ]
-    plain = [
-        AddedToken(t, special=False, normalized=False) for t, k in zip(tokens, types, strict=True) if k == 4
-    ]
+    special = [AddedToken(t, special=True, normalized=False) for t, k in zip(tokens, types, strict=True) if k in (2, 3)]
+    plain = [AddedToken(t, special=False, normalized=False) for t, k in zip(tokens, types, strict=True) if k == 4]
     tokenizer.add_special_tokens(special)
     tokenizer.add_tokens(plain)
 
@@ -157,7 +160,7 @@ def _post_processor(bos: str, bos_id: int, tokenizer: Tokenizer) -> Any:
 def _config(header: Header, tokens: list[str]) -> dict[str, Any]:
     def token(key: str) -> str | None:
         n = header.metadata.get(f"tokenizer.ggml.{key}_token_id")
-        return tokens[n] if isinstance(n, int) and n < len(tokens) else None
+        return tokens[n] if isinstance(n, int) and 0 <= n < len(tokens) else None
 
     bos, eos = token("bos"), token("eos")
     if eos is None:

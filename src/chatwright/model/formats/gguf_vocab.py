@@ -51,18 +51,12 @@ def read_vocabulary(folder: Path, num_rows: int) -> Vocabulary:
     data, config = _read(folder / "tokenizer.json"), _read(folder / "tokenizer_config.json")
     model = data.get("model") or {}
     if model.get("type") != "BPE":
-        raise ModelError(
-            f"{folder / 'tokenizer.json'}: model {model.get('type')!r} has no GGUF form here; BPE has"
-        )
+        raise ModelError(f"{folder / 'tokenizer.json'}: model {model.get('type')!r} has no GGUF form here; BPE has")
     sentencepiece = bool(model.get("byte_fallback"))
     added = {token["id"]: token for token in data.get("added_tokens", [])}
-    ids = {n: token for token, n in model["vocab"].items()} | {
-        n: token["content"] for n, token in added.items()
-    }
+    ids = {n: token for token, n in model["vocab"].items()} | {n: token["content"] for n, token in added.items()}
     if max(ids) >= num_rows:
-        raise ModelError(
-            f"{folder / 'tokenizer.json'}: token id {max(ids)} is beyond the {num_rows} embedding rows"
-        )
+        raise ModelError(f"{folder / 'tokenizer.json'}: token id {max(ids)} is beyond the {num_rows} embedding rows")
     tokens = [ids.get(n, f"[PAD{n}]") for n in range(num_rows)]
     merges = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in model.get("merges", [])]
     special = _special(config, {token: n for n, token in ids.items()})
@@ -96,14 +90,12 @@ def _special(config: Mapping[str, Any], ids: Mapping[str, int]) -> dict[str, int
     for key in ("bos", "eos", "unk", "pad"):
         token = config.get(f"{key}_token")
         text = token.get("content") if isinstance(token, dict) else token
-        if text in ids:
+        if isinstance(text, str) and text in ids:
             found[key] = ids[text]
     return found
 
 
-def _type(
-    n: int, ids: Mapping[int, str], added: Mapping[int, Any], special: Mapping[str, int], sentencepiece: bool
-) -> int:
+def _type(n: int, ids: Mapping[int, str], added: Mapping[int, Any], special: Mapping[str, int], sentencepiece: bool) -> int:
     if n not in ids:
         return UNUSED
     if sentencepiece and n == special.get("unk"):

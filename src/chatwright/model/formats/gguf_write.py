@@ -75,9 +75,7 @@ def _add_shape(writer: GGUFWriter, config: ModelConfig) -> None:
     window = config.sliding_window
     local = any(config.is_local(n) for n in range(config.num_layers))
     # llama.cpp's Mistral and Qwen know no window: inside its length the two are the same.
-    max_positions = (
-        min(config.max_positions, window) if window and local and config.family != "gemma3" else None
-    )
+    max_positions = min(config.max_positions, window) if window and local and config.family != "gemma3" else None
     writer.add_context_length(max_positions or config.max_positions)
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_layers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -81,6 +82,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "is_encoder_decoder": (False, None),
     "quantization_config": (None,),
 }
+MAX_SIZE, MAX_LAYERS = 1 << 24, 1024
 _ACTIVATIONS = {
     "llama": ("silu", "swish"),
     "mistral": ("silu", "swish"),
@@ -89,6 +91,13 @@ _ACTIVATIONS = {
     "gemma3": ("gelu_pytorch_tanh",),
     "gpt2": ("gelu_new", "gelu_pytorch_tanh"),
 }
+
+
+def whole(value: Any, where: str, most: int = MAX_SIZE) -> int:
+    """`value` if it is a whole number from 1 to `most`: no file may ask for more than any model has."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+        raise ModelError(f"{where}: {value!r} is not a positive whole number up to {most}")
+    return value
 
 
 class _Fields:
@@ -101,15 +110,14 @@ class _Fields:
         value = self.raw.get(key)
         return _DEFAULTS[self.family].get(key, default) if value is None else value
 
-    def integer(self, key: str, default: int | None = None) -> int:
-        value = self.get(key, default)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ModelError(f"{self.where}: {key}: {value!r} is not a positive whole number")
-        return value
+    def integer(self, key: str, default: int | None = None, most: int = MAX_SIZE) -> int:
+        return whole(self.get(key, default), f"{self.where}: {key}", most)
 
     def number(self, key: str, default: float | None = None) -> float:
-        value = self.get(key, default)
-        if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
+        return self.positive(self.get(key, default), key)
+
+    def positive(self, value: Any, key: str) -> float:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
             raise ModelError(f"{self.where}: {key}: {value!r} is not a positive number")
         return float(value)
 
@@ -120,9 +128,7 @@ def config_from_hf(raw: Mapping[str, Any], where: str = "config.json") -> ModelC
         raise ModelError(f"{where}: auto_map asks to run code that comes with the model; that is never done")
     kind = raw.get("model_type")
     if not isinstance(kind, str) or kind not in SUPPORTED:
-        raise ModelError(
-            f"{where}: model_type {kind!r} is not supported; supported are {', '.join(SUPPORTED)}"
-        )
+        raise ModelError(f"{where}: model_type {kind!r} is not supported; supported are {', '.join(SUPPORTED)}")
     family = SUPPORTED[kind]
     if kind == "gemma3":
         text = raw.get("text_config")
@@ -131,11 +137,9 @@ def config_from_hf(raw: Mapping[str, Any], where: str = "config.json") -> ModelC
         raw = {"tie_word_embeddings": raw.get("tie_word_embeddings")} | dict(text)
     fields = _Fields(raw, family, where)
     for key, neutral in _NEUTRAL.items():
-        if raw.get(key) not in neutral:
+        if not any(raw.get(key) is value for value in neutral):
             raise ModelError(f"{where}: {key}: {raw[key]!r} is not supported")
-    activation = (
-        fields.get("hidden_activation") or fields.get("hidden_act") or fields.get("activation_function")
-    )
+    activation = fields.get("hidden_activation") or fields.get("hidden_act") or fields.get("activation_function")
     if activation is not None and activation not in _ACTIVATIONS[family]:
         raise ModelError(f"{where}: activation {activation!r} is not supported for {family}")
     return _gpt2(fields) if family == "gpt2" else _llama_like(fields)
@@ -149,7 +153,7 @@ def _gpt2(fields: _Fields) -> ModelConfig:
         family="gpt2",
         vocab_size=fields.integer("vocab_size"),
         hidden_size=width,
-        num_layers=fields.integer("n_layer"),
+        num_layers=fields.integer("n_layer", most=MAX_LAYERS),
         num_heads=heads,
         num_kv_heads=heads,
         head_dim=width // heads,
@@ -175,7 +179,7 @@ def _llama_like(fields: _Fields) -> ModelConfig:
         family=family,
         vocab_size=fields.integer("vocab_size"),
         hidden_size=width,
-        num_layers=fields.integer("num_hidden_layers"),
+        num_layers=fields.integer("num_hidden_layers", most=MAX_LAYERS),
         num_heads=heads,
         num_kv_heads=fields.integer("num_key_value_heads", heads),
         head_dim=fields.integer("head_dim", width // heads),
@@ -204,10 +208,12 @@ def _rope(fields: _Fields) -> tuple[float, float | None, RopeScaling | None]:
     new = fields.get("rope_parameters")
     if isinstance(new, Mapping):
         shared = new.get("full_attention", new)
-        local = new.get("sliding_attention", {}).get("rope_theta") if gemma else None
-        theta = shared.get("rope_theta") or fields.number("rope_theta", 10_000.0)
-        local = local or fields.number("rope_local_base_freq") if gemma else None
-        return float(theta), local and float(local), _scaling(shared, fields)
+        local = new.get("sliding_attention", {}) if gemma else {}
+        if not isinstance(shared, Mapping) or not isinstance(local, Mapping):
+            raise ModelError(f"{fields.where}: rope_parameters: full_attention and sliding_attention must be objects")
+        theta = fields.positive(shared.get("rope_theta") or fields.get("rope_theta", 10_000.0), "rope_theta")
+        local_theta = fields.get("rope_local_base_freq") if local.get("rope_theta") is None else local["rope_theta"]
+        return theta, fields.positive(local_theta, "rope_theta") if gemma else None, _scaling(shared, fields)
     local = fields.number("rope_local_base_freq") if gemma else None
     raw = fields.get("rope_scaling")
     return fields.number("rope_theta", 10_000.0), local, _scaling(raw, fields) if raw else None
@@ -217,48 +223,47 @@ def _scaling(raw: Any, fields: _Fields) -> RopeScaling | None:
     if not isinstance(raw, Mapping):
         raise ModelError(f"{fields.where}: rope_scaling: {raw!r} is not an object")
     kind = raw.get("rope_type", raw.get("type", "default"))
+
+    def number(key: str) -> float:
+        return fields.positive(raw.get(key), f"rope_scaling: {kind} needs {key}")
+
     if kind == "default":
         return None
-    try:
-        if kind == "linear":
-            return RopeScaling(kind="linear", factor=float(raw["factor"]))
-        if kind == "llama3":
-            return RopeScaling(
-                kind="llama3",
-                factor=float(raw["factor"]),
-                low_freq_factor=float(raw["low_freq_factor"]),
-                high_freq_factor=float(raw["high_freq_factor"]),
-                original_max_positions=int(raw["original_max_position_embeddings"]),
-            )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{fields.where}: rope_scaling: {kind} needs a number for {error}") from error
+    if kind == "linear":
+        return RopeScaling(kind="linear", factor=number("factor"))
+    if kind == "llama3":
+        return RopeScaling(
+            kind="llama3",
+            factor=number("factor"),
+            low_freq_factor=number("low_freq_factor"),
+            high_freq_factor=number("high_freq_factor"),
+            original_max_positions=int(number("original_max_position_embeddings")),
+        )
     raise ModelError(f"{fields.where}: rope_scaling: type {kind!r} is not supported; linear and llama3 are")
 
 
 def _windows(fields: _Fields) -> tuple[int | None, tuple[bool, ...]]:
     """(sliding window in tokens, which layers use it)."""
-    family, num_layers = fields.family, fields.integer("num_hidden_layers")
+    family, num_layers = fields.family, fields.integer("num_hidden_layers", most=MAX_LAYERS)
     if family == "llama":
         return None, ()
     if family == "mistral":
         silent = "sliding_window" not in fields.raw
-        return (
-            (fields.integer("sliding_window"), ()) if silent or fields.raw["sliding_window"] else (None, ())
-        )
+        return (fields.integer("sliding_window"), ()) if silent or fields.raw["sliding_window"] else (None, ())
     if family in ("qwen2", "qwen3") and not fields.get("use_sliding_window", False):
         return None, ()
     window = fields.integer("sliding_window", 4096)
     kinds = fields.get("layer_types")
     if isinstance(kinds, list):
-        if len(kinds) != num_layers or set(kinds) - {"sliding_attention", "full_attention"}:
-            raise ModelError(
-                f"{fields.where}: layer_types: want {num_layers} of sliding_attention or full_attention"
-            )
+        if len(kinds) != num_layers or not all(kind in ("sliding_attention", "full_attention") for kind in kinds):
+            raise ModelError(f"{fields.where}: layer_types: want {num_layers} of sliding_attention or full_attention")
         return window, tuple(kind == "sliding_attention" for kind in kinds)
     if family == "gemma3":
         pattern = fields.integer("sliding_window_pattern", 6)
         return window, tuple(bool((n + 1) % pattern) for n in range(num_layers))
     first = fields.get("max_window_layers", 28)
+    if not isinstance(first, int):
+        raise ModelError(f"{fields.where}: max_window_layers: {first!r} is not a whole number")
     return window, tuple(n >= first for n in range(num_layers))
 
 
@@ -301,9 +306,7 @@ def _windows_to_hf(config: ModelConfig) -> dict[str, Any]:
         return {}
     if config.family == "mistral":
         return {"sliding_window": config.sliding_window}
-    kinds = [
-        "sliding_attention" if config.is_local(n) else "full_attention" for n in range(config.num_layers)
-    ]
+    kinds = ["sliding_attention" if config.is_local(n) else "full_attention" for n in range(config.num_layers)]
     if config.family == "gemma3":
         return {"sliding_window": config.sliding_window, "layer_types": kinds}
     used = config.sliding_window is not None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,14 +32,23 @@ class SavesTokenizer(Protocol):
     """What `save_folder` asks of a tokenizer (`chatwright.text.tokenizer.Tokenizer` has it)."""
 
     @property
-    def bos_id(self) -> int | None: ...
+    def bos_id(self) -> int | None:
+        """Id put before a text, if any."""
+
     @property
-    def eos_id(self) -> int: ...
+    def eos_id(self) -> int:
+        """Id that ends a text."""
+
     @property
-    def pad_id(self) -> int: ...
+    def pad_id(self) -> int:
+        """Id that fills up rows."""
+
     @property
-    def stop_ids(self) -> frozenset[int]: ...
-    def save(self, folder: Path) -> None: ...
+    def stop_ids(self) -> frozenset[int]:
+        """Ids that end an answer."""
+
+    def save(self, folder: Path) -> None:
+        """Write tokenizer.json and what belongs to it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,9 +191,7 @@ def _open_tensors(path: Path, stack: ExitStack) -> dict[str, tuple[Path, _Handle
         for name in handle.keys():  # noqa: SIM118 - the handle is no dict
             if name in tensors:
                 raise ModelError(f"{file}: tensor {name!r} is also in {tensors[name][0].name}")
-            tensors[_canonical(name)] = (
-                (file, handle) if _canonical(name) == name else (file, _Renamed(handle, name))
-            )
+            tensors[_canonical(name)] = (file, handle) if _canonical(name) == name else (file, _Renamed(handle, name))
     return tensors
 
 
@@ -214,9 +221,7 @@ def _weight_files(path: Path) -> list[Path]:
     if (path / WEIGHTS).is_file() and not index.is_file():
         return [path / WEIGHTS]
     if not index.is_file():
-        pickled = (
-            "; pickled weights (.bin) are not read, convert them first" if any(path.glob("*.bin")) else ""
-        )
+        pickled = "; pickled weights (.bin) are not read, convert them first" if any(path.glob("*.bin")) else ""
         raise ModelError(f"{path}: neither {WEIGHTS} nor {INDEX} there{pickled}")
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
@@ -264,9 +269,7 @@ def _shapes(config: ModelConfig) -> dict[str, torch.Size]:
         return {name: p.shape for name, p in Transformer(config).named_parameters()}
 
 
-def _check_names(
-    config: ModelConfig, sources: Mapping[str, Source], tensors: Mapping[str, tuple[Path, _Handle]]
-) -> None:
+def _check_names(config: ModelConfig, sources: Mapping[str, Source], tensors: Mapping[str, tuple[Path, _Handle]]) -> None:
     wanted = {name for source in sources.values() for name in source.names}
     missing = sorted(wanted - tensors.keys())
     if missing:
@@ -275,9 +278,7 @@ def _check_names(
     tied = {"lm_head.weight"} if config.tie_embeddings else set()
     for name in sorted(tensors.keys() - wanted - tied):
         if not name.endswith(_IGNORED_ENDINGS) and not any(part in name for part in _IGNORED_PARTS):
-            raise ModelError(
-                f"{tensors[name][0]}: tensor {name!r} belongs to no part of a {config.family} model"
-            )
+            raise ModelError(f"{tensors[name][0]}: tensor {name!r} belongs to no part of a {config.family} model")
 
 
 def export_state(config: ModelConfig, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -312,12 +313,7 @@ def save_folder(
     if dtype is not None:
         state = {name: tensor.to(as_dtype(dtype)) for name, tensor in state.items()}
     stored = str(next(iter(state.values())).dtype).removeprefix("torch.")
-    raw = (
-        config_to_hf(model.config)
-        | {"torch_dtype": stored}
-        | _token_ids(tokenizer)
-        | dict(extra_config or {})
-    )
+    raw = config_to_hf(model.config) | {"torch_dtype": stored} | _token_ids(tokenizer) | dict(extra_config or {})
     write_weights(state, folder, max_shard_bytes)
     write_json(folder / "config.json", raw)
     if tokenizer is not None:
@@ -338,7 +334,10 @@ def _token_ids(tokenizer: SavesTokenizer | None) -> dict[str, Any]:
 
 
 def write_weights(state: Mapping[str, torch.Tensor], folder: Path, max_shard_bytes: int) -> None:
-    """model.safetensors, or shards and their index when the tensors take more than `max_shard_bytes`."""
+    """model.safetensors, or shards and their index when the tensors take more than `max_shard_bytes`.
+
+    Weights that lie in the folder under such names are removed: a reader must not find two models.
+    """
     shards: list[dict[str, torch.Tensor]] = [{}]
     used = 0
     for name, tensor in state.items():
@@ -351,8 +350,13 @@ def write_weights(state: Mapping[str, torch.Tensor], folder: Path, max_shard_byt
     names = [WEIGHTS]
     if len(shards) > 1:
         names = [f"model-{n:05d}-of-{len(shards):05d}.safetensors" for n in range(1, len(shards) + 1)]
+    for stale in (*folder.glob("model-*-of-*.safetensors"), folder / WEIGHTS, folder / INDEX):
+        stale.unlink(missing_ok=True)
     for name, shard in zip(names, shards, strict=True):
-        save_file(shard, str(folder / name), metadata={"format": "pt"})
+        try:
+            save_file(shard, str(folder / name), metadata={"format": "pt"})
+        except SafetensorError as error:  # a full disk, too, comes as this
+            raise ModelError(f"{folder / name}: cannot be written: {error}") from error
         _sync(folder / name)
     if len(shards) > 1:
         total = sum(t.numel() * t.element_size() for t in state.values())
@@ -372,14 +376,3 @@ def write_json(file: Path, content: Mapping[str, Any]) -> None:
 def _sync(file: Path) -> None:
     with open(file, "rb") as done:
         os.fsync(done.fileno())
-
-
-def fsync_all(folder: Path, files: Iterable[Path]) -> None:
-    """Flush files and their folder to disk."""
-    for file in files:
-        _sync(file)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

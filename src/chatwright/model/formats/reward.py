@@ -19,9 +19,7 @@ HEAD_FILE = "reward_head.safetensors"
 META_FILE = "reward.json"
 
 
-def save_scalar_model(
-    model: ScalarModel, folder: Path, tokenizer: SavesTokenizer, meta: Mapping[str, Any]
-) -> None:
+def save_scalar_model(model: ScalarModel, folder: Path, tokenizer: SavesTokenizer, meta: Mapping[str, Any]) -> None:
     """Write trunk, head, tokenizer and `meta` (tie mode, report card figures, ...)."""
     save_folder(model.trunk, folder, tokenizer)
     head = {
@@ -30,9 +28,7 @@ def save_scalar_model(
         "tie_parameter": model.tie_parameter.detach().cpu(),
     }
     save_file(head, folder / HEAD_FILE)
-    (folder / META_FILE).write_text(
-        json.dumps(dict(meta), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
+    (folder / META_FILE).write_text(json.dumps(dict(meta), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def final_folder(path: str | Path) -> Path:
@@ -47,9 +43,7 @@ def load_scalar_model(
     """Load a reward run or folder. A missing or foreign head is an error that names the file: never a fresh head."""
     folder = final_folder(path)
     if not (folder / HEAD_FILE).is_file():
-        raise ModelError(
-            f"{folder / HEAD_FILE}: missing; this is not a reward model. Train one with `chatwright reward`"
-        )
+        raise ModelError(f"{folder / HEAD_FILE}: missing; this is not a reward model. Train one with `chatwright reward`")
     try:
         head = load_file(folder / HEAD_FILE)
         meta = json.loads((folder / META_FILE).read_text(encoding="utf-8"))
@@ -59,9 +53,7 @@ def load_scalar_model(
     wanted = {"weight": model.head.weight, "bias": model.head.bias, "tie_parameter": model.tie_parameter}
     for name, parameter in wanted.items():
         if name not in head or head[name].shape != parameter.shape:
-            raise ModelError(
-                f"{folder / HEAD_FILE}: has no fitting tensor {name!r}; the file belongs to another model"
-            )
+            raise ModelError(f"{folder / HEAD_FILE}: has no fitting tensor {name!r}; the file belongs to another model")
     if extra := sorted(set(head) - set(wanted)):
         raise ModelError(f"{folder / HEAD_FILE}: has unexpected tensors: {', '.join(extra)}")
     model.to(device)

@@ -1,0 +1,108 @@
+"""The command table. A command's module is imported only when the command is called, so `--help` needs no torch."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from chatwright.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Command:
+    """Where a command lives and what it does."""
+
+    target: str
+    """`module:function`; the function takes one config and returns nothing."""
+    config: str
+    """Name of the config class, in the same module."""
+    help: str
+    """One line for `chatwright --help`."""
+
+
+GROUPS: dict[str, dict[str, Command]] = {
+    "The whole way": {
+        "quickstart": Command(
+            "chatwright.pipeline:quickstart", "QuickstartConfig", "teach the bundled museum example, start to end"
+        ),
+        "teach": Command(
+            "chatwright.pipeline:teach", "TeachConfig", "your model, data and rankings in; an aligned model out"
+        ),
+        "run": Command("chatwright.pipeline:run", "RunConfig", "run the stages that a TOML file lists"),
+    },
+    "Models": {
+        "models list": Command("chatwright.model.commands:list_", "ListConfig", "known model names and what is cached"),
+        "models pull": Command("chatwright.model.commands:pull", "PullConfig", "fetch a model and check its hashes"),
+        "generate": Command("chatwright.generation.commands:generate", "GenerateConfig", "answer one prompt"),
+        "chat": Command("chatwright.generation.commands:chat", "ChatConfig", "talk to a model in the terminal"),
+    },
+    "Data": {
+        "data check": Command("chatwright.data.commands:check", "CheckConfig", "validate files and count usable rows"),
+        "data import": Command(
+            "chatwright.data.commands:import_", "ImportConfig", "convert CSV, XLSX, HH-RLHF, OASST or TRL files"
+        ),
+        "show-mask": Command(
+            "chatwright.data.commands:show_mask", "ShowMaskConfig", "show which tokens of a file are trained on"
+        ),
+    },
+    "Training": {
+        "sft": Command("chatwright.recipes.sft:main", "SFTConfig", "fine-tune on demonstrations"),
+        "reward": Command("chatwright.recipes.reward:main", "RewardConfig", "train a reward model on rankings"),
+        "ppo": Command("chatwright.recipes.ppo:main", "PPOConfig", "optimise against a reward model (PPO, PPO-ptx)"),
+        "dpo": Command("chatwright.recipes.dpo:main", "DPOConfig", "optimise on rankings directly"),
+    },
+    "Answers and labels": {
+        "sample": Command("chatwright.recipes.sample:main", "SampleConfig", "write K answers for each prompt"),
+        "label": Command(
+            "chatwright.labellers.commands:label", "LabelConfig", "rank answers: simulated, AI judge, or people's files"
+        ),
+        "replay": Command("chatwright.recipes.replay:main", "ReplayConfig", "let a base model write text, for ptx"),
+        "score": Command("chatwright.recipes.reward:score", "ScoreConfig", "add reward-model scores to a file"),
+        "bestofn": Command(
+            "chatwright.recipes.bestofn:main", "BestOfNConfig", "keep the best of N answers by reward"
+        ),
+    },
+    "Results": {
+        "evaluate": Command(
+            "chatwright.recipes.evaluate:main", "EvaluateConfig", "compare models on held-out questions"
+        ),
+        "report": Command("chatwright.evals.commands:report", "ReportConfig", "write the report page of a run"),
+        "runs list": Command("chatwright.engine.commands:list_", "ListConfig", "list run folders with their figures"),
+        "runs compare": Command(
+            "chatwright.engine.commands:compare", "CompareConfig", "settings and figures that differ between two runs"
+        ),
+        "runs prune": Command(
+            "chatwright.engine.commands:prune", "PruneConfig", "delete checkpoints except the last and the best"
+        ),
+        "verify": Command("chatwright.engine.commands:verify", "VerifyConfig", "check a folder against its manifest"),
+        "export": Command(
+            "chatwright.recipes.export:main", "ExportConfig", "write a model as a Hugging Face folder or GGUF"
+        ),
+    },
+}
+COMMANDS: dict[str, Command] = {name: command for group in GROUPS.values() for name, command in group.items()}
+
+
+def load(name: str) -> tuple[Callable[[Any], Any], type]:
+    """The function and the config class of a command; imports its module."""
+    command = COMMANDS[name]
+    module_name, _, function = command.target.partition(":")
+    module = importlib.import_module(module_name)
+    return getattr(module, function), getattr(module, command.config)
+
+
+def command_of(name: str, *, where: str) -> tuple[Callable[[Any], Any], type]:
+    """`load` for a name out of a file; ConfigError naming `where` and the nearest command when there is none."""
+    if name not in COMMANDS:
+        raise ConfigError(f"{where}: {unknown_command(name)}")
+    return load(name)
+
+
+def unknown_command(name: str) -> str:
+    """What to say about a command that does not exist."""
+    close = difflib.get_close_matches(name, [*COMMANDS, *(known.split()[0] for known in COMMANDS)], n=1)
+    hint = f"; did you mean `chatwright {close[0]}`?" if close else "."
+    return f"unknown command {name!r}{hint} `chatwright --help` lists all commands."

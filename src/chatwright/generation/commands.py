@@ -1,0 +1,164 @@
+"""`chatwright generate PROMPT` and `chatwright chat`: a model in the terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from tyro.conf import Positional
+
+from chatwright import hub
+from chatwright.errors import ConfigError
+
+if TYPE_CHECKING:
+    from chatwright.generation.lm import LM
+
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["auto", "fp32", "bf16"]
+_DTYPES = {"auto": "auto", "fp32": "float32", "bf16": "bfloat16"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateConfig:
+    """Answer one prompt."""
+
+    prompt: Positional[str]
+    """What to ask; `-` reads it from standard input."""
+    model: str = hub.DEFAULT
+    """Named model, Hugging Face name, folder (also of a run or an adapter), or .gguf file."""
+    system: str = ""
+    """System message; empty: the model's default, if it has one."""
+    raw: bool = False
+    """Go on with the prompt as it is, without a chat template (base models always do)."""
+    max_new_tokens: int = 256
+    """Longest answer in tokens."""
+    temperature: float = 0.7
+    """0: always the likeliest token."""
+    top_k: int = 0
+    """Draw from the k likeliest tokens; 0: from all."""
+    top_p: float = 0.95
+    """Draw from the likeliest tokens up to this probability; 1: from all."""
+    seed: int = 0
+    """The answer follows from this, the prompt and the model."""
+    n: int = 1
+    """Number of answers."""
+    stop: tuple[str, ...] = ()
+    """Texts that end an answer."""
+    json: bool = False
+    """Print one JSON object per answer: text, finish_reason, ids, logprobs, prompt_ids."""
+    device: DeviceName = "auto"
+    """Where to compute."""
+    precision: Precision = "auto"
+    """Compute format; auto: bf16 where the hardware multiplies it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatConfig:
+    """Talk to a model; /help inside lists what it understands."""
+
+    model: str = hub.DEFAULT
+    """Named model, Hugging Face name, folder (also of a run or an adapter), or .gguf file."""
+    system: str = ""
+    """System message; empty: the model's default, if it has one. `/system TEXT` changes it."""
+    max_new_tokens: int = 512
+    """Longest answer in tokens."""
+    temperature: float = 0.7
+    """0: always the likeliest token."""
+    top_k: int = 0
+    """Draw from the k likeliest tokens; 0: from all."""
+    top_p: float = 0.95
+    """Draw from the likeliest tokens up to this probability; 1: from all."""
+    seed: int | None = None
+    """For answers that can be repeated; None: other ones each time."""
+    device: DeviceName = "auto"
+    """Where to compute."""
+    precision: Precision = "auto"
+    """Compute format; auto: bf16 where the hardware multiplies it."""
+
+
+def _open(model: str, device: DeviceName, precision: Precision) -> LM:
+    from chatwright.generation.lm import load
+
+    return load(model, dtype=_DTYPES[precision], device=device)
+
+
+def generate(cfg: GenerateConfig) -> None:
+    """Print the answer as it comes (several, or JSON: once they are complete). Notes go to stderr."""
+    from chatwright.generation.api import SamplingParams
+
+    params = SamplingParams(
+        max_new_tokens=cfg.max_new_tokens,
+        temperature=cfg.temperature,
+        top_k=cfg.top_k,
+        top_p=cfg.top_p,
+        stop=cfg.stop,
+        seed=cfg.seed,
+        n=cfg.n,
+    )
+    if cfg.raw and cfg.system:
+        raise ConfigError("system: has no effect with --raw; put it into the prompt")
+    prompt = sys.stdin.read() if cfg.prompt == "-" else cfg.prompt
+    lm = _open(cfg.model, cfg.device, cfg.precision)
+    ids = lm.prompt_ids(prompt, raw=cfg.raw, system=cfg.system)
+    _lenient_stdout()
+    if cfg.n > 1 or cfg.json:
+        _print_complete(lm, ids, params, as_json=cfg.json)
+        return
+    num_tokens, ended = 0, False
+    stop_ids = lm.tokenizer.stop_ids
+    for token, _, text in lm.generator.stream(ids, params):
+        print(printable(text), end="", flush=True)
+        num_tokens, ended = num_tokens + 1, token in stop_ids
+    print()
+    if not ended and num_tokens == cfg.max_new_tokens:
+        print(f"(cut after {num_tokens} tokens; --max-new-tokens sets how many)", file=sys.stderr)
+
+
+def _print_complete(lm: LM, ids: list[int], params: object, *, as_json: bool) -> None:
+    from chatwright.generation.api import SamplingParams
+
+    assert isinstance(params, SamplingParams)
+    (answers,) = lm.generator.generate([ids], params)
+    for number, answer in enumerate(answers, 1):
+        if as_json:
+            print(json.dumps(vars(answer), ensure_ascii=False))
+        else:
+            cut = "" if answer.finish_reason == "stop" else f", cut after {len(answer.ids)} tokens"
+            print(f"--- {number} of {len(answers)}{cut}\n{printable(answer.text)}")
+
+
+def chat(cfg: ChatConfig) -> None:
+    """Read messages and print answers until Ctrl-D or /exit."""
+    import secrets
+
+    from chatwright.generation.api import SamplingParams
+    from chatwright.generation.terminal import Session, converse
+
+    params = SamplingParams(
+        max_new_tokens=cfg.max_new_tokens,
+        temperature=cfg.temperature,
+        top_k=cfg.top_k,
+        top_p=cfg.top_p,
+        seed=secrets.randbits(31) if cfg.seed is None else cfg.seed,
+    )
+    lm = _open(cfg.model, cfg.device, cfg.precision)
+    if lm.tokenizer.template.name == "plain":
+        params = replace(params, stop=("\n\nUser:",))  # a base model goes on with the next turn by itself
+    _lenient_stdout()
+    if sys.stdin.isatty():
+        print(f"{cfg.model}: /help lists commands, Ctrl-C stops an answer, Ctrl-D leaves.", file=sys.stderr)
+    converse(Session(lm, params, system=cfg.system))
+
+
+def printable(text: str) -> str:
+    """Without control characters: what a model writes must not steer the terminal."""
+    return "".join(c for c in text if c in "\n\t" or not (ord(c) < 32 or 127 <= ord(c) < 160))
+
+
+def _lenient_stdout() -> None:
+    """A terminal that cannot show a character gets a replacement, not a traceback."""
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="replace")
