@@ -24,9 +24,10 @@ import torch
 from chatwright import hub
 from chatwright.generation.api import SamplingParams
 from chatwright.generation.decoder import Decoder
-from chatwright.generation.lm import choose_dtype, load_model
+from chatwright.generation.lm import load_model
 from chatwright.generation.local import LocalGenerator
 from chatwright.model.formats.convert import ensure_hf_folder
+from chatwright.model.precision import pick_dtype
 from chatwright.model.transformer import Transformer
 
 RESULTS = Path(__file__).parent / "results" / "generate.json"
@@ -76,6 +77,7 @@ class Peer:
         self.model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
 
     def generate(self, prompts: list[list[int]], num_new: int) -> None:
+        """Exactly `num_new` tokens after every prompt."""
         ids = torch.tensor(prompts)
         settings = {"max_new_tokens": num_new, "min_new_tokens": num_new, "do_sample": True, "top_k": 0, "pad_token_id": 0}
         with torch.inference_mode():
@@ -140,7 +142,7 @@ def main() -> None:
     parser.add_argument("--no-queue", action="store_true")
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
-    dtype = choose_dtype(torch.device("cpu")) if args.dtype == "auto" else getattr(torch, args.dtype)
+    dtype = pick_dtype("auto", torch.device("cpu")) if args.dtype == "auto" else getattr(torch, args.dtype)
     folder = ensure_hf_folder(hub.resolve(args.model))
     model, tokenizer = load_model(args.model, dtype=dtype, device="cpu")
     peers = args.batches if args.peer_batches is None else args.peer_batches

@@ -33,9 +33,7 @@ _GPT2: dict[str, Any] = {
     "linear_bias": True,
     "num_kv_heads": 4,
 }
-_LLAMA3 = RopeScaling(
-    kind="llama3", factor=32.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_positions=8192
-)
+_LLAMA3 = RopeScaling(kind="llama3", factor=32.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_positions=8192)
 KINDS: dict[str, dict[str, Any]] = {
     "llama": {"family": "llama"},
     "llama-untied": {"family": "llama", "tie_embeddings": False, "rope_theta": 1e5},
@@ -76,3 +74,30 @@ def tiny_model(kind: str, vocab_size: int = 64, seed: int = 0, **changes: Any) -
         else:
             parameter.copy_(noise * (0.5 if "embed" in name else 1.4 * parameter.shape[1] ** -0.5))
     return model.eval()
+
+
+CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
+REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+SPLITTERS: dict[str, dict[str, Any]] = {
+    "gpt-2": BYTE_LEVEL | {"use_regex": True},
+    "smollm": {
+        "type": "Sequence",
+        "pretokenizers": [{"type": "Digits", "individual_digits": True}, BYTE_LEVEL | {"use_regex": True}],
+    },
+} | {
+    name: {
+        "type": "Sequence",
+        "pretokenizers": [
+            {
+                "type": "Split",
+                "pattern": {"Regex": f"{CONTRACTIONS}|{digits}|{REST}"},
+                "behavior": "Isolated",
+                "invert": False,
+            },
+            BYTE_LEVEL | {"use_regex": False},
+        ],
+    }
+    for name, digits in (("qwen2", r"\p{N}"), ("llama-bpe", r"\p{N}{1,3}"))
+}
+"""llama.cpp's names -> how the original tokenizer.json of GPT-2, SmolLM2, Qwen2 and Llama 3 splits text."""

@@ -67,7 +67,7 @@ GROUPS: dict[str, dict[str, Command]] = {
     },
     "Results": {
         "evaluate": Command(
-            "chatwright.recipes.evaluate:main", "EvaluateConfig", "compare models on held-out questions"
+            "chatwright.recipes.evaluate:print_summary", "EvaluateConfig", "compare models on held-out questions"
         ),
         "report": Command("chatwright.evals.commands:report", "ReportConfig", "write the report page of a run"),
         "runs list": Command("chatwright.engine.commands:list_", "ListConfig", "list run folders with their figures"),

@@ -25,7 +25,7 @@ from chatwright.model.transformer import Transformer
 from chatwright.text.chat import render
 from chatwright.text.tokenizer import Tokenizer
 from conftest import CHATML_TOKENS, byte_level_json, chatml_config, sentencepiece_json
-from tiny_models import KINDS, tiny_model
+from tiny_models import KINDS, SPLITTERS, tiny_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 PYTHON = os.environ.get("CHATWRIGHT_LLAMA_CPP_PYTHON", sys.executable)
@@ -107,6 +107,16 @@ def test_llama_cpp_computes_what_we_compute(kind: str, tmp_path: Path) -> None:
     compare(model, answer, tasks, tolerance=5e-3 if table else 1e-4)
     for text, ids in zip(TEXTS, answer["tokens"], strict=False):
         assert ids == tokenizer.encode(text)
+
+
+@pytest.mark.parametrize("pre", SPLITTERS)
+def test_splitting_rules_have_the_names_llama_cpp_knows_them_by(pre: str, tmp_path: Path) -> None:
+    data = json.loads(byte_level_json(CHATML_TOKENS, merges=400)) | {"pre_tokenizer": SPLITTERS[pre]}
+    tokenizer = Tokenizer.from_json(json.dumps(data), chatml_config())
+    tokenizer.save(tmp_path)
+    write_gguf(tiny_model("llama", tokenizer.vocab_size), tmp_path / "m.gguf", tmp_path, "q8_0", name=pre)
+    answer = ask(tmp_path / "m.gguf", TEXTS, [])
+    assert answer["tokens"] == [tokenizer.encode(text) for text in TEXTS]
 
 
 def test_default_model_there_and_back(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from chatwright.errors import CheckpointError
 
 MANIFEST = "MANIFEST.json"
+CHECKPOINTS = "checkpoints"
 _SHARD_BYTES = 256 * 2**20  # writing shard by shard keeps the memory peak of a save at one shard
 
 
@@ -45,9 +46,15 @@ def fsync_path(path: Path) -> None:
 
 
 def write_manifest(folder: Path, extra: Mapping[str, Any] | None = None) -> None:
-    """MANIFEST.json over every file below `folder`; files and folder are fsynced. `extra` is stored beside."""
+    """MANIFEST.json over every file below `folder`; files and folder are fsynced. `extra` is stored beside.
+
+    Hidden files (the lock, what a kill left half-written) and checkpoints, which have manifests of their own, stay out.
+    """
     files = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST):
+        parts = path.relative_to(folder).parts
+        if parts[0] == CHECKPOINTS or any(part.startswith(".") for part in parts):
+            continue
         fsync_path(path)
         files[path.relative_to(folder).as_posix()] = {"sha256": file_sha256(path), "bytes": path.stat().st_size}
     write_text(folder / MANIFEST, json.dumps({"files": files, **(extra or {})}, indent=1, ensure_ascii=False) + "\n")
@@ -73,12 +80,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(manifest["files"], dict):
+        if not isinstance(manifest["files"], dict) or not all(entry["sha256"] for entry in manifest["files"].values()):
             raise TypeError("files")
     except FileNotFoundError:
         raise CheckpointError(f"{path}: missing; the folder was never finished, or the file was removed") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({error}); the folder is damaged") from None
+        raise CheckpointError(f"{path}: cannot be read ({error!r}); the folder is damaged") from None
     return dict(manifest)
 
 
@@ -92,8 +99,8 @@ def verify_folder(folder: Path) -> dict[str, Any]:
         if not path.is_file():
             raise CheckpointError(f"{path}: missing, though {MANIFEST} lists it")
         size = path.stat().st_size
-        if size != expected["bytes"]:
-            raise CheckpointError(f"{path}: has {size} bytes, {MANIFEST} says {expected['bytes']}")
+        if size != expected.get("bytes"):
+            raise CheckpointError(f"{path}: has {size} bytes, {MANIFEST} says {expected.get('bytes')}")
         if file_sha256(path) != expected["sha256"]:
             raise CheckpointError(f"{path}: its contents do not match the sha256 in {MANIFEST}")
     return manifest
@@ -115,8 +122,9 @@ def atomic_folder(final: Path, extra: Mapping[str, Any] | None = None) -> Iterat
         os.replace(aside, final)
         fsync_path(final.parent)
         shutil.rmtree(replaced, ignore_errors=True)
-    except OSError as error:
-        raise CheckpointError(f"{final}: cannot be written ({error.strerror or error}); free space and run again") from error
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise CheckpointError(f"{final}: cannot be written ({reason}); free space and run again") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -159,6 +167,27 @@ class TensorFolder(Mapping[str, torch.Tensor]):
         return len(self._files)
 
 
+def rng_state() -> dict[str, torch.Tensor]:
+    """The state of torch's random generators (dropout draws from them)."""
+    states = {"rng.torch": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states |= {f"rng.cuda.{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
+    return states
+
+
+def restore_rng(tensors: Mapping[str, torch.Tensor]) -> None:
+    """Put the random generators back to where `rng_state` found them."""
+    torch.set_rng_state(tensors["rng.torch"])
+    for i in range(torch.cuda.device_count()):
+        if f"rng.cuda.{i}" in tensors:
+            torch.cuda.set_rng_state(tensors[f"rng.cuda.{i}"], i)
+
+
+def _step_of(path: Path) -> int:
+    number = path.name.partition("-")[2]
+    return int(number) if number.isdecimal() else -1
+
+
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
     """A checkpoint that verified: how many steps were done, its tensors, and its small values."""
@@ -172,13 +201,13 @@ class CheckpointStore:
     """The checkpoints of one run, `checkpoints/step-000123/`; the newest `keep` are kept."""
 
     def __init__(self, run_folder: Path, keep: int = 2) -> None:
-        self.folder = run_folder / "checkpoints"
+        self.folder = run_folder / CHECKPOINTS
         self.keep = keep
 
     def save(self, step: int, tensors: Mapping[str, torch.Tensor], meta: Mapping[str, Any]) -> Path:
         """Write checkpoint `step` (steps done) atomically, then drop the oldest ones."""
         path = self.folder / f"step-{step:06d}"
-        everything = {**tensors, "rng.torch": torch.get_rng_state()}
+        everything = {**tensors, **rng_state()}
         with atomic_folder(path, {"step": step}) as aside:
             save_tensors(aside, everything)
             write_text(aside / "meta.json", json.dumps(dict(meta)))
@@ -187,21 +216,22 @@ class CheckpointStore:
         return path
 
     def _paths(self) -> list[Path]:
-        return sorted(p for p in self.folder.glob("step-*") if p.is_dir())
+        return sorted((p for p in self.folder.glob("step-*") if p.is_dir()), key=_step_of)
 
     def latest(self) -> tuple[Loaded | None, list[str]]:
-        """The newest checkpoint that verifies (RNG restored), and why any newer ones were refused."""
+        """The newest checkpoint that verifies, and why any newer ones were refused."""
         refused = []
         for path in reversed(self._paths()):
             try:
-                verify_folder(path)
+                step = verify_folder(path).get("step")
+                if step != _step_of(path):
+                    raise CheckpointError(f"{path}: holds step {step}; it was renamed or swapped with another checkpoint")
                 tensors = TensorFolder(path)
                 meta = json.loads((path / "meta.json").read_text(encoding="utf-8"))
             except (CheckpointError, OSError, ValueError) as error:
                 refused.append(str(error))
                 continue
-            torch.set_rng_state(tensors["rng.torch"])
-            return Loaded(step=int(path.name.split("-")[1]), tensors=tensors, meta=meta), refused
+            return Loaded(step=_step_of(path), tensors=tensors, meta=meta), refused
         return None, refused
 
     def clear(self) -> None:

@@ -21,8 +21,8 @@ class Metrics:
     ) -> None:
         self.path = folder / name
         self._keep_until(resume_step)
-        self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (closed in close())
         self._writers = [_open_sink(sink, folder) for sink in sinks]
+        self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (closed in close())
 
     def _keep_until(self, step: int) -> None:
         if not self.path.exists():
@@ -34,7 +34,8 @@ class Metrics:
 
     def log(self, step: int, values: Mapping[str, Any]) -> None:
         """Append `values` of 1-based `step`; flushed at once so that a kill loses at most this line."""
-        self._file.write(json.dumps({"step": step, **values}, ensure_ascii=False) + "\n")
+        row = {"step": step, **{name: value for name, value in values.items() if name != "step"}}
+        self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
         self._file.flush()
         for writer in self._writers:
             writer.log(step, values)

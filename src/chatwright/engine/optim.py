@@ -5,7 +5,7 @@ Models compute in bf16 or fp32; masters, moments and accumulated gradients are f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -119,26 +119,33 @@ class MasterAdamW:
     def state_tensors(self, prefix: str) -> dict[str, torch.Tensor]:
         """Masters and moments under `prefix.`; enough to go on bit for bit."""
         out: dict[str, torch.Tensor] = {f"{prefix}.steps_done": torch.tensor(self.steps_done)}
+        steps = []  # of each parameter: one that never had a gradient has no moments and no steps
         for name, master in self.masters.items():
             out[f"{prefix}.master.{name}"] = master.detach()
             state = self.adam.state.get(master, {})
+            steps.append(int(state["step"]) if state else 0)
             if state:
                 out[f"{prefix}.exp_avg.{name}"] = state["exp_avg"]
                 out[f"{prefix}.exp_avg_sq.{name}"] = state["exp_avg_sq"]
+        out[f"{prefix}.adam_steps"] = torch.tensor(steps)
         return out
 
     @torch.no_grad()
     def load_state_tensors(self, tensors: Mapping[str, torch.Tensor], prefix: str) -> None:
-        """Inverse of `state_tensors`. Missing or extra names are a CheckpointError."""
-        self.steps_done = int(tensors[f"{prefix}.steps_done"])
-        expected = {f"{prefix}.steps_done"}
-        for name, master in self.masters.items():
-            master.copy_(_named(tensors, f"{prefix}.master.{name}"))
+        """Inverse of `state_tensors`. Missing or extra names and other shapes are a CheckpointError."""
+        self.steps_done = int(_named(tensors, f"{prefix}.steps_done"))
+        steps = _named(tensors, f"{prefix}.adam_steps", (len(self.masters),)).tolist()
+        expected = {f"{prefix}.steps_done", f"{prefix}.adam_steps"}
+        for (name, master), steps_of_this in zip(self.masters.items(), steps, strict=True):
+            master.copy_(_named(tensors, f"{prefix}.master.{name}", master.shape))
             expected.add(f"{prefix}.master.{name}")
-            if self.steps_done:
-                step = torch.tensor(float(self.steps_done))
-                moments = {k: _named(tensors, f"{prefix}.{k}.{name}").clone() for k in ("exp_avg", "exp_avg_sq")}
-                self.adam.state[master] = {"step": step, **moments}
+            if steps_of_this:
+                moments = {
+                    k: torch.empty_like(master).copy_(_named(tensors, f"{prefix}.{k}.{name}", master.shape))
+                    for k in ("exp_avg", "exp_avg_sq")
+                }
+                place = master.device if self.adam.defaults["fused"] else "cpu"  # where torch itself keeps the count
+                self.adam.state[master] = {"step": torch.tensor(float(steps_of_this), device=place), **moments}
                 expected |= {f"{prefix}.exp_avg.{name}", f"{prefix}.exp_avg_sq.{name}"}
         extra = sorted(k for k in tensors if k.startswith(prefix + ".") and k not in expected)
         if extra:
@@ -146,10 +153,15 @@ class MasterAdamW:
         self._refresh()
 
 
-def _named(tensors: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
+def _named(tensors: Mapping[str, torch.Tensor], name: str, shape: Sequence[int] = ()) -> torch.Tensor:
     if name not in tensors:
         raise CheckpointError(f"checkpoint lacks the tensor {name}; it belongs to another model or is incomplete")
-    return tensors[name]
+    tensor = tensors[name]
+    if tuple(tensor.shape) != tuple(shape):
+        raise CheckpointError(
+            f"checkpoint tensor {name} has shape {tuple(tensor.shape)}, not {tuple(shape)}; it belongs to another model"
+        )
+    return tensor
 
 
 class EMA:
@@ -180,4 +192,4 @@ class EMA:
     def load_state_tensors(self, tensors: Mapping[str, torch.Tensor], prefix: str) -> None:
         """Inverse of `state_tensors`."""
         for name, value in self.average.items():
-            value.copy_(_named(tensors, f"{prefix}.{name}"))
+            value.copy_(_named(tensors, f"{prefix}.{name}", value.shape))

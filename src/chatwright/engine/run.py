@@ -22,11 +22,14 @@ import torch
 
 from chatwright.config import dump_toml
 from chatwright.engine.checkpoint import (
+    CHECKPOINTS,
+    MANIFEST,
     CheckpointStore,
     Loaded,
     atomic_folder,
     file_sha256,
     read_manifest,
+    restore_rng,
     verify_folder,
     write_manifest,
     write_text,
@@ -80,6 +83,8 @@ class Run:
 
         `state` gives the tensors and small values to save, as they stand after the step that was just finished.
         """
+        if self.resumed:  # here and not in `start`: opening the model may have drawn numbers or set a seed
+            restore_rng(self.resumed.tensors)
         previous = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
         try:
             with ProgressBar(self.kind, total, done=self.first_step) as bar:
@@ -111,7 +116,8 @@ class Run:
         if self._stop_signal:  # asked twice: leave now; the last checkpoint stands
             raise KeyboardInterrupt
         self._stop_signal = number
-        console().print(f"{self.kind}: finishing this step, then saving (Ctrl-C again to leave at once)")
+        # Not through sys.stderr: the signal may have come while that was being written to.
+        os.write(2, f"{self.kind}: finishing this step, then saving (Ctrl-C again to leave at once)\n".encode())
 
     def finish(self, result: Mapping[str, Any], save_final: Callable[[Path], None]) -> dict[str, Any]:
         """Write final/ by `save_final`, result.json and the manifest; drop checkpoints; return the result."""
@@ -120,8 +126,8 @@ class Run:
         self.metrics.close()
         whole = {"kind": self.kind, **result, "seconds": round(self.seconds, 2), "path": str(self.folder / "final")}
         write_text(self.folder / "result.json", json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
-        self.store.clear()
         write_manifest(self.folder, {"kind": self.kind})
+        self.store.clear()
         self._lock.close()
         return whole
 
@@ -148,11 +154,21 @@ def start(kind: str, out: str, config: Any, save: SaveConfig) -> Run | dict[str,
     except OSError as error:
         raise ConfigError(f"--out {out}: cannot be made ({error.strerror}); choose another folder") from None
     lock = _lock_folder(folder)
+    try:
+        return _open(kind, folder, config, save, lock)
+    except BaseException:
+        lock.close()
+        raise
+
+
+def _open(kind: str, folder: Path, config: Any, save: SaveConfig, lock: Any) -> Run | dict[str, Any]:
     text = dump_toml(config)
     _check_same_config(folder, kind, text)
+    _remove_leftovers(folder)
     result = finished_result(folder)
     if result is not None:
         console().print(f"{kind}: {folder} is complete (use another --out to train again)")
+        CheckpointStore(folder).clear()  # where the last process was killed before it could
         lock.close()
         return result
     write_text(folder / "config.toml", text)
@@ -179,13 +195,22 @@ def _lock_folder(folder: Path) -> Any:
     return handle
 
 
+def _remove_leftovers(folder: Path) -> None:
+    """Half-written folders and files of killed processes; the lock is ours, so nobody is writing them."""
+    for place in (folder, folder / CHECKPOINTS):
+        for path in [*place.glob(".*.tmp"), *place.glob(".*.old")]:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
 def _check_same_config(folder: Path, kind: str, text: str) -> None:
     path = folder / "config.toml"
     if not path.is_file():
         return
     old = path.read_text(encoding="utf-8")
-    if old == text:
-        return
+    metrics = folder / "metrics.jsonl"
+    never_stepped = not metrics.is_file() or not metrics.stat().st_size
+    if old == text or (never_stepped and not (folder / MANIFEST).exists() and not (folder / CHECKPOINTS).exists()):
+        return  # nothing is lost when a run that stopped before its first step starts with other settings
     changed = sorted(set(old.splitlines()) ^ set(text.splitlines()))
     shown = "; ".join(line.strip() for line in changed[:4] if line.strip())
     raise ConfigError(

@@ -184,10 +184,18 @@ def _by_distance(right: Floats, strict: npt.NDArray[np.bool_], pairs: _Pairs, se
 def _by(
     right: Floats, strict: npt.NDArray[np.bool_], pairs: _Pairs, names: Sequence[str], seed: int, draws: int
 ) -> dict[str, Any]:
-    """Accuracy by a property of the ranking; properties without a strict pair are left out."""
+    """Accuracy and length baseline by a property of the ranking; those without a strict pair are left out."""
     named = np.array(names)[pairs.ranking]
     chosen = {name: strict & (named == name) for name in sorted(set(names))}
-    return {name: _ratio(right, where, pairs, seed, draws) for name, where in chosen.items() if where.any()}
+    longer = _share_won(pairs.longer, pairs.relation)
+    return {
+        name: {
+            **_ratio(right, where, pairs, seed, draws),
+            "length_baseline": max(float(longer[where].mean()), 1 - float(longer[where].mean())),
+        }
+        for name, where in chosen.items()
+        if where.any()
+    }
 
 
 def _held_out(
@@ -337,4 +345,5 @@ def card_text(card: dict[str, Any]) -> str:
 
 
 def _figure(figure: dict[str, Any]) -> str:
-    return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]  n={figure['n']}"
+    beside = f"  length {figure['length_baseline']:.3f}" if "length_baseline" in figure else ""
+    return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]  n={figure['n']}{beside}"

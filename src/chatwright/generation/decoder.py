@@ -269,9 +269,7 @@ class Decoder:
             x_ND = self._feed_forward(layer, x_ND)
         return x_ND
 
-    def _store(
-        self, layer: _Layer, qkv_NQ: torch.Tensor, places: _Places, cache_2RKSC: torch.Tensor
-    ) -> torch.Tensor:
+    def _store(self, layer: _Layer, qkv_NQ: torch.Tensor, places: _Places, cache_2RKSC: torch.Tensor) -> torch.Tensor:
         """Normalise and turn queries and keys, put keys and values into the cache, return the queries [N, H, C]."""
         cfg = self.config
         H, K, C = cfg.num_heads, cfg.num_kv_heads, cfg.head_dim
@@ -292,9 +290,7 @@ class Decoder:
             cache_2RKSC[:, rows, :, columns] = new_BT2KC.permute(2, 0, 3, 1, 4)
         return heads_NHC[:, :H]
 
-    def _attend(
-        self, q_NHC: torch.Tensor, bias: torch.Tensor, places: _Places, cache_2RKSC: torch.Tensor
-    ) -> torch.Tensor:
+    def _attend(self, q_NHC: torch.Tensor, bias: torch.Tensor, places: _Places, cache_2RKSC: torch.Tensor) -> torch.Tensor:
         """[N, H * C]."""
         cfg, B, T = self.config, places.num_rows, places.num_tokens
         if T > 1:

@@ -1,8 +1,8 @@
 """Models by name: `chatwright.load` for people, `load_model` and `save_model` for recipes.
 
-    lm = chatwright.load("smollm2-135m-instruct")
-    for answer in lm.generate(["What is gravity?"], max_new_tokens=64, temperature=0.7, seed=1, n=2):
-        print(answer.text, answer.finish_reason)
+lm = chatwright.load("smollm2-135m-instruct")
+for answer in lm.generate(["What is gravity?"], max_new_tokens=64, temperature=0.7, seed=1, n=2):
+    print(answer.text, answer.finish_reason)
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from chatwright.hub.store import MANIFEST, sha256
 from chatwright.model import lora
 from chatwright.model.formats.convert import ensure_hf_folder
 from chatwright.model.formats.huggingface import as_dtype, load_folder, save_folder
+from chatwright.model.precision import pick_device, pick_dtype
 from chatwright.model.transformer import Transformer
 from chatwright.records import Message, Prompt
 from chatwright.text.chat import TEMPLATE_FIELD, render
@@ -143,8 +144,8 @@ def load_model(
 
     Folders with a manifest are checked against it first. Raises HubError, ModelError, CheckpointError.
     """
-    device = choose_device(device)
-    dtype = choose_dtype(device) if dtype == "auto" else as_dtype(dtype)
+    device = pick_device(device)
+    dtype = pick_dtype("auto", device) if dtype == "auto" else as_dtype(dtype)
     path = _final_folder(Path(name_or_folder).expanduser())
     if path.is_dir():
         check_manifest(path)
@@ -164,28 +165,6 @@ def save_model(model: Transformer, folder: str | Path, tokenizer: Tokenizer, *, 
         tokenizer.save(folder)
     else:
         save_folder(model, folder, tokenizer)
-
-
-def choose_device(name: str | torch.device) -> torch.device:
-    """`auto`: CUDA, then MPS, then CPU. ConfigError when the named one is not there."""
-    if isinstance(name, torch.device):
-        return name
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        return torch.device(next(device for device, there in available.items() if there))
-    if not available.get(name.split(":")[0]):
-        have = ", ".join(device for device, there in available.items() if there)
-        raise ConfigError(f"device {name!r}: not on this machine; there is {have}")
-    return torch.device(name)
-
-
-def choose_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the hardware multiplies it natively, float32 elsewhere."""
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        native = device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return torch.bfloat16 if native else torch.float32
 
 
 def _final_folder(path: Path) -> Path:

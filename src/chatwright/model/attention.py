@@ -84,27 +84,27 @@ def attend(
 ) -> torch.Tensor:
     """Attention output [B, H, T, C]. `bias_B1TS` None means causal with T == S."""
     if q_BHTC.device.type == "cpu" and k_BKSC.shape[2] <= _PLAIN_MAX_KEYS:
-        return _attend_plain(q_BHTC, k_BKSC, v_BKSC, bias_B1TS, scale)
+        return plain_attention(q_BHTC, k_BKSC, v_BKSC, bias_B1TS, scale)
     return F.scaled_dot_product_attention(
         q_BHTC, k_BKSC, v_BKSC, attn_mask=bias_B1TS, is_causal=bias_B1TS is None, scale=scale, enable_gqa=True
     )
 
 
-def _attend_plain(
+def plain_attention(
     q_BHTC: torch.Tensor,
     k_BKSC: torch.Tensor,
     v_BKSC: torch.Tensor,
     bias_B1TS: torch.Tensor | None,
     scale: float,
 ) -> torch.Tensor:
+    """`attend` by two matrix products and a softmax."""
     B, H, T, C = q_BHTC.shape
     K, S = k_BKSC.shape[1], k_BKSC.shape[2]
     if bias_B1TS is None:
         bias_B1TS = causal_bias(T, q_BHTC.dtype, q_BHTC.device)
     q_BKGC = q_BHTC.reshape(B * K, (H // K) * T, C)
     scores = torch.bmm(q_BKGC, (k_BKSC * scale).reshape(B * K, S, C).transpose(1, 2))
-    scores = scores.view(B, H, T, S) + bias_B1TS
-    weights = torch.softmax(scores, dim=-1).view(B * K, (H // K) * T, S)
+    weights = torch.softmax(scores.view(B, H, T, S).add_(bias_B1TS), dim=-1).view(B * K, (H // K) * T, S)
     return torch.bmm(weights, v_BKSC.reshape(B * K, S, C)).view(B, H, T, C)
 
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from chatwright.kernels.norm import rms_norm
 from chatwright.model.attention import attend, attention_bias, causal_bias, rope_tables, rotate
 from chatwright.model.config import ModelConfig
 from chatwright.model.kv_cache import KVCache
@@ -29,13 +30,22 @@ class PlusOneRMSNorm(nn.Module):
         return F.rms_norm(x.float(), self.weight.shape, factor, self.eps).type_as(x)
 
 
+class RMSNorm(nn.RMSNorm):
+    """RMSNorm (arXiv 1910.07467) with a faster backward pass in bf16 on the CPU."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[..., size] -> [..., size]."""
+        assert self.eps is not None
+        return rms_norm(x, self.weight, self.eps)
+
+
 def make_norm(config: ModelConfig, size: int) -> nn.Module:
     """RMSNorm (arXiv 1910.07467) or LayerNorm over the last dimension."""
     if config.norm == "layer":
         return nn.LayerNorm(size, eps=config.norm_eps)
     if config.norm == "rms_plus_one":
         return PlusOneRMSNorm(size, config.norm_eps)
-    return nn.RMSNorm(size, eps=config.norm_eps)
+    return RMSNorm(size, eps=config.norm_eps)
 
 
 class Attention(nn.Module):
@@ -61,16 +71,15 @@ class Attention(nn.Module):
         """[B, T, D] -> [B, T, D]."""
         cfg = self.config
         B, T, _ = x_BTD.shape
+        # split, not slices: the backward pass of a slice fills a whole tensor with zeros
         heads_BTHC = self.qkv(x_BTD).view(B, T, -1, cfg.head_dim)
-        num_qk = cfg.num_heads + cfg.num_kv_heads
-        qk_BTHC, v_BTKC = heads_BTHC[:, :, :num_qk], heads_BTHC[:, :, num_qk:]
+        qk_BTHC, v_BTKC = heads_BTHC.split((cfg.num_heads + cfg.num_kv_heads, cfg.num_kv_heads), dim=2)
         if self.q_norm is not None and self.k_norm is not None:
-            q, k = qk_BTHC[:, :, : cfg.num_heads], qk_BTHC[:, :, cfg.num_heads :]
+            q, k = qk_BTHC.split((cfg.num_heads, cfg.num_kv_heads), dim=2)
             qk_BTHC = torch.cat((self.q_norm(q), self.k_norm(k)), dim=2)
         if rope is not None:
             qk_BTHC = rotate(qk_BTHC, *rope)
-        qk_BHTC = qk_BTHC.transpose(1, 2)
-        q_BHTC, k_BKTC = qk_BHTC[:, : cfg.num_heads], qk_BHTC[:, cfg.num_heads :]
+        q_BHTC, k_BKTC = qk_BTHC.transpose(1, 2).split((cfg.num_heads, cfg.num_kv_heads), dim=1)
         v_BKTC = v_BTKC.transpose(1, 2)
         if cache is not None:
             k_BKTC, v_BKTC = cache.write(self.layer, k_BKTC, v_BKTC, positions_BT)

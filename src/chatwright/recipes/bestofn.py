@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chatwright.engine.precision import DeviceName, Precision, pick_device, pick_dtype
 from chatwright.errors import ConfigError
 from chatwright.evals.overoptimisation import kl_best_of_n
 from chatwright.evals.rewards import answered, open_reward
@@ -17,6 +16,7 @@ from chatwright.generation.answers import sample_answers
 from chatwright.generation.api import SamplingParams
 from chatwright.generation.lm import load_model
 from chatwright.generation.local import LocalGenerator
+from chatwright.model.precision import DeviceName, Precision, pick_device, pick_dtype
 from chatwright.progress import console
 from chatwright.records import load_prompts, write_jsonl
 

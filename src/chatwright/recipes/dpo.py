@@ -20,7 +20,6 @@ from chatwright.data.cursor import Order
 from chatwright.data.rankings import RankingExample, load_examples, micro_batches, split_by_prompt
 from chatwright.engine import run as runs
 from chatwright.engine.optim import MasterAdamW, OptimConfig
-from chatwright.engine.precision import DeviceName, Precision, pick_device, pick_dtype
 from chatwright.engine.schedule import ScheduleConfig, rate_at
 from chatwright.engine.step import accumulate
 from chatwright.errors import ConfigError
@@ -28,6 +27,7 @@ from chatwright.generation.lm import load_model
 from chatwright.kernels.cross_entropy import token_logprobs
 from chatwright.model.formats.final import save_final
 from chatwright.model.lora import LoraConfig, adapter_off, inject
+from chatwright.model.precision import DeviceName, Precision, pick_device, pick_dtype
 from chatwright.model.transformer import Transformer
 from chatwright.objectives.dpo import dpo_loss
 from chatwright.objectives.ranking import TieMode, initial_tie_parameter

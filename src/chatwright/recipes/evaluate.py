@@ -17,7 +17,6 @@ import torch
 
 from chatwright.data.responses import response_batches
 from chatwright.engine.checkpoint import write_text
-from chatwright.engine.precision import DeviceName, Precision, pick_device, pick_dtype
 from chatwright.errors import ConfigError
 from chatwright.evals.harness import Answer, Evaluation, Judge, common_budget, evaluate, figures
 from chatwright.evals.metrics import duplicate_pairs
@@ -29,6 +28,7 @@ from chatwright.generation.lm import load_model
 from chatwright.generation.local import LocalGenerator
 from chatwright.kernels.cross_entropy import token_logprobs
 from chatwright.labellers.rubric import gold_judge, rubric_for
+from chatwright.model.precision import DeviceName, Precision, pick_device, pick_dtype
 from chatwright.model.transformer import Transformer
 from chatwright.progress import console
 from chatwright.records import Prompt, load_prompts, read_jsonl, write_jsonl

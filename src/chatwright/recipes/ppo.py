@@ -23,11 +23,11 @@ import torch
 from chatwright.data.batches import LMBatch
 from chatwright.data.cursor import Order
 from chatwright.data.prompts import PromptExample, load_examples
+from chatwright.data.ptx import PtxText, open_ptx
 from chatwright.data.responses import ResponseBatch, response_batches
 from chatwright.engine import run as runs
 from chatwright.engine.metrics import Metrics
 from chatwright.engine.optim import EMA, MasterAdamW, OptimConfig
-from chatwright.engine.precision import DeviceName, Precision, pick_device, pick_dtype
 from chatwright.engine.schedule import ScheduleConfig, rate_at
 from chatwright.engine.step import accumulate
 from chatwright.errors import ConfigError, TrainingStopped
@@ -40,13 +40,13 @@ from chatwright.model.formats.final import save_final
 from chatwright.model.formats.reward import final_folder, load_scalar_model
 from chatwright.model.heads import ScalarModel
 from chatwright.model.lora import LoraConfig, adapter_off, inject
+from chatwright.model.precision import DeviceName, Precision, pick_device, pick_dtype
 from chatwright.model.transformer import Transformer
 from chatwright.objectives import ppo as objective
 from chatwright.objectives.lm import batch_nll, mean_nll
 from chatwright.objectives.stats import masked_mean, whiten
 from chatwright.progress import console
 from chatwright.recipes.guards import GuardConfig, check_first_minibatch, check_start, guard_breach
-from chatwright.recipes.ptx import PtxText, open_ptx
 from chatwright.records import load_prompts
 from chatwright.text.tokenizer import Tokenizer
 

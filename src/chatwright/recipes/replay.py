@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chatwright.engine.precision import DeviceName, Precision, pick_device, pick_dtype
 from chatwright.generation.api import SamplingParams
 from chatwright.generation.lm import load_model
 from chatwright.generation.local import LocalGenerator
+from chatwright.model.precision import DeviceName, Precision, pick_device, pick_dtype
 from chatwright.progress import ProgressBar, console
 from chatwright.records import write_jsonl
 

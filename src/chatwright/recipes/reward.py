@@ -22,7 +22,6 @@ from chatwright.data.rankings import RankingExample, load_examples, micro_batche
 from chatwright.engine import run as runs
 from chatwright.engine.checkpoint import write_text
 from chatwright.engine.optim import MasterAdamW, OptimConfig
-from chatwright.engine.precision import DeviceName, Precision, pick_device, pick_dtype
 from chatwright.engine.schedule import ScheduleConfig, rate_at
 from chatwright.engine.step import accumulate
 from chatwright.errors import ConfigError
@@ -34,6 +33,7 @@ from chatwright.labellers.simulated import META_KEY, summary
 from chatwright.model.formats.reward import save_scalar_model
 from chatwright.model.heads import ScalarModel
 from chatwright.model.lora import LoraConfig, inject, merge
+from chatwright.model.precision import DeviceName, Precision, pick_device, pick_dtype
 from chatwright.objectives.ranking import PairNorm, TieMode, initial_tie_parameter, ranking_loss
 from chatwright.progress import console
 from chatwright.records import (

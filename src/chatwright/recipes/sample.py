@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chatwright.engine.precision import DeviceName, Precision, pick_device, pick_dtype
 from chatwright.errors import ConfigError, DataError
 from chatwright.generation.answers import sample_answers
 from chatwright.generation.api import Completion, SamplingParams
 from chatwright.generation.lm import load_model
 from chatwright.generation.local import LocalGenerator
+from chatwright.model.precision import DeviceName, Precision, pick_device, pick_dtype
 from chatwright.progress import console
 from chatwright.records import Prompt, load_prompts
 

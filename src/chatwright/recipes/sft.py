@@ -16,11 +16,11 @@ from typing import Any
 import torch
 
 from chatwright.data.cursor import Order
+from chatwright.data.ptx import open_ptx
 from chatwright.data.sft import load_examples, micro_batches
 from chatwright.engine import run as runs
 from chatwright.engine.checkpoint import TensorFolder, atomic_folder, save_tensors, verify_folder
 from chatwright.engine.optim import MasterAdamW, OptimConfig
-from chatwright.engine.precision import DeviceName, Precision, pick_device, pick_dtype
 from chatwright.engine.schedule import ScheduleConfig, rate_at
 from chatwright.engine.step import accumulate
 from chatwright.errors import ConfigError
@@ -31,10 +31,10 @@ from chatwright.generation.lm import load_model
 from chatwright.generation.local import LocalGenerator
 from chatwright.model.formats.final import save_final
 from chatwright.model.lora import LoraConfig, inject
+from chatwright.model.precision import DeviceName, Precision, pick_device, pick_dtype
 from chatwright.model.transformer import Transformer
 from chatwright.objectives.lm import batch_nll, mean_nll
 from chatwright.progress import console
-from chatwright.recipes.ptx import open_ptx
 from chatwright.records import load_demonstrations, load_prompts
 from chatwright.text.tokenizer import Tokenizer
 
@@ -59,7 +59,7 @@ class SFTTrainConfig(runs.SaveConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class MixConfig:
-    """Pre-training text among the demonstrations (InstructGPT C.4: how its PPO policies were initialised)."""
+    """Pre-training text among the demonstrations (InstructGPT C.3: how its PPO policies were initialised)."""
 
     data: tuple[str, ...] = ()
     """Text files or JSON lines; empty: demonstrations only."""

@@ -96,7 +96,7 @@ def test_generate_gives_completions_in_order(lm: LM) -> None:
         ([[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]], {}, "ends with"),
         ([[{"role": "robot", "content": "a"}]], {}, "robot"),
         ([{"role": "user", "content": "a"}], {}, r"into a list: \[messages\]"),
-        ([[{"role": "system", "content": "a"}, {"role": "user", "content": "b"}]], {"system": "c"}, "system message of its own"),
+        ([[{"role": "system", "content": "a"}, {"role": "user", "content": "b"}]], {"system": "c"}, "message of its own"),
         (["long " * 200], {}, r"prompt 1 has \d+ tokens, but the model's context is 128"),
     ],
 )  # fmt: skip

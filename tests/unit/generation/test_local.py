@@ -169,7 +169,8 @@ def test_new_weights_are_seen(generator: LocalGenerator, model: Transformer) -> 
     for parameter in model.parameters():  # a write that torch does not count
         parameter.data.mul_(-1.0)
     generator.refresh()
-    assert generator.generate([PROMPTS[0]], params) == LocalGenerator(model, generator.tokenizer).generate([PROMPTS[0]], params)
+    fresh = LocalGenerator(model, generator.tokenizer).generate([PROMPTS[0]], params)
+    assert generator.generate([PROMPTS[0]], params) == fresh
     model.to(torch.float64).to(torch.bfloat16)
     assert generator.generate([PROMPTS[0]], params)[0][0].finish_reason == "length"
 

@@ -77,9 +77,7 @@ def test_generate_prints_the_answer(model: str, capsys: pytest.CaptureFixture[st
         (["word " * 200, "--model", "MODEL"], 1, "context is 160 tokens"),
     ],
 )
-def test_generate_errors(
-    model: str, capsys: pytest.CaptureFixture[str], args: list[str], code: int, message: str
-) -> None:
+def test_generate_errors(model: str, capsys: pytest.CaptureFixture[str], args: list[str], code: int, message: str) -> None:
     assert cli.main(["generate", *[arg.replace("MODEL", model) for arg in args]]) == code
     out, err = capsys.readouterr()
     assert message in err and "Traceback" not in err and not out

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from chatwright.errors import HubError
+from chatwright.errors import HubError, ModelError
 from chatwright.hub.store import MANIFEST, cache_folder, damage, sha256
 from chatwright.model.formats import convert
 from chatwright.model.formats.convert import ensure_hf_folder
@@ -61,6 +61,11 @@ def test_a_fetched_file_that_changed_is_removed(gguf: Path) -> None:
     with pytest.raises(HubError, match="damaged since it was fetched"):
         ensure_hf_folder(kept)
     assert not kept.exists()
+
+
+def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="none.gguf: cannot be read"):
+        ensure_hf_folder(tmp_path / "none.gguf")
 
 
 def test_two_processes_convert_once(gguf: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer as RustTokenizer
 
 from chatwright.errors import ModelError
 from chatwright.model.formats.convert import ensure_hf_folder
@@ -21,7 +23,7 @@ from chatwright.model.formats.gguf_write import write_gguf
 from chatwright.model.formats.huggingface import load_folder, save_folder
 from chatwright.text.tokenizer import Tokenizer
 from conftest import CHATML_TOKENS, byte_level_json, chatml_config, sentencepiece_json
-from tiny_models import KINDS, tiny_model
+from tiny_models import KINDS, SPLITTERS, tiny_model
 
 TEXTS = ["The museum opens at nine.", "don't  stop\n\n 1234 naïve café", "春眠不觉晓 🍎", " leading", "x<|im_end|>y"]
 
@@ -93,6 +95,60 @@ def test_smaller_kinds_round_and_nothing_else(how: str, step: float, tmp_path: P
             scale = exact.abs() if how != "q8_0" else exact.abs().amax(dim=1, keepdim=True)
             assert ((got - exact).abs() <= 0.51 * step * scale + 1e-7).all(), name
             assert not torch.equal(got, exact), name
+
+
+def split_like(pre: str, folder: Path) -> Tokenizer:
+    """A tiny byte-level tokenizer with the splitting rule of a real one, saved in `folder`."""
+    data = json.loads(byte_level_json(CHATML_TOKENS)) | {"pre_tokenizer": SPLITTERS[pre]}
+    data["normalizer"] = {"type": "NFC"} if pre == "qwen2" else None
+    data["model"]["ignore_merges"] = pre == "llama-bpe"
+    tokenizer = Tokenizer.from_json(json.dumps(data), chatml_config())
+    tokenizer.save(folder)
+    return tokenizer
+
+
+@pytest.mark.parametrize("pre", SPLITTERS)
+def test_splitting_rules_survive(pre: str, tmp_path: Path) -> None:
+    tokenizer = split_like(pre, tmp_path)
+    write_gguf(tiny_model("llama", 700), tmp_path / "m.gguf", tmp_path, "q8_0", name="m")
+    assert read_header(tmp_path / "m.gguf").metadata["tokenizer.ggml.pre"] == pre
+    again = Tokenizer.from_folder(ensure_hf_folder(tmp_path / "m.gguf"))
+    assert [again.encode(text) for text in TEXTS] == [tokenizer.encode(text) for text in TEXTS]
+    for key in ("normalizer", "model"):
+        kept = [json.loads(t.json)[key] for t in (again, tokenizer)]
+        assert kept[0] == kept[1] or kept[0]["ignore_merges"] == kept[1]["ignore_merges"]
+    pieces = {name: _pieces(json.loads(tokenizer.json) | {"pre_tokenizer": rule}) for name, rule in SPLITTERS.items()}
+    assert _pieces(json.loads(again.json)) == pieces[pre]
+    assert len({json.dumps(found) for found in pieces.values()}) == 4, "the texts do not tell the rules apart"
+
+
+def _pieces(data: dict[str, Any]) -> list[list[str]]:
+    splitter = RustTokenizer.from_str(json.dumps(data)).pre_tokenizer
+    return [[piece for piece, _ in splitter.pre_tokenize_str(text)] for text in [*TEXTS, "DON'T 12345 a\r\nb  "]]
+
+
+def test_unknown_splitting_rules_are_refused(tmp_path: Path) -> None:
+    split_like("qwen2", tmp_path)
+    file = tmp_path / "tokenizer.json"
+    file.write_text(file.read_text().replace(r"\\p{N}|", r"\\p{N}{1,2}|"))
+    with pytest.raises(ModelError, match="splitting rule is none that llama.cpp has"):
+        write_gguf(tiny_model("llama", 700), tmp_path / "m.gguf", tmp_path, name="m")
+    file.write_text(json.dumps({"model": {"type": "Unigram", "vocab": []}}))
+    with pytest.raises(ModelError, match="'Unigram' has no GGUF form"):
+        write_gguf(tiny_model("llama", 700), tmp_path / "m.gguf", tmp_path, name="m")
+
+
+@pytest.mark.parametrize("prefix", [True, False])
+def test_sentencepiece_survives_with_and_without_its_leading_blank(prefix: bool, tmp_path: Path) -> None:
+    config = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "add_bos_token": True}
+    tokenizer = Tokenizer.from_json(sentencepiece_json(["<s>", "</s>"], prefix=prefix), config)
+    tokenizer.save(tmp_path)
+    write_gguf(tiny_model("llama", 700), tmp_path / "m.gguf", tmp_path, "q8_0", name="m")
+    again = Tokenizer.from_folder(ensure_hf_folder(tmp_path / "m.gguf"))
+    for text in TEXTS:
+        assert again.encode(text) == tokenizer.encode(text)
+        assert again.decode(again.encode(text)) == tokenizer.decode(tokenizer.encode(text)) == text
+    assert json.loads(again.json)["post_processor"]["type"] == "TemplateProcessing", "bos is not added by others"
 
 
 def test_a_mistral_window_becomes_the_context(tmp_path: Path) -> None:

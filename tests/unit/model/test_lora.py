@@ -130,6 +130,31 @@ def test_merge_keeps_the_function_and_leaves_plain_linears(tmp_path: Path) -> No
     assert torch.equal(logits(load_folder(tmp_path)), logits(model))
 
 
+def test_merged_weight_is_what_acts(tmp_path: Path) -> None:
+    model = tiny()
+    inject(model, LoraConfig(rank=3, targets=("k_proj", "down_proj")))
+    train_a_bit(model)
+    x = torch.randn(5, 32, generator=torch.Generator().manual_seed(0))
+    layer = model.blocks[1].attention.qkv
+    assert isinstance(layer, LoraLinear)
+    assert torch.allclose(x @ layer.merged_weight().T, layer(x), atol=1e-4)
+    assert not torch.equal(layer.merged_weight(), layer.base.weight)
+    assert torch.equal(layer.merged_weight()[:32], layer.base.weight[:32]), "q_proj was not to be touched"
+    with adapter_off(model):
+        assert torch.equal(layer.merged_weight(), layer.base.weight)
+
+
+def test_adapters_of_a_bf16_model_stay_fp32() -> None:
+    model = tiny().bfloat16()
+    base = logits(model)
+    inject(model, LoraConfig(rank=3))
+    train_a_bit(model)
+    assert {p.dtype for p in adapter_state(model).values()} == {torch.float32}
+    assert logits(model).dtype == torch.bfloat16
+    with adapter_off(model):
+        assert torch.equal(logits(model), base)
+
+
 def test_save_and_load_is_the_identity(tmp_path: Path) -> None:
     model = tiny()
     config = LoraConfig(rank=3, alpha=6.0, targets=("q_proj", "up_proj"))

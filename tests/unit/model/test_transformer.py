@@ -97,3 +97,13 @@ def test_impossible_shapes_are_refused() -> None:
         with pytest.raises(ModelError, match=words):
             tiny_config("llama", **change)
     assert ModelConfig.__dataclass_params__.frozen  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3", "gpt2"])
+def test_training_works_after_inference_mode(kind: str) -> None:
+    """Tables that are cached in inference mode must not end up in the graph."""
+    model = tiny_model(kind)
+    with torch.inference_mode():
+        before = model(TOKENS)
+    model(TOKENS).square().mean().backward()
+    assert torch.equal(hidden(model, TOKENS), before)

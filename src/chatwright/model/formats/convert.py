@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from chatwright.errors import HubError
+from chatwright.errors import HubError, ModelError
 from chatwright.hub.store import (
     cache_folder,
     damage,
@@ -58,7 +58,10 @@ def _digest(file: Path) -> str:
     named = file.parent.name
     if file.parent.parent == cache_folder() / "files" and len(named) == 64:
         return named
-    return sha256(file)
+    try:
+        return sha256(file)
+    except OSError as error:
+        raise ModelError(f"{file}: cannot be read: {error.strerror}") from error
 
 
 def _check_source(file: Path, digest: str) -> None:

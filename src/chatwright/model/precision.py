@@ -12,12 +12,14 @@ DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16"]
 
 
-def pick_device(name: DeviceName) -> torch.device:
+def pick_device(name: str | torch.device) -> torch.device:
     """`auto`: CUDA, then MPS, then CPU. A device that is not there is an error that says so."""
+    if isinstance(name, torch.device):
+        return name
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         return torch.device(next(d for d in ("cuda", "mps", "cpu") if available[d]))
-    if not available[name]:
+    if not available.get(name.partition(":")[0]):
         have = ", ".join(d for d, ok in available.items() if ok)
         raise ConfigError(f"--device {name}: this machine has no such device; available: {have}")
     return torch.device(name)

@@ -1,0 +1,105 @@
+"""Reward models on real human rankings: QA-Feedback (K = 4, ties), OASST (K = 2..9), HH-harmless (pairs).
+
+    python benchmarks/human_rankings.py [--parts mixed ties layout] [--work FOLDER]
+
+mixed   one reward model on all three sources, split by prompt: accuracy with interval beside the length baseline, per source
+ties    drop, soft, rao_kupper, davidson on QA-Feedback, the same data and steps
+layout  K-wise batch elements against pairs torn apart and shuffled, on QA-Feedback, the same pairs
+
+Every run is `chatwright reward`. The trunk is SmolLM2-135M-Instruct from a 4-bit file: small and quantised.
+Needs ../shared/data. Writes benchmarks/results/human-rankings.json and the mixed run's report card.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "rankings"
+RESULTS = Path(__file__).parent / "results"
+SOURCES = {"qa-feedback": "qa_feedback.jsonl", "oasst": "oasst_trees.jsonl", "hh-harmless": "hh_harmless.jsonl.gz"}
+
+
+def chatwright(*arguments: str) -> None:
+    """Run a command as a user would."""
+    subprocess.run([sys.executable, "-m", "chatwright", *arguments], check=True)
+
+
+def prepare(work: Path, num_pairs: int) -> dict[str, Path]:
+    """Import each source into rankings.jsonl with its name in `source`; HH is thinned to every n-th pair."""
+    out = {}
+    for name, file in SOURCES.items():
+        path = DATA / file
+        if name == "hh-harmless":
+            lines = gzip.decompress(path.read_bytes()).decode("utf-8").splitlines()
+            path = work / "hh.jsonl"
+            path.write_text("\n".join(lines[:: max(1, len(lines) // num_pairs)]) + "\n", encoding="utf-8")
+        chatwright("data", "import", str(path), "--out", str(work / name))
+        rows = [json.loads(line) for line in (work / name / "rankings.jsonl").read_text(encoding="utf-8").splitlines()]
+        target = work / f"{name}.jsonl"
+        target.write_text("".join(json.dumps({**row, "source": name}) + "\n" for row in rows), encoding="utf-8")
+        out[name] = target
+    return out
+
+
+def reward(work: Path, name: str, data: list[Path], *flags: str) -> dict[str, Any]:
+    """Train and return the report card."""
+    folder = work / name
+    shutil.rmtree(folder, ignore_errors=True)
+    chatwright("reward", "--data", *map(str, data), "--out", str(folder), *flags)
+    card: dict[str, Any] = json.loads((folder / "report_card.json").read_text(encoding="utf-8"))
+    card["seconds"] = json.loads((folder / "result.json").read_text(encoding="utf-8"))["seconds"]
+    return card
+
+
+def line(name: str, card: dict[str, Any]) -> str:
+    """One row of the summary."""
+    accuracy = card["accuracy"]
+    return (
+        f"{name:<24} {accuracy['value']:.3f} [{accuracy['low']:.3f}, {accuracy['high']:.3f}]  length "
+        f"{card['length_baseline']:.3f}  tie NLL {card['tie_nll']['value']:.3f}  {card['seconds']:.0f} s"
+    )
+
+
+def main() -> None:
+    """Run the parts asked for and keep their figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--parts", nargs="*", default=["mixed", "ties", "layout"])
+    parser.add_argument("--work", type=Path, default=Path("runs/benchmark-human-rankings"))
+    parser.add_argument("--pairs", type=int, default=470, help="HH pairs used")
+    parser.add_argument("--max-tokens", type=int, default=320, help="limit of prompt plus one answer")
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    sources = prepare(args.work, args.pairs)
+    common = ["--train.max-tokens", str(args.max_tokens), "--optim.lr", "5e-5", "--eval.share", "0.25"]
+    RESULTS.mkdir(exist_ok=True)
+    kept_file = RESULTS / "human-rankings.json"
+    kept: dict[str, Any] = json.loads(kept_file.read_text(encoding="utf-8")) if kept_file.is_file() else {}
+    runs: dict[str, tuple[list[Path], list[str]]] = {}
+    if "mixed" in args.parts:
+        runs["mixed"] = (list(sources.values()), [])
+    if "ties" in args.parts:
+        runs |= {f"ties-{mode}": ([sources["qa-feedback"]], ["--train.ties", mode])
+                 for mode in ("drop", "soft", "rao_kupper", "davidson")}  # fmt: skip
+    if "layout" in args.parts:
+        # 48 pairs weigh as much as 8 rankings of K = 4: the same number of steps over the same pairs.
+        runs["layout-kwise"] = ([sources["qa-feedback"]], ["--train.batch-size", "8"])
+        runs["layout-shuffled-pairs"] = (
+            [sources["qa-feedback"]], ["--train.shuffled-pairs", "true", "--train.batch-size", "48"])  # fmt: skip
+    for name, (data, flags) in runs.items():
+        kept[name] = reward(args.work, name, data, *common, *flags)
+        print(line(name, kept[name]))
+        for source, figure in kept[name].get("by_source", {}).items():
+            print(f"    {source:<20} {figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}] n={figure['n']} "
+                  f"length {figure['length_baseline']:.3f}")  # fmt: skip
+        kept_file.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

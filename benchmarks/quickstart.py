@@ -1,0 +1,81 @@
+"""The quickstart from three seeds, and the first one again without ptx: what the README claims, measured.
+
+    python benchmarks/quickstart.py [--seeds 0 1 2] [--no-ptx] [--work FOLDER]
+
+Each run is the real command in a process of its own. Writes benchmarks/results/quickstart-seed-N.json (report.json of the
+run, without machine paths) and quickstart-no-ptx.json; prints every target of the issue with what was reached.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def checks(report: dict[str, Any]) -> list[tuple[str, float, str, bool]]:
+    """(name, value, goal, met) of every figure the quickstart must reach."""
+    models, reward, rates = report["models"], report["reward_model"], report["win_rates"]
+    ppo, sft = models["ppo"], models["sft"]
+    base, over = rates["ppo_vs_base"], rates["ppo_vs_sft"]
+    alike = report["answered_alike"]["ppo"] + report["greedy"]["ppo"]["duplicate_questions"]
+    return [
+        ("seconds", report["seconds"], "<= 720", report["seconds"] <= 720),
+        ("peak GB", report["peak_rss_bytes"] / 1e9, "<= 8", report["peak_rss_bytes"] <= 8e9),
+        ("RM accuracy", reward["accuracy"], ">= 0.65", reward["accuracy"] >= 0.65),
+        ("RM accuracy, low", reward["accuracy_low"], f"> {reward['length_baseline']:.3f} (length)",
+         reward["accuracy_low"] > reward["length_baseline"]),
+        ("PPO preferred to base", base["rate"], ">= 0.85", base["rate"] >= 0.85),
+        ("PPO preferred to base, low", base["low"], "> 0.65", base["low"] > 0.65),
+        ("PPO preferred to SFT, low", over["low"], "> 0.50", over["low"] > 0.50),
+        ("SFT mean score", sft["gold_mean"], "<= 0.6", sft["gold_mean"] <= 0.6),
+        ("PPO grade", ppo["fk_grade"], "<= 5", ppo["fk_grade"] <= 5),
+        ("PPO ended", ppo["ended_share"], ">= 0.95", ppo["ended_share"] >= 0.95),
+        ("distinct-2 to SFT's", ppo["distinct_2"] / sft["distinct_2"], ">= 0.8",
+         ppo["distinct_2"] >= 0.8 * sft["distinct_2"]),
+        ("questions answered alike", float(alike), "0", alike == 0),
+        ("KL to SFT, nats/token", ppo["kl_nats_per_token"], "<= 0.5", ppo["kl_nats_per_token"] <= 0.5),
+        ("ties", report["labels"]["tie_share"], "0.10 to 0.35", 0.10 <= report["labels"]["tie_share"] <= 0.35),
+        ("flips", report["labels"]["flip_share"], "0.10 to 0.20", 0.10 <= report["labels"]["flip_share"] <= 0.20),
+    ]  # fmt: skip
+
+
+def run(name: str, folder: Path, *flags: str) -> dict[str, Any]:
+    """One quickstart in its own process; its report goes to results/."""
+    shutil.rmtree(folder, ignore_errors=True)
+    command = [sys.executable, "-m", "chatwright", "quickstart", "--out", str(folder), *flags]
+    subprocess.run(command, check=True)
+    report: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    kept = json.loads(json.dumps(report).replace(str(folder), f"runs/{name}"))
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(f"\n== {name}")
+    for check, value, goal, met in checks(report):
+        print(f"{'ok  ' if met else 'MISS'}  {check:<28} {value:10.3f}   {goal}")
+    return report
+
+
+def main() -> int:
+    """Run what was asked for; 1 when a target is missed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--no-ptx", action="store_true", help="also run the first seed without ptx")
+    parser.add_argument("--work", type=Path, default=Path("runs/benchmark-quickstart"))
+    args = parser.parse_args()
+    missed = 0
+    for seed in args.seeds:
+        report = run(f"quickstart-seed-{seed}", args.work / f"seed-{seed}", "--seed", str(seed))
+        missed += sum(not met for *_, met in checks(report))
+    if args.no_ptx:
+        run("quickstart-no-ptx", args.work / "no-ptx", "--seed", str(args.seeds[0]), "--stages.ptx-gamma", "0")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
