@@ -15,7 +15,9 @@ _PLAIN_EVERY_S = 10.0
 
 def console() -> Console:
     """Where people read: stderr, without colour when NO_COLOR is set or it is not a terminal."""
-    return Console(stderr=True, highlight=False)
+    # No markup: text of users goes through here. No wrapping when piped: a message stays one line.
+    width = None if sys.stderr.isatty() else 10_000
+    return Console(stderr=True, highlight=False, markup=False, width=width)
 
 
 def _clock(seconds: float) -> str:

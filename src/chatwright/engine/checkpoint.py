@@ -99,8 +99,9 @@ def verify_folder(folder: Path) -> dict[str, Any]:
         if not path.is_file():
             raise CheckpointError(f"{path}: missing, though {MANIFEST} lists it")
         size = path.stat().st_size
-        if size != expected.get("bytes"):
-            raise CheckpointError(f"{path}: has {size} bytes, {MANIFEST} says {expected.get('bytes')}")
+        wanted = expected.get("bytes", expected.get("size"))  # the model cache says size
+        if size != wanted:
+            raise CheckpointError(f"{path}: has {size} bytes, {MANIFEST} says {wanted}")
         if file_sha256(path) != expected["sha256"]:
             raise CheckpointError(f"{path}: its contents do not match the sha256 in {MANIFEST}")
     return manifest

@@ -102,7 +102,7 @@ def describe(path: Path) -> RunInfo:
     last_step = int(metrics[-1].get("step", 0)) if metrics else 0
     return RunInfo(
         path=path,
-        kind=str(result.get("kind") or "?"),
+        kind=str(result.get("kind") or _kind_of(path / "config.toml")),
         state="complete" if complete else "running" if _locked(path / ".lock") else "stopped",
         step=int(result.get("steps") or last_step),
         num_bytes=sum(f.stat().st_size for f in files),
@@ -127,6 +127,13 @@ def settings(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield from settings(item, f"{prefix}{name}.")
         else:
             yield prefix + name, item
+
+
+def _kind_of(config: Path) -> str:
+    """The kind that `run.start` wrote into the first line of config.toml; "?" when there is none."""
+    with open(config, encoding="utf-8", errors="replace") as file:
+        first = file.readline()
+    return first.removeprefix("# chatwright ").strip() if first.startswith("# chatwright ") else "?"
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -247,7 +254,7 @@ def verify(cfg: VerifyConfig) -> None:
             wrong.append(str(error))
             continue
         num_files += len(files)
-        num_bytes += sum(file["bytes"] for file in files)
+        num_bytes += sum(file.get("bytes", file.get("size", 0)) for file in files)
     if wrong:
         raise CheckpointError("\n".join(wrong))
     print(f"{folder}: {num_files} files ({size_text(num_bytes)}) match their manifests")

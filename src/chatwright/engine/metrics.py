@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +24,7 @@ class Metrics:
         self._keep_until(resume_step)
         self._writers = [_open_sink(sink, folder) for sink in sinks]
         self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (closed in close())
+        weakref.finalize(self, self._file.close)  # when a recipe raises
 
     def _keep_until(self, step: int) -> None:
         if not self.path.exists():

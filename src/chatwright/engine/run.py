@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,7 @@ from chatwright.engine.checkpoint import (
     write_manifest,
     write_text,
 )
+from chatwright.engine.memory import keep_heap
 from chatwright.engine.metrics import Metrics, Sink
 from chatwright.errors import CheckpointError, ConfigError
 from chatwright.progress import ProgressBar, console
@@ -162,7 +164,7 @@ def start(kind: str, out: str, config: Any, save: SaveConfig) -> Run | dict[str,
 
 
 def _open(kind: str, folder: Path, config: Any, save: SaveConfig, lock: Any) -> Run | dict[str, Any]:
-    text = dump_toml(config)
+    text = dump_toml(config, header=f"chatwright {kind}")
     _check_same_config(folder, kind, text)
     _remove_leftovers(folder)
     result = finished_result(folder)
@@ -172,6 +174,7 @@ def _open(kind: str, folder: Path, config: Any, save: SaveConfig, lock: Any) -> 
         lock.close()
         return result
     write_text(folder / "config.toml", text)
+    keep_heap()
     store = CheckpointStore(folder, save.keep_checkpoints)
     resumed, refused = store.latest()
     for reason in refused:
@@ -180,9 +183,11 @@ def _open(kind: str, folder: Path, config: Any, save: SaveConfig, lock: Any) -> 
         console().print(f"{kind}: going on after step {resumed.step}")
     metrics = Metrics(folder, save.sinks, resume_step=resumed.step if resumed else 0)
     before = float(resumed.meta.get("seconds", 0.0)) if resumed else 0.0
-    return Run(
+    run = Run(
         kind=kind, folder=folder, store=store, metrics=metrics, resumed=resumed, save=save, seconds_before=before, _lock=lock
     )
+    weakref.finalize(run, lock.close)  # when a recipe raises, the folder is free as soon as the error is dealt with
+    return run
 
 
 def _lock_folder(folder: Path) -> Any:
@@ -223,14 +228,4 @@ def remove_run(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
-def peak_rss_bytes() -> int:
-    """Highest resident memory of this process and its finished children so far, in bytes."""
-    import resource
-
-    scale = 1 if os.uname().sysname == "Darwin" else 1024
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return (own + children) * scale
-
-
-__all__ = ["CheckpointError", "Run", "SaveConfig", "data_hashes", "finished_result", "peak_rss_bytes", "start"]
+__all__ = ["CheckpointError", "Run", "SaveConfig", "data_hashes", "finished_result", "start"]

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import re
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
@@ -21,6 +23,7 @@ import torch
 from chatwright.data.responses import response_batches
 from chatwright.errors import ConfigError, DataError, GateError
 from chatwright.generation.api import Completion
+from chatwright.generation.lm import check_manifest
 from chatwright.model.formats.reward import final_folder, load_scalar_model
 from chatwright.model.heads import ScalarModel
 from chatwright.records import Conversation, Prompt
@@ -106,6 +109,8 @@ class PythonReward:
     """`python:module:function`; called with a list of {"messages", "completion", "ended"}, returns one number each."""
 
     def __init__(self, source: str) -> None:
+        if not {"", os.getcwd()} & set(sys.path):  # `python -m` looks into the working folder, a console script does not
+            sys.path.append(os.getcwd())
         try:
             module, function = source.removeprefix("python:").split(":")
             self.function: Callable[[list[dict[str, object]]], Sequence[float]] = getattr(
@@ -157,7 +162,10 @@ def _rows(answers: Sequence[Answered]) -> list[dict[str, object]]:
 
 
 def _as_scores(values: Sequence[float], num: int, source: str) -> torch.Tensor:
-    scores_B = torch.tensor([float(v) for v in values])
+    try:
+        scores_B = torch.tensor([float(v) for v in values])
+    except (TypeError, ValueError):
+        raise DataError(f"reward {source}: must give a list of one number per answer") from None
     if scores_B.numel() != num or not bool(torch.isfinite(scores_B).all()):
         raise DataError(f"reward {source}: gave {scores_B.numel()} scores for {num} answers, or one is not finite")
     return scores_B
@@ -165,7 +173,7 @@ def _as_scores(values: Sequence[float], num: int, source: str) -> torch.Tensor:
 
 def split_weight(source: str) -> tuple[float, str]:
     """`0.5*runs/reward` -> (0.5, "runs/reward"); no weight is 1."""
-    match = re.fullmatch(r"(-?[0-9.]+)\*(.+)", source)
+    match = re.fullmatch(r"(-?[0-9]*\.?[0-9]+)\*(.+)", source)
     return (float(match[1]), match[2]) if match else (1.0, source)
 
 
@@ -173,11 +181,18 @@ def _is_folder(source: str) -> bool:
     return not source.startswith(("python:", "http://", "https://"))
 
 
+def open_scalar(folder: str, *, dtype: torch.dtype, device: torch.device | str) -> ScalarModel:
+    """Load the network of a reward run, checked against its manifest. Raises ModelError, CheckpointError."""
+    check_manifest(final_folder(folder))
+    model, _ = load_scalar_model(folder, dtype=dtype, device=device)
+    return model
+
+
 def open_learned(
     folder: str, *, dtype: torch.dtype, device: torch.device | str, micro_tokens: int = 2048
 ) -> LearnedReward:
     """Load a reward run (or its final folder) with its own tokenizer."""
-    model, _ = load_scalar_model(folder, dtype=dtype, device=device)
+    model = open_scalar(folder, dtype=dtype, device=device)
     model.requires_grad_(False)
     return LearnedReward(model, Tokenizer.from_folder(final_folder(folder)), micro_tokens=micro_tokens)
 

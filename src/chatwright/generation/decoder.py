@@ -82,7 +82,8 @@ class _Norm:
             assert module.eps is not None
             return cls(module.weight.detach(), None, module.eps)
         if isinstance(module, PlusOneRMSNorm):
-            return cls(1.0 + module.weight.detach(), None, module.eps)
+            return cls(1.0 + module.weight.detach().float(), None, module.eps)
+        assert module is None or isinstance(module, nn.Identity)
         return None
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from chatwright.errors import ModelError
 from chatwright.kernels.norm import rms_norm
 from chatwright.model.attention import attend, attention_bias, causal_bias, rope_tables, rotate
 from chatwright.model.config import ModelConfig
@@ -160,6 +161,18 @@ class Transformer(nn.Module):
         for block in self.blocks:
             assert isinstance(block, Block)
             block.dropout.p = p
+
+    def freeze_bottom(self, num_layers: int) -> None:
+        """Keep the embeddings and the lowest `num_layers` blocks from being trained; 0 leaves everything as it is."""
+        if not 0 <= num_layers <= len(self.blocks):
+            raise ModelError(f"frozen layers: {num_layers}; the model has {len(self.blocks)}")
+        if num_layers == 0:
+            return
+        self.embed.requires_grad_(False)
+        if self.position_embed is not None:
+            self.position_embed.requires_grad_(False)
+        for block in self.blocks[:num_layers]:
+            block.requires_grad_(False)
 
     def output_weight(self) -> torch.Tensor:
         """The [V, D] matrix that turns hidden states into logits."""

@@ -172,16 +172,17 @@ def main(cfg: DPOConfig) -> dict[str, Any]:
     console().print(f"dpo: {len(examples)} rankings, {len(held_out)} held out, {dtype} on {device}")
     tie = torch.tensor(initial_tie_parameter(cfg.train.ties, _tie_share(train)), device=device)
     optimizer = MasterAdamW(policy.named_parameters(), cfg.optim)
+    loss = math.nan
     if run.resumed:
         optimizer.load_state_tensors(run.resumed.tensors, "optimizer")
+        loss = run.resumed.meta["loss"]
 
     def state() -> tuple[Mapping[str, torch.Tensor], Mapping[str, Any]]:
-        return optimizer.state_tensors("optimizer"), {}
+        return optimizer.state_tensors("optimizer"), {"loss": loss}
 
     order = Order(len(examples), cfg.seed)
     total = cfg.train.steps or cfg.train.epochs * math.ceil(len(examples) / cfg.train.batch_size)
     policy.train()
-    loss = math.nan
     for step, bar in run.steps(total, state):
         where = f"dpo step {step + 1}"
         chosen = [examples[i] for i in order.batch(step, cfg.train.batch_size)]

@@ -9,12 +9,13 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from chatwright.config import dump_toml
 from chatwright.data.responses import response_batches
 from chatwright.engine.checkpoint import write_text
 from chatwright.errors import ConfigError
@@ -109,6 +110,7 @@ def main(cfg: EvaluateConfig) -> dict[str, Any]:
     prompts = load_prompts(cfg.data)
     folder = Path(cfg.out)
     folder.mkdir(parents=True, exist_ok=True)
+    _check_settings(cfg, folder)
     kls = _answer_all(cfg, models, prompts, folder, device, dtype)
     judge, language = open_judge(cfg, device, dtype)
     result: dict[str, Any] = {"judge": cfg.judge, "questions": len(prompts)}
@@ -123,6 +125,14 @@ def main(cfg: EvaluateConfig) -> dict[str, Any]:
     result["answered_alike"] = {name: len(duplicate_pairs(e.texts())) for name, e in sampled.items()}
     write_text(folder / "evaluation.json", json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     return result
+
+
+def _check_settings(cfg: EvaluateConfig, folder: Path) -> None:
+    """Answers that are there already were made with these settings (the judge may differ), or it is a ConfigError."""
+    path, text = folder / "settings.toml", dump_toml(replace(cfg, judge=""))
+    if path.is_file() and path.read_text(encoding="utf-8") != text:
+        raise ConfigError(f"{folder}: holds answers made with other settings; use another --out or remove the folder")
+    write_text(path, text)
 
 
 def _file(folder: Path, name: str, decoding: Decoding) -> Path:
@@ -167,7 +177,9 @@ def _answer_all(
         generator.release()
         kls[name] = None
         names = list(models)
-        if cfg.reference and names.index(name) >= names.index(cfg.reference):
+        if name == cfg.reference:
+            kls[name] = {"kl_nats_per_token": 0.0, "kl_nats_per_answer": 0.0}
+        elif cfg.reference and names.index(name) > names.index(cfg.reference):
             if reference is None:
                 reference, _ = load_model(models[cfg.reference], dtype=dtype, device=device)
             kls[name] = measure_kl(model, reference, _file(folder, name, "sampled"), tokenizer.pad_id)

@@ -13,10 +13,9 @@ Shapes: B answers, T answer positions (padded), N answer tokens of a micro-batch
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -27,165 +26,22 @@ from chatwright.data.ptx import PtxText, open_ptx
 from chatwright.data.responses import ResponseBatch, response_batches
 from chatwright.engine import run as runs
 from chatwright.engine.metrics import Metrics
-from chatwright.engine.optim import EMA, MasterAdamW, OptimConfig
-from chatwright.engine.schedule import ScheduleConfig, rate_at
+from chatwright.engine.schedule import rate_at
 from chatwright.engine.step import accumulate
 from chatwright.errors import ConfigError, TrainingStopped
-from chatwright.evals.rewards import Answered, RewardMix, answered, check_gate, open_reward
+from chatwright.evals.rewards import Answered, answered, check_gate
 from chatwright.generation.api import SamplingParams
-from chatwright.generation.lm import load_model
-from chatwright.generation.local import LocalGenerator
 from chatwright.kernels.cross_entropy import token_logprobs
 from chatwright.model.formats.final import save_final
-from chatwright.model.formats.reward import final_folder, load_scalar_model
-from chatwright.model.heads import ScalarModel
-from chatwright.model.lora import LoraConfig, adapter_off, inject
-from chatwright.model.precision import DeviceName, Precision, pick_device, pick_dtype
 from chatwright.model.transformer import Transformer
 from chatwright.objectives import ppo as objective
 from chatwright.objectives.lm import batch_nll, mean_nll
 from chatwright.objectives.stats import masked_mean, whiten
 from chatwright.progress import console
 from chatwright.recipes.guards import GuardConfig, check_first_minibatch, check_start, guard_breach
+from chatwright.recipes.ppo_config import PPOAlgorithmConfig, PPOConfig, PtxConfig, RolloutConfig
+from chatwright.recipes.ppo_models import Models, open_models, reference_model
 from chatwright.records import load_prompts
-from chatwright.text.tokenizer import Tokenizer
-
-
-@dataclass(frozen=True, kw_only=True)
-class RolloutConfig:
-    """How answers are sampled."""
-
-    batch_size: int = 32
-    """Answers (episodes) in one iteration. The paper: 512."""
-    max_new_tokens: int = 64
-    """Longest answer in tokens."""
-    temperature: float = 1.0
-    """Sampling temperature; log-probabilities are of the same distribution. The paper: 1."""
-    eos_rule: Literal["none", "replace", "subtract"] = "replace"
-    """What an answer without a stop token earns: `replace` its score by eos_penalty, or `subtract` its size."""
-    eos_penalty: float = -1.0
-    """See eos_rule."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PPOAlgorithmConfig:
-    """The objective. Values other than the paper's own are from Ziegler 2019 and N+ (arXiv 2403.17031)."""
-
-    beta: float = 0.02
-    """KL coefficient per token. The paper: 0.02."""
-    kl_target: float | None = None
-    """Nats per answer that an adaptive controller steers to; none: beta is fixed."""
-    kl_horizon: int = 10_000
-    """Episodes over which the adaptive controller moves."""
-    gamma: float = 1.0
-    """Discount. The paper: 1."""
-    lam: float = 0.95
-    """GAE lambda (not from the paper)."""
-    clip: float = 0.2
-    """Policy ratio clip. The paper: 0.2."""
-    value_clip: float = 0.2
-    """Value clip (not from the paper)."""
-    minibatch_size: int = 8
-    """Answers in one optimiser step. The paper: 64."""
-    inner_epochs: int = 1
-    """Passes over each batch of answers. The paper: 1."""
-    whiten_rewards: bool = False
-    """Scale per-token rewards to unit variance, without moving their mean."""
-    whiten_advantages: bool = True
-    """Mean 0, variance 1 over the batch."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PtxConfig:
-    """Pre-training gradients mixed into PPO."""
-
-    data: tuple[str, ...] = ()
-    """Text files or JSON lines; empty switches ptx off."""
-    gamma: float = 27.8
-    """Weight of the ptx gradient. The paper: 27.8; which reduction stands behind it is not published."""
-    reduction: Literal["mean", "sequence_sum"] = "mean"
-    """mean: per token; sequence_sum: summed over each sequence, averaged over sequences."""
-    per_episode: float = 8.0
-    """ptx sequences for each answer. The paper: 8."""
-    block_tokens: int = 128
-    """Length of a ptx sequence in tokens."""
-    held_out: int = 32
-    """Sequences kept aside; their loss is measured before and after."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PPOTrainConfig(runs.SaveConfig):
-    """Length of the run."""
-
-    steps: int = 10
-    """PPO iterations (batches of answers). The paper: 500 (256k episodes)."""
-    micro_tokens: int = 1024
-    """Tokens that go through a model at once; changes memory and speed, not the result."""
-    ema: float = 0.0
-    """Decay of a weight average that is exported instead of the raw weights; 0: none. The paper: 0.992."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PPOConfig:
-    """Raise a learned reward by PPO, kept near the reference by a KL penalty and to pre-training text by ptx."""
-
-    model: str = "smollm2-135m-instruct"
-    """Policy to start from: the SFT model (a run folder or any model folder)."""
-    reference: str = ""
-    """KL reference; empty: the starting policy."""
-    reward: tuple[str, ...]
-    """Reward sources: a reward run folder, `python:module:function`, or an http(s) endpoint; `0.5*SOURCE` weighs one."""
-    critic: str = ""
-    """Reward folder the critic starts from; empty: the first reward folder."""
-    data: tuple[str, ...]
-    """Prompts, JSON lines."""
-    out: str = "runs/ppo"
-    """Run folder."""
-    seed: int = 0
-    """Fixes prompts, samples and minibatches."""
-    device: DeviceName = "auto"
-    """Where to compute."""
-    precision: Precision = "auto"
-    """Compute format; masters and moments are fp32 always."""
-    ignore_gate: bool = False
-    """Run even when the reward model's report card forbids it."""
-    train: PPOTrainConfig = PPOTrainConfig()
-    """Length."""
-    rollout: RolloutConfig = RolloutConfig()
-    """Sampling."""
-    ppo: PPOAlgorithmConfig = PPOAlgorithmConfig()
-    """Objective."""
-    ptx: PtxConfig = PtxConfig()
-    """Pre-training mix."""
-    optim: OptimConfig = OptimConfig(lr=1e-5)
-    """Policy optimiser. The paper's policy rate is not published (above 8.05e-6 its runs diverged without ptx)."""
-    critic_optim: OptimConfig = OptimConfig(lr=2e-5)
-    """Critic optimiser. The paper: 9e-6."""
-    schedule: ScheduleConfig = ScheduleConfig(kind="constant", warmup_steps=2, warmup_start=0.1)
-    """Over iterations. The paper: constant after 10 warm-up iterations from a tenth."""
-    guard: GuardConfig = GuardConfig()
-    """Run-time invariants and limits."""
-    lora: LoraConfig | None = None
-    """Train low-rank adapters of policy and critic; the policy without its adapter is then the reference."""
-
-    def __post_init__(self) -> None:
-        if self.lora is not None and self.reference:
-            raise ConfigError("--reference has no effect with --lora: the policy without its adapter is the reference")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Models:
-    """The four networks of PPO and what drives them."""
-
-    policy: Transformer
-    reference: Transformer | None
-    """None: the policy with its adapter switched off."""
-    critic: ScalarModel
-    reward: RewardMix
-    tokenizer: Tokenizer
-    generator: LocalGenerator
-    policy_optim: MasterAdamW
-    critic_optim: MasterAdamW
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,19 +136,7 @@ def response_logprobs(
     """(log-probability, entropy) of every answer token of a micro-batch, [N] each, nats."""
     hidden_BTD = model(batch.tokens_BT)
     hidden_ND = hidden_BTD[batch.row_N, batch.predict_N]
-    return token_logprobs(
-        hidden_ND, model.output_weight(), batch.targets_N, temperature or 1.0, with_entropy=with_entropy
-    )
-
-
-@contextlib.contextmanager
-def reference_model(models: Models) -> Iterator[Transformer]:
-    """The KL reference: a network of its own, or the policy with its adapter off."""
-    if models.reference is not None:
-        yield models.reference
-        return
-    with adapter_off(models.policy):
-        yield models.policy
+    return token_logprobs(hidden_ND, model.output_weight(), batch.targets_N, temperature, with_entropy=with_entropy)
 
 
 @torch.no_grad()
@@ -350,13 +194,15 @@ def update(
     cfg: PPOConfig,
     *,
     step: int,
-    rates: tuple[float, float],
     where: str,
 ) -> UpdateStats:
     """One pass (or inner_epochs) over shuffled minibatches. Policy and ptx gradients meet in one optimiser step."""
     totals: dict[str, float] = {}
     minibatches = _minibatches(advantaged, cfg, cfg.seed + 7919 * step)
-    position = round(step * cfg.ppo.inner_epochs * cfg.rollout.batch_size * cfg.ptx.per_episode)
+    policy_rate, critic_rate = (
+        rate_at(step, cfg.train.steps, o.lr, cfg.schedule) for o in (cfg.optim, cfg.critic_optim)
+    )
+    episodes = step * cfg.ppo.inner_epochs * cfg.rollout.batch_size
     first_log_ratio = 0.0
     models.policy.train()
     for index, rows in enumerate(minibatches):
@@ -367,11 +213,12 @@ def update(
             first_log_ratio = largest
             check_first_minibatch(largest, models.policy.embed.weight.dtype, cfg.guard, where)
         policy["policy_grad_norm"] = models.policy_optim.grad_norm()
-        num_ptx = round(len(rows) * cfg.ptx.per_episode)
+        position = round(episodes * cfg.ptx.per_episode)
+        episodes += len(rows)
+        num_ptx = round(episodes * cfg.ptx.per_episode) - position
         policy |= _ptx_backward(models, ptx.take(position, num_ptx), cfg.ptx, where)
-        position += num_ptx
-        models.policy_optim.step(rates[0], where=where)
-        critic = _critic_step(batches, count, advantaged, models, cfg, rates[1], where)
+        models.policy_optim.step(policy_rate, where=where)
+        critic = _critic_step(batches, count, advantaged, models, cfg, critic_rate, where)
         for name, value in {**policy, **critic}.items():
             totals[name] = totals.get(name, 0.0) + value / len(minibatches)
     return UpdateStats(first_log_ratio=first_log_ratio, **totals)
@@ -485,41 +332,6 @@ def _log_rollouts(written: Metrics, step: int, scored: Scored) -> None:
 # --------------------------------------------------------------------------------------------------------- run
 
 
-def open_models(cfg: PPOConfig) -> Models:
-    """Load policy, reference, critic and reward. The critic is a network of its own, started from the reward model."""
-    device = pick_device(cfg.device)
-    dtype = pick_dtype(cfg.precision, device)
-    policy, tokenizer = load_model(cfg.model, dtype=dtype, device=device)
-    reference: Transformer | None = None
-    if cfg.lora is None:
-        reference, other = load_model(cfg.reference or cfg.model, dtype=dtype, device=device)
-        reference.requires_grad_(False).eval()
-        if other.fingerprint != tokenizer.fingerprint:
-            raise ConfigError(f"--reference {cfg.reference}: its tokenizer is not the policy's, so KL has no meaning")
-    reward = open_reward(cfg.reward, tokenizer, dtype=dtype, device=device, micro_tokens=cfg.train.micro_tokens)
-    critic_folder = cfg.critic or reward.first_folder
-    if not critic_folder:
-        raise ConfigError("--critic: name a reward run folder to start the critic from; --reward names none")
-    critic, _ = load_scalar_model(critic_folder, dtype=dtype, device=device)
-    if Tokenizer.from_folder(final_folder(critic_folder)).fingerprint != tokenizer.fingerprint:
-        raise ConfigError(f"--critic {critic_folder}: not the policy's tokenizer; name a reward run of the same model")
-    critic.tie_parameter.requires_grad_(False)
-    critic.head.init_zeros()
-    if cfg.lora is not None:
-        inject(policy, cfg.lora, seed=cfg.seed)
-        inject(critic.trunk, cfg.lora, seed=cfg.seed + 1)
-    return Models(
-        policy=policy,
-        reference=reference,
-        critic=critic,
-        reward=reward,
-        tokenizer=tokenizer,
-        generator=LocalGenerator(policy, tokenizer, max_batch=cfg.rollout.batch_size),
-        policy_optim=MasterAdamW(policy.named_parameters(), cfg.optim),
-        critic_optim=MasterAdamW(critic.named_parameters(), cfg.critic_optim),
-    )
-
-
 def main(cfg: PPOConfig) -> dict[str, Any]:
     """Train; returns result.json's contents. Running it again resumes or returns the finished result."""
     run = runs.start("ppo", cfg.out, cfg, cfg.train)
@@ -530,6 +342,8 @@ def main(cfg: PPOConfig) -> dict[str, Any]:
     torch.manual_seed(cfg.seed)
     models = open_models(cfg)
     prompts = load_examples(load_prompts(cfg.data), models.tokenizer)
+    if not prompts:
+        raise ConfigError(f"--data {' '.join(cfg.data)}: no prompt is left to answer")
     ptx = open_ptx(
         cfg.ptx.data,
         models.tokenizer,
@@ -540,27 +354,17 @@ def main(cfg: PPOConfig) -> dict[str, Any]:
         device=models.policy.embed.weight.device,
     )
     console().print(f"ppo: {len(prompts)} prompts, {ptx.num_train} ptx sequences (+ {ptx.num_held_out} held out)")
-    ema = EMA(models.policy_optim, cfg.train.ema) if cfg.train.ema else None
     controller = objective.KLController(beta=cfg.ppo.beta, target=cfg.ppo.kl_target, horizon=cfg.ppo.kl_horizon)
-
-    def ptx_loss_now() -> float | None:
-        batches = ptx.held_out()
-        return mean_nll(models.policy, batches) if batches else None
-
-    ptx_before: float | None
     if run.resumed:
-        controller = _restore(run.resumed, models, ema, controller)
-        ptx_before = run.resumed.meta["ptx_before"]
+        controller = _restore(run.resumed, models, controller)
+        ptx_before: float | None = run.resumed.meta["ptx_before"]
     else:
         with reference_model(models) as reference:
             check_start(models.policy, reference, models.generator, prompts[0].ids, cfg.guard)
-        ptx_before = ptx_loss_now()
+        ptx_before = _ptx_loss(models, ptx)
 
     def state() -> tuple[Mapping[str, torch.Tensor], Mapping[str, Any]]:
-        tensors = {**models.policy_optim.state_tensors("policy"), **models.critic_optim.state_tensors("critic")}
-        if ema is not None:
-            tensors |= ema.state_tensors("ema")
-        return tensors, {"beta": controller.beta, "ptx_before": ptx_before}
+        return models.state_tensors(), {"beta": controller.beta, "ptx_before": ptx_before}
 
     prompt_order = Order(len(prompts), cfg.seed)
     written = Metrics(run.folder, resume_step=run.first_step, name="rollouts.jsonl")
@@ -572,14 +376,9 @@ def main(cfg: PPOConfig) -> dict[str, Any]:
         rollouts = sample(models, [prompts[i] for i in chosen], cfg.rollout, seeds)
         scored = score(rollouts, models, cfg)
         advantaged = advantages(scored, controller.beta, cfg.ppo)
-        peaks = (cfg.optim.lr, cfg.critic_optim.lr)
-        rates = (
-            rate_at(step, cfg.train.steps, peaks[0], cfg.schedule),
-            rate_at(step, cfg.train.steps, peaks[1], cfg.schedule),
-        )
-        stats = update(advantaged, models, ptx, cfg, step=step, rates=rates, where=where)
-        if ema is not None:
-            ema.update()
+        stats = update(advantaged, models, ptx, cfg, step=step, where=where)
+        if models.ema is not None:
+            models.ema.update()
         values = figures(advantaged, stats, controller.beta)
         run.metrics.log(step + 1, values)
         _log_rollouts(written, step + 1, scored)
@@ -590,40 +389,43 @@ def main(cfg: PPOConfig) -> dict[str, Any]:
         if stopped:
             break
     written.close()
+    steps = cfg.train.steps
     if stopped:
-        _roll_back(run, models, ema, controller, stopped, cfg.guard)
-    if ema is not None:
-        ema.copy_to_model()
+        steps = _roll_back(run, models, controller, stopped, cfg.guard)
+    if models.ema is not None:
+        models.ema.copy_to_model()
     result = {
         "model": cfg.model,
         "reward": list(cfg.reward),
-        "steps": cfg.train.steps,
+        "steps": steps,
         "stopped_by": stopped,
         "ptx_sequences": ptx.num_train,
         "ptx_loss_before": ptx_before,
-        "ptx_loss_after": ptx_loss_now(),
+        "ptx_loss_after": _ptx_loss(models, ptx),
         "data": runs.data_hashes(cfg.data + cfg.ptx.data),
     }
     policy, tokenizer = models.policy, models.tokenizer
     return run.finish(result, lambda folder: save_final(policy, folder, tokenizer, base=cfg.model))
 
 
-def _restore(
-    loaded: runs.Loaded, models: Models, ema: EMA | None, controller: objective.KLController
-) -> objective.KLController:
-    models.policy_optim.load_state_tensors(loaded.tensors, "policy")
-    models.critic_optim.load_state_tensors(loaded.tensors, "critic")
-    if ema is not None:
-        ema.load_state_tensors(loaded.tensors, "ema")
+def _ptx_loss(models: Models, ptx: PtxText) -> float | None:
+    """Held-out pre-training loss in nats per token, None without ptx data."""
+    batches = ptx.held_out()
+    return mean_nll(models.policy, batches) if batches else None
+
+
+def _restore(loaded: runs.Loaded, models: Models, controller: objective.KLController) -> objective.KLController:
+    models.load_state_tensors(loaded.tensors)
     return objective.KLController(beta=loaded.meta["beta"], target=controller.target, horizon=controller.horizon)
 
 
 def _roll_back(
-    run: runs.Run, models: Models, ema: EMA | None, controller: objective.KLController, reason: str, guard: GuardConfig
-) -> None:
-    """Leave the weights of the last checkpoint before the breach, or stop with an error when that is asked for."""
+    run: runs.Run, models: Models, controller: objective.KLController, reason: str, guard: GuardConfig
+) -> int:
+    """Go back to the last checkpoint before the breach; its step. TrainingStopped when there is none, or asked for."""
     loaded, _ = run.store.latest()
     if guard.on_breach == "stop" or loaded is None:
         raise TrainingStopped(f"{reason}. Nothing was exported; the checkpoints in {run.folder} stand")
-    _restore(loaded, models, ema, controller)
+    _restore(loaded, models, controller)
     console().print(f"{reason}. Rolled back to step {loaded.step}")
+    return loaded.step

@@ -71,6 +71,8 @@ class RewardTrainConfig(runs.SaveConfig):
     """Learning rate of the head, which starts from noise while the trunk starts from a trained model."""
     tie_lr: float = 1e-2
     """Learning rate of the tie parameter (a single number)."""
+    frozen_layers: int = 0
+    """Blocks from the bottom, embeddings with them, that keep the SFT model's weights: their backward pass is saved."""
     shuffled_pairs: bool = False
     """Tear rankings into pairs and shuffle them, as the paper warns against; for comparison only."""
 
@@ -193,8 +195,11 @@ def main(cfg: RewardConfig) -> dict[str, Any]:
     examples = load_examples(train, tokenizer, max_tokens=cfg.train.max_tokens)
     if not examples:
         raise ConfigError(f"--data {' '.join(cfg.data)}: no ranking is left to train on")
+    if held_out and tie_share(held_out) == 1.0:
+        raise ConfigError("the held-out rankings are all ties, which no report card can be made of; --eval.share 0: none")
     if cfg.lora is not None:
         inject(trunk, cfg.lora, seed=cfg.seed)
+    trunk.freeze_bottom(cfg.train.frozen_layers)
     model = ScalarModel(trunk).to(device)
     model.head.init_normal(torch.Generator().manual_seed(cfg.seed))
     with torch.no_grad():

@@ -72,7 +72,7 @@ def main(cfg: SampleConfig) -> dict[str, Any]:
         raise ConfigError(f"--n {cfg.n}: between 1 and 9 answers per prompt can be sampled")
     prompts = load_prompts(cfg.data)
     out = Path(cfg.out)
-    done = _rows_done(out, prompts)
+    done = _rows_done(out, prompts, cfg)
     result = {"prompts": len(prompts), "answers": len(prompts) * cfg.n, "out": str(out)}
     if done >= len(prompts):
         console().print(f"sample: {out} is complete ({done} prompts)")
@@ -102,8 +102,8 @@ def append_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         os.fsync(file.fileno())
 
 
-def _rows_done(path: Path, prompts: Sequence[Prompt]) -> int:
-    """Whole rows already in the file (a torn last line is cut off); they must belong to these prompts."""
+def _rows_done(path: Path, prompts: Sequence[Prompt], cfg: SampleConfig) -> int:
+    """Whole rows already in the file (a torn last line is cut off); they must belong to these prompts and settings."""
     if not path.exists():
         return 0
     whole = path.read_bytes()
@@ -114,4 +114,7 @@ def _rows_done(path: Path, prompts: Sequence[Prompt]) -> int:
     for number, (row, prompt) in enumerate(zip(rows, prompts, strict=False), start=1):
         if row.get("messages") != [m.to_dict() for m in prompt.messages]:
             raise DataError.at(path, number, "messages", "belongs to other prompts; use another --out or remove the file")
+        was = {"n": len(row.get("completions", ())), **{name: row.get(name) for name in ("model", "temperature", "seed")}}
+        if changed := [name for name, value in was.items() if value != getattr(cfg, name)]:
+            raise DataError.at(path, number, changed[0], "is of another run; use another --out or remove the file")
     return len(rows)

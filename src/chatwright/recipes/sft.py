@@ -7,7 +7,6 @@ and its end-of-turn token are trained (`chatwright show-mask FILE` prints which)
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,19 +155,19 @@ def main(cfg: SFTConfig) -> dict[str, Any]:
     console().print(f"sft: {len(examples)} demonstrations, {num_tokens} tokens, {dtype} on {device}")
     optimizer = MasterAdamW(model.named_parameters(), cfg.optim)
     best: dict[str, Any] = {"score": None, "step": None}
+    loss = math.nan
     if run.resumed:
         optimizer.load_state_tensors(run.resumed.tensors, "optimizer")
-        best = run.resumed.meta["best"]
+        best, loss = run.resumed.meta["best"], run.resumed.meta["loss"]
 
     def state() -> tuple[Mapping[str, torch.Tensor], Mapping[str, Any]]:
-        return optimizer.state_tensors("optimizer"), {"best": best}
+        return optimizer.state_tensors("optimizer"), {"best": best, "loss": loss}
 
     order = Order(len(examples), cfg.seed)
     total = num_steps(cfg.train, len(examples))
     num_mixed = round(cfg.train.batch_size * cfg.mix.share / (1 - cfg.mix.share)) if cfg.mix.data else 0
     held_batches = micro_batches(held_out, cfg.train.micro_tokens, tokenizer.pad_id, device) if held_out else []
     model.train()
-    loss = math.nan
     for step, bar in run.steps(total, state):
         where = f"sft step {step + 1}"
         chosen = [examples[i] for i in order.batch(step, cfg.train.batch_size)]
@@ -206,7 +205,7 @@ def _epoch_ends(step: int, total: int, num_examples: int, batch_size: int) -> bo
     return step + 1 == total or (step + 1) * batch_size // num_examples > step * batch_size // num_examples
 
 
-BEST_FOLDER = "best"
+BEST_FOLDER = "checkpoints/best"  # goes with the checkpoints, when the final weights stand
 
 
 def _keep_if_best(
@@ -237,4 +236,3 @@ def _restore_best(model: Transformer, folder: Path) -> None:
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             parameter.copy_(tensors[name])
-    shutil.rmtree(folder / BEST_FOLDER)

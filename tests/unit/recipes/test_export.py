@@ -58,6 +58,7 @@ def write_file(path: Path, rows: list[dict[str, Any]]) -> dict[str, str]:
 def chain(tmp_path: Path, tiny: tuple[Transformer, Any], monkeypatch: pytest.MonkeyPatch) -> Path:
     """SFT, reward and PPO runs below one folder with a report; paths are relative, as people give them."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     model, tokenizer = tiny
     demonstrations = write_file(Path("demos.jsonl"), [{"prompt": "a", "completion": "b"}] * 3)
     kinds = ["simulated"] * 3 + ["human"]

@@ -18,135 +18,23 @@ import gc
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
-
-import tyro
+from typing import Any
 
 from chatwright import __version__
 from chatwright import config as configs
 from chatwright.errors import ConfigError, DataError
+from chatwright.pipeline.inputs import divide
+from chatwright.pipeline.settings import (
+    CHINESE_MODEL,
+    DEFAULT_MODEL,
+    QuickstartConfig,
+    RunConfig,
+    StageSettings,
+    TeachConfig,
+)
 from chatwright.progress import console
-
-Language = Literal["en", "zh"]
-DEFAULT_MODEL = "smollm2-135m-instruct"
-CHINESE_MODEL = "qwen2.5-coder-0.5b-instruct"
-"""The default model speaks no Chinese; this opt-in one does (fetched from an unofficial re-upload, hash-pinned)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StageSettings:
-    """Size dials of the chain. Everything finer is set in the stage's own command and a `run` file."""
-
-    sft_epochs: int = 2
-    """Passes over the demonstrations."""
-    sft_lr: float = 4e-5
-    """Peak learning rate of SFT."""
-    answers: int = 4
-    """Answers sampled per prompt for ranking."""
-    max_new_tokens: int = 64
-    """Longest answer in tokens while sampling and in PPO."""
-    reward_epochs: int = 2
-    """Passes over the rankings."""
-    reward_lr: float = 1e-4
-    """Peak learning rate of the reward model."""
-    reward_held_out: float = 0.25
-    """Share of prompts kept aside for the report card."""
-    ppo_steps: int = 12
-    """PPO iterations."""
-    ppo_batch: int = 32
-    """Answers per PPO iteration."""
-    ppo_lr: float = 1e-5
-    """Policy learning rate."""
-    critic_lr: float = 2e-5
-    """Critic learning rate."""
-    beta: float = 0.05
-    """KL coefficient."""
-    ptx_gamma: float = 1.0
-    """Weight of the ptx gradient (mean per token); 0 switches ptx off."""
-    ptx_per_episode: float = 0.25
-    """ptx sequences per answer."""
-    replay_texts: int = 128
-    """Replay texts sampled from the base model when no corpus is given."""
-    lora_rank: int = 0
-    """Rank of LoRA adapters in SFT, reward model and PPO; 0: all weights are trained."""
-    noise: float = 0.14
-    """Share of strict pairs the simulated labeller turns round."""
-    eval_samples: int = 4
-    """Answers per held-out question at temperature 1."""
-    eval_max_new_tokens: int = 96
-    """Longest answer in the evaluation."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TeachConfig:
-    """Teach a model your house's ways: demonstrations, prompts and rankings in; an aligned model and its report out."""
-
-    model: str = DEFAULT_MODEL
-    """Named model, Hugging Face name, or folder to start from."""
-    demonstrations: tuple[str, ...]
-    """Your demonstrations, JSON lines: {"messages": [{"role": "user", ...}, {"role": "assistant", ...}]}."""
-    prompts: tuple[str, ...] = ()
-    """Further prompts to sample answers for; the demonstrations' own prompts are always used."""
-    rankings: tuple[str, ...] = ()
-    """Your rankings; with them nothing is sampled for labelling."""
-    questions: tuple[str, ...] = ()
-    """Held-out questions for the evaluation; empty: a tenth of the prompts is kept aside."""
-    labeller: Literal["simulated", "ai", "human"] = "human"
-    """Who ranks when --rankings is empty. human: tasks are written, the chain waits for the file of rankings."""
-    ai_base_url: str = ""
-    """With --labeller ai: an OpenAI-compatible endpoint."""
-    ai_model: str = ""
-    """With --labeller ai: the judge's model name."""
-    corpus: tuple[str, ...] = ()
-    """Text for ptx; empty: replay text sampled from the base model."""
-    system: str = ""
-    """System message the taught model speaks under when a conversation has none ("": no system turn). The base model's
-    own is not kept: it gives another's name."""
-    language: Language = "en"
-    """Language of the simulated labeller's rubric and of the report's first page."""
-    out: str = "runs/teach"
-    """Folder of the whole chain."""
-    seed: int = 0
-    """Fixes everything that is drawn."""
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where to compute."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Compute format."""
-    ignore_gate: bool = False
-    """Go on to PPO even when the report card forbids it."""
-    stages: StageSettings = StageSettings()
-    """Size dials."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class QuickstartConfig:
-    """`teach` on the bundled children's museum, with a simulated labeller. Every label says so."""
-
-    language: Language = "en"
-    """en, or zh with a model that speaks Chinese."""
-    model: str = ""
-    """Empty: the embedded English model; --language zh needs a multilingual one named."""
-    out: str = "runs/quickstart"
-    """Folder of the whole chain."""
-    seed: int = 0
-    """Fixes everything that is drawn."""
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where to compute."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Compute format."""
-    stages: StageSettings = StageSettings()
-    """Size dials."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunConfig:
-    """Run the stages of a TOML file, in order: [[stage]] tables with `command` and that command's settings."""
-
-    file: tyro.conf.Positional[str]
-    """Run file, see recipes/*.toml."""
 
 
 def quickstart(cfg: QuickstartConfig) -> dict[str, Any]:
@@ -190,16 +78,16 @@ class Chain:
     def _check_config(self) -> None:
         from chatwright.engine.checkpoint import write_text
 
-        text, path = configs.dump_toml(self.cfg), self.folder / "config.toml"
+        text, path = configs.dump_toml(self.cfg, header="chatwright teach"), self.folder / "config.toml"
         if path.is_file() and path.read_text(encoding="utf-8") != text:
             raise ConfigError(f"{path}: this folder belongs to a chain with other settings; use another --out or remove it")
         write_text(path, text)
 
     def stage(self, number: int, name: str, work: Callable[[], Any]) -> Any:
         """Run one stage, timing it; what a killed process spent on it is counted from its start file on."""
-        from chatwright.engine.run import peak_rss_bytes
+        from chatwright.engine.memory import peak_rss_bytes, trim
 
-        console().print(f"[bold]{number}/7 {name}[/bold]")
+        console().print(f"{number}/7 {name}", style="bold")
         started = time.monotonic()
         try:
             return work()
@@ -209,7 +97,7 @@ class Chain:
             self.state["peak_rss_bytes"] = max(self.state["peak_rss_bytes"], peak_rss_bytes())
             self._write_state()
             gc.collect()
-            _trim_memory()
+            trim()
 
     def _write_state(self) -> None:
         from chatwright.engine.checkpoint import write_text
@@ -226,19 +114,19 @@ def teach(cfg: TeachConfig) -> dict[str, Any]:
     _check_inputs(cfg)
     chain = Chain(cfg)
     _fetch(cfg)
-    prompts, questions = _prompt_files(chain)
-    chain.stage(1, "sft", lambda: _sft(chain))
-    rankings = cfg.rankings
+    inputs = divide(cfg, chain.folder)
+    chain.stage(1, "sft", lambda: _sft(chain, inputs.demonstrations))
+    rankings = inputs.rankings
     if not rankings:
-        samples = chain.stage(2, "sample", lambda: _sample(chain, prompts))
+        samples = chain.stage(2, "sample", lambda: _sample(chain, inputs.to_rank))
         made = chain.stage(3, "rankings", lambda: _label(chain, samples))
         if made is None:
             return {"waiting_for": chain.path("3-labels")}
         rankings = (made,)
-    chain.stage(4, "reward", lambda: _reward(chain, rankings))
+    chain.stage(4, "reward", lambda: _reward(chain, rankings, inputs.demonstrations))
     corpus = cfg.corpus or ((chain.stage(5, "ptx text", lambda: _replay(chain)),) if cfg.stages.ptx_gamma else ())
-    chain.stage(6, "ppo", lambda: _ppo(chain, prompts, corpus))
-    evaluation = chain.stage(7, "evaluation", lambda: _evaluate(chain, questions))
+    chain.stage(6, "ppo", lambda: _ppo(chain, inputs.prompts, corpus))
+    evaluation = chain.stage(7, "evaluation", lambda: _evaluate(chain, inputs.questions))
     return _report(chain, evaluation)
 
 
@@ -254,30 +142,12 @@ def _check_inputs(cfg: TeachConfig) -> None:
 def _fetch(cfg: TeachConfig) -> None:
     """Fetch and convert the model before the clock starts."""
     from chatwright import hub
+    from chatwright.engine.memory import trim
     from chatwright.model.formats.convert import ensure_hf_folder
 
     ensure_hf_folder(hub.resolve(cfg.model))
     gc.collect()
-    _trim_memory()
-
-
-def _prompt_files(chain: Chain) -> tuple[str, str]:
-    """All training prompts in one file, held-out questions in another (never the same prompt in both)."""
-    from chatwright.data.splits import split_by
-    from chatwright.records import load_demonstrations, load_prompts, write_jsonl
-
-    cfg = chain.cfg
-    prompts = [d.prompt for d in load_demonstrations(cfg.demonstrations)] + load_prompts(cfg.prompts)
-    prompts = list({prompt.id: prompt for prompt in prompts}.values())
-    if cfg.questions:
-        questions = load_prompts(cfg.questions)
-        held_out = {question.id for question in questions}
-        prompts = [prompt for prompt in prompts if prompt.id not in held_out]
-    else:
-        prompts, questions = split_by(prompts, lambda p: p.id, 0.1, cfg.seed)
-    write_jsonl(chain.path("prompts.jsonl"), [p.to_dict() for p in prompts])
-    write_jsonl(chain.path("questions.jsonl"), [q.to_dict() for q in questions])
-    return chain.path("prompts.jsonl"), chain.path("questions.jsonl")
+    trim()
 
 
 def _lora(cfg: TeachConfig) -> Any:
@@ -295,7 +165,7 @@ def _has_default_system(model: str) -> bool:
     return Tokenizer.from_folder(ensure_hf_folder(hub.resolve(model))).template.name == "chatml"
 
 
-def _sft(chain: Chain) -> dict[str, Any]:
+def _sft(chain: Chain, demonstrations: tuple[str, ...]) -> dict[str, Any]:
     from chatwright.engine.optim import OptimConfig
     from chatwright.recipes import sft
 
@@ -303,7 +173,7 @@ def _sft(chain: Chain) -> dict[str, Any]:
     return sft.main(
         sft.SFTConfig(
             model=cfg.model,
-            data=cfg.demonstrations,
+            data=demonstrations,
             out=chain.path("1-sft"),
             system=cfg.system if _has_default_system(cfg.model) else None,
             seed=cfg.seed,
@@ -344,7 +214,7 @@ def _label(chain: Chain, samples: str) -> str | None:
     cfg = chain.cfg
     out = chain.path("3-rankings.jsonl")
     common: dict[str, Any] = {"data": (samples,), "out": out, "labeller": cfg.labeller}
-    if Path(out).is_file() and cfg.labeller != "human":
+    if Path(chain.path("3-labels.json")).is_file() and cfg.labeller != "human":  # written when all are ranked
         return out
     if cfg.labeller == "simulated":
         simulated = labels.SimulatedConfig(language=cfg.language, noise=cfg.stages.noise, seed=cfg.seed)
@@ -364,7 +234,7 @@ def _label(chain: Chain, samples: str) -> str | None:
     return out
 
 
-def _reward(chain: Chain, rankings: tuple[str, ...]) -> dict[str, Any]:
+def _reward(chain: Chain, rankings: tuple[str, ...], demonstrations: tuple[str, ...]) -> dict[str, Any]:
     from chatwright.engine.optim import OptimConfig
     from chatwright.recipes import reward
 
@@ -373,12 +243,14 @@ def _reward(chain: Chain, rankings: tuple[str, ...]) -> dict[str, Any]:
         reward.RewardConfig(
             model=chain.path("1-sft"),
             data=rankings,
-            demonstrations=cfg.demonstrations,
+            demonstrations=demonstrations,
             out=chain.path("4-reward"),
             seed=cfg.seed,
             device=cfg.device,
             precision=cfg.precision,
-            train=reward.RewardTrainConfig(epochs=stages.reward_epochs, save_every_steps=15),
+            train=reward.RewardTrainConfig(
+                epochs=stages.reward_epochs, save_every_steps=30, frozen_layers=stages.frozen_layers
+            ),
             eval=reward.RewardEvalConfig(share=stages.reward_held_out),
             optim=OptimConfig(lr=stages.reward_lr),
             lora=_lora(cfg),
@@ -405,11 +277,11 @@ def _replay(chain: Chain) -> str:
 
 def _ppo(chain: Chain, prompts: str, corpus: tuple[str, ...]) -> dict[str, Any]:
     from chatwright.engine.optim import OptimConfig
-    from chatwright.recipes import ppo
+    from chatwright.recipes import ppo, ppo_config
 
     cfg, stages = chain.cfg, chain.cfg.stages
     return ppo.main(
-        ppo.PPOConfig(
+        ppo_config.PPOConfig(
             model=chain.path("1-sft"),
             reward=(chain.path("4-reward"),),
             data=(prompts,),
@@ -418,12 +290,19 @@ def _ppo(chain: Chain, prompts: str, corpus: tuple[str, ...]) -> dict[str, Any]:
             device=cfg.device,
             precision=cfg.precision,
             ignore_gate=cfg.ignore_gate,
-            train=ppo.PPOTrainConfig(steps=stages.ppo_steps, save_every_steps=max(1, stages.ppo_steps // 2)),
-            rollout=ppo.RolloutConfig(batch_size=stages.ppo_batch, max_new_tokens=stages.max_new_tokens),
-            ppo=ppo.PPOAlgorithmConfig(beta=stages.beta),
-            ptx=ppo.PtxConfig(data=corpus, gamma=stages.ptx_gamma, per_episode=stages.ptx_per_episode)
+            train=ppo_config.PPOTrainConfig(
+                steps=stages.ppo_steps,
+                save_every_steps=max(1, (stages.ppo_steps + 1) // 2),
+                keep_checkpoints=1,
+                critic_frozen_layers=stages.frozen_layers,
+            ),
+            rollout=ppo_config.RolloutConfig(batch_size=stages.ppo_batch, max_new_tokens=stages.max_new_tokens),
+            ppo=ppo_config.PPOAlgorithmConfig(beta=stages.beta, lam=1.0),
+            ptx=ppo_config.PtxConfig(
+                data=corpus, gamma=stages.ptx_gamma, per_episode=stages.ptx_per_episode, held_out=16
+            )
             if corpus
-            else ppo.PtxConfig(),
+            else ppo_config.PtxConfig(),
             optim=OptimConfig(lr=stages.ppo_lr),
             critic_optim=OptimConfig(lr=stages.critic_lr),
             lora=_lora(cfg),
@@ -495,19 +374,10 @@ def _report(chain: Chain, evaluation: dict[str, Any]) -> dict[str, Any]:
     return report
 
 
-def _trim_memory() -> None:
-    """Hand freed memory back to the system between stages (glibc keeps it otherwise)."""
-    import ctypes
-
-    try:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-    except (OSError, AttributeError):  # another C library: nothing to do
-        return
-
-
 def run(cfg: RunConfig) -> list[dict[str, Any]]:
     """Run every [[stage]] of a TOML file in order; a complete stage is not run again."""
     from chatwright.commands import command_of
+    from chatwright.engine.memory import trim
 
     table = configs.read_toml(cfg.file)
     stages = table.get("stage")
@@ -522,10 +392,10 @@ def run(cfg: RunConfig) -> list[dict[str, Any]]:
         prepared.append((name, function, configs.from_dict(config_class, settings, where=where)))
     results = []
     for number, (name, function, config) in enumerate(prepared, start=1):
-        console().print(f"[bold]{number}/{len(prepared)} {name}[/bold]")
+        console().print(f"{number}/{len(prepared)} {name}", style="bold")
         results.append(function(config))
         gc.collect()
-        _trim_memory()
+        trim()
     return results
 
 

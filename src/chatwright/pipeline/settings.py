@@ -1,0 +1,132 @@
+"""Settings of the chains: what `teach` and `quickstart` are given, and the dials of their stages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import tyro
+
+Language = Literal["en", "zh"]
+DEFAULT_MODEL = "smollm2-135m-instruct"
+CHINESE_MODEL = "qwen2.5-coder-0.5b-instruct"
+"""The default model speaks no Chinese; this opt-in one does (fetched from an unofficial re-upload, hash-pinned)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageSettings:
+    """Size dials of the chain. Everything finer is set in the stage's own command and a `run` file."""
+
+    sft_epochs: int = 2
+    """Passes over the demonstrations."""
+    sft_lr: float = 4e-5
+    """Peak learning rate of SFT."""
+    rank_prompts: int = 0
+    """Prompts whose answers are ranked, from the shuffled list; 0: all of them. PPO always uses all."""
+    answers: int = 4
+    """Answers sampled per prompt for ranking."""
+    max_new_tokens: int = 80
+    """Longest answer in tokens while sampling and in PPO."""
+    reward_epochs: int = 2
+    """Passes over the rankings."""
+    reward_lr: float = 1e-4
+    """Peak learning rate of the reward model."""
+    frozen_layers: int = 0
+    """Blocks of reward model and critic, from the bottom, that are not trained."""
+    reward_held_out: float = 0.25
+    """Share of prompts kept aside for the report card."""
+    ppo_steps: int = 9
+    """PPO iterations."""
+    ppo_batch: int = 32
+    """Answers per PPO iteration."""
+    ppo_lr: float = 7e-5
+    """Policy learning rate."""
+    critic_lr: float = 5e-5
+    """Critic learning rate."""
+    beta: float = 0.03
+    """KL coefficient."""
+    ptx_gamma: float = 0.5
+    """Weight of the ptx gradient (mean per token); 0 switches ptx off."""
+    ptx_per_episode: float = 0.125
+    """ptx sequences per answer."""
+    replay_texts: int = 64
+    """Replay texts sampled from the base model when no corpus is given."""
+    lora_rank: int = 0
+    """Rank of LoRA adapters in SFT, reward model and PPO; 0: all weights are trained."""
+    noise: float = 0.14
+    """Share of strict pairs the simulated labeller turns round."""
+    eval_questions: int = 0
+    """Held-out questions used, the first ones; 0: all."""
+    eval_samples: int = 4
+    """Answers per held-out question at temperature 1."""
+    eval_max_new_tokens: int = 96
+    """Longest answer in the evaluation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeachConfig:
+    """Teach a model your house's ways: demonstrations, prompts and rankings in; an aligned model and its report out."""
+
+    model: str = DEFAULT_MODEL
+    """Named model, Hugging Face name, or folder to start from."""
+    demonstrations: tuple[str, ...]
+    """Your demonstrations, JSON lines: {"messages": [{"role": "user", ...}, {"role": "assistant", ...}]}."""
+    prompts: tuple[str, ...] = ()
+    """Further prompts to sample answers for; the demonstrations' own prompts are always used."""
+    rankings: tuple[str, ...] = ()
+    """Your rankings; with them nothing is sampled for labelling."""
+    questions: tuple[str, ...] = ()
+    """Held-out questions for the evaluation; empty: a tenth of the prompts is kept aside."""
+    labeller: Literal["simulated", "ai", "human"] = "human"
+    """Who ranks when --rankings is empty. human: tasks are written, the chain waits for the file of rankings."""
+    ai_base_url: str = ""
+    """With --labeller ai: an OpenAI-compatible endpoint."""
+    ai_model: str = ""
+    """With --labeller ai: the judge's model name."""
+    corpus: tuple[str, ...] = ()
+    """Text for ptx; empty: replay text sampled from the base model."""
+    system: str = ""
+    """System message the taught model speaks under when a conversation has none ("": no system turn). The base model's
+    own is not kept: it gives another's name."""
+    language: Language = "en"
+    """Language of the simulated labeller's rubric and of the report's first page."""
+    out: str = "runs/teach"
+    """Folder of the whole chain."""
+    seed: int = 0
+    """Fixes everything that is drawn."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Compute format."""
+    ignore_gate: bool = False
+    """Go on to PPO even when the report card forbids it."""
+    stages: StageSettings = StageSettings()
+    """Size dials."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuickstartConfig:
+    """`teach` on the bundled children's museum, with a simulated labeller. Every label says so."""
+
+    language: Language = "en"
+    """en, or zh with a model that speaks Chinese."""
+    model: str = ""
+    """Empty: the embedded English model; --language zh needs a multilingual one named."""
+    out: str = "runs/quickstart"
+    """Folder of the whole chain."""
+    seed: int = 0
+    """Fixes everything that is drawn."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Compute format."""
+    stages: StageSettings = StageSettings(rank_prompts=240, frozen_layers=10, eval_questions=64)
+    """Size dials."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Run the stages of a TOML file, in order: [[stage]] tables with `command` and that command's settings."""
+
+    file: tyro.conf.Positional[str]
+    """Run file, see recipes/*.toml."""
