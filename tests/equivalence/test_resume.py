@@ -23,9 +23,9 @@ import tiny_training as tiny
 from chatwright import cli
 from chatwright.engine.checkpoint import CheckpointStore, verify_folder
 
-STEPS = 12
+STEPS = 20
 COMMON = (
-    "--device", "cpu", "--precision", "fp32", "--train.steps", str(STEPS), "--train.save-every-steps", "2",
+    "--device", "cpu", "--train.steps", str(STEPS), "--train.save-every-steps", "2",
     "--train.keep-checkpoints", "99", "--optim.lr", "3e-3",
 )  # fmt: skip
 COMMANDS: dict[str, tuple[str, ...]] = {
@@ -41,6 +41,11 @@ COMMANDS: dict[str, tuple[str, ...]] = {
             "--guard.min-answer-tokens", "0", "--guard.min-entropy", "0", "--guard.max-clip-fraction", "1"),
     "dpo": ("--model", "{home}/sft", "--data", "{home}/rankings.jsonl"),
 }  # fmt: skip
+COMMANDS = {name: (*argv, "--precision", "fp32") for name, argv in COMMANDS.items()} | {
+    # Compute weights in bf16 are rounded copies of the masters that the checkpoint holds; an adapter is fp32 throughout.
+    "sft bf16": (*COMMANDS["sft"], "--precision", "bf16"),
+    "ppo lora bf16": (*COMMANDS["ppo"], "--precision", "bf16", "--lora.rank", "4", "--lora.alpha", "8"),
+}
 
 
 class Bench:
@@ -63,12 +68,13 @@ class Bench:
             assert cli.main([*argv, *made]) == 0
 
     def argv(self, command: str, out: Path) -> list[str]:
-        return [command, *(value.format(home=self.home) for value in COMMANDS[command]), "--out", str(out), *COMMON]
+        settings = [value.format(home=self.home) for value in COMMANDS[command]]
+        return [command.split()[0], *settings, "--out", str(out), *COMMON]
 
     def expected(self, command: str) -> dict[str, Any]:
         """The uninterrupted run, once per command."""
         if command not in self.straight:
-            out = self.home / f"straight-{command}"
+            out = self.home / f"straight-{command.replace(' ', '-')}"
             self.straight[command] = self.finish(command, out)
         return self.straight[command]
 
@@ -82,7 +88,7 @@ class Bench:
         return {
             "weights": tiny.tensor_hashes(out / "final"),
             "metrics": tiny.read_rows(out / "metrics.jsonl"),
-            "rollouts": tiny.read_rows(out / "rollouts.jsonl") if command == "ppo" else [],
+            "rollouts": tiny.read_rows(out / "rollouts.jsonl") if command.startswith("ppo") else [],
             "result": {name: value for name, value in result.items() if name not in ("seconds", "path")},
             "checkpoints": {
                 path.name: tiny.tensor_hashes(path) for path in (out / "checkpoints").iterdir() if path.is_dir()
@@ -117,7 +123,7 @@ def rows_written(out: Path) -> int:
 
 
 def interrupt(bench: Bench, command: str, out: Path, number: int, after_rows: int, delay: float) -> subprocess.Popen[str]:
-    """Start the command and send it a signal `delay` seconds after it has logged that many steps."""
+    """Start the command and send it a signal `delay` seconds after it has logged that many steps (-1: at once)."""
     process = tiny.start_cli(bench.home, *bench.argv(command, out))
     try:
         deadline = time.monotonic() + 60
@@ -132,39 +138,47 @@ def interrupt(bench: Bench, command: str, out: Path, number: int, after_rows: in
     return process
 
 
+def interrupted(bench: Bench, command: str, folder: Path, number: int, after_rows: int) -> tuple[str, Path]:
+    """(what it said, run folder) of a run stopped before its last step: on a busy machine the signal may come late."""
+    for attempt in range(5):
+        out = folder / str(attempt)
+        process = interrupt(bench, command, out, number, after_rows, delay=0.0)
+        if rows_written(out) < STEPS:
+            assert process.returncode == (130 if number == signal.SIGINT else -number)
+            return " ".join(process.stderr_text.split()), out  # type: ignore[attr-defined]
+    raise AssertionError("the run was over before the signal, five times")
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_killed_and_run_again_equals_straight_through(bench: Bench, tmp_path: Path, command: str) -> None:
     expected = bench.expected(command)
-    killed = interrupt(bench, command, tmp_path / "r", signal.SIGKILL, after_rows=5, delay=0.01)
-    assert killed.returncode == -signal.SIGKILL and not (tmp_path / "r" / "final").exists()
-    assert rows_written(tmp_path / "r") < STEPS
-    bench.compare(command, tmp_path / "r")
-    assert len(expected["metrics"]) == STEPS and len(expected["checkpoints"]) >= 5
+    _, out = interrupted(bench, command, tmp_path, signal.SIGKILL, after_rows=5)
+    assert not (out / "final").exists()
+    bench.compare(command, out)
+    assert len(expected["metrics"]) == STEPS and len(expected["checkpoints"]) >= STEPS // 2 - 1
 
 
 @pytest.mark.parametrize("command", ["sft", "ppo"])
 def test_ctrl_c_saves_exits_130_and_goes_on(bench: Bench, tmp_path: Path, command: str) -> None:
-    stopped = interrupt(bench, command, tmp_path / "r", signal.SIGINT, after_rows=3, delay=0.0)
-    said = " ".join(stopped.stderr_text.split())  # type: ignore[attr-defined]
-    assert stopped.returncode == 130, said
+    said, out = interrupted(bench, command, tmp_path, signal.SIGINT, after_rows=3)
     assert f"{command}: stopped after step" in said and "run a training command again" in said
     assert "Traceback" not in said
-    (newest,) = sorted((tmp_path / "r" / "checkpoints").glob("step-*"))[-1:]
-    assert int(newest.name[5:]) == rows_written(tmp_path / "r") >= 3
-    bench.compare(command, tmp_path / "r")
+    (newest,) = sorted((out / "checkpoints").glob("step-*"))[-1:]
+    assert int(newest.name[5:]) == rows_written(out) >= 3
+    bench.compare(command, out)
 
 
 def test_two_damaged_checkpoints_cost_steps_but_not_the_result(bench: Bench, tmp_path: Path) -> None:
     """R4 through the command: each is named and refused, the one before them is used."""
-    interrupt(bench, "sft", tmp_path / "r", signal.SIGKILL, after_rows=8, delay=0.0)
-    saved = sorted((tmp_path / "r" / "checkpoints").glob("step-*"))
+    _, out = interrupted(bench, "sft", tmp_path, signal.SIGKILL, after_rows=8)
+    saved = sorted((out / "checkpoints").glob("step-*"))
     assert len(saved) >= 3
     weights = saved[-1] / "state-00000.safetensors"
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)
     (saved[-2] / "meta.json").unlink()
-    bench.compare("sft", tmp_path / "r")
+    bench.compare("sft", out)
 
 
 def test_a_full_disk_is_one_message_and_nothing_is_lost(

@@ -83,7 +83,9 @@ def test_ppo_with_clip_infinite_and_one_epoch_is_the_policy_gradient(home: Path,
     cfg = PPOConfig(
         model=f"{home}/sft", reward=(f"{home}/reward",), data=(f"{home}/prompts.jsonl",), device="cpu", precision="fp32",
         rollout=RolloutConfig(batch_size=12, max_new_tokens=10), optim=OptimConfig(lr=1.0, max_grad_norm=0.0),
-        ppo=PPOAlgorithmConfig(clip=math.inf, minibatch_size=12, lam=1.0, beta=0.0, whiten_advantages=False),
+        ppo=PPOAlgorithmConfig(
+            clip=math.inf, minibatch_size=12, lam=1.0, beta=0.0, whiten_advantages=False, critic_head="zeros"
+        ),
     )  # fmt: skip
     models = open_models(cfg)
     prompts = load_examples(load_prompts(cfg.data), models.tokenizer)

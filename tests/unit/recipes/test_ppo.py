@@ -140,11 +140,42 @@ def test_figures_do_not_depend_on_how_rows_are_batched_and_padded(
         torch.testing.assert_close(getattr(again, name), getattr(reference, name), rtol=1e-4, atol=1e-5)
 
 
-def test_the_critic_is_a_network_of_its_own_that_starts_at_zero(config: Callable[..., PPOConfig]) -> None:
-    models, result = scored(config())
+def test_the_critic_is_a_network_of_its_own(config: Callable[..., PPOConfig]) -> None:
+    models = open_models(config())
+    networks = [models.policy, models.reference, models.critic, models.reward.parts[0][1].model]  # type: ignore[attr-defined]
+    places = [{p.data_ptr() for p in network.parameters()} for network in networks if network is not None]
+    assert len(set().union(*places)) == sum(map(len, places))
+
+
+def test_the_critic_starts_on_the_rewards_scale_or_at_zero(config: Callable[..., PPOConfig]) -> None:
+    _, result = scored(config(rollout={"eos_rule": "none"}))
+    for row, ids in enumerate(result.rollouts.response_ids):
+        # The value before the last token is the reward model's reading of what stands there, not of the whole answer.
+        assert result.value_BT[row, len(ids) - 1] != result.raw_score_B[row]
+    assert result.value_BT.abs().max() > 0.1
+    models, result = scored(config(ppo={"critic_head": "zeros"}))
     assert not result.value_BT.any() and not models.critic.head.weight.any()
-    shared = {p.data_ptr() for p in models.policy.parameters()} & {p.data_ptr() for p in models.critic.parameters()}
-    assert not shared
+
+
+def test_values_stand_before_each_token(config: Callable[..., PPOConfig], reward_run: str) -> None:
+    """Column t holds the critic's number at the state that predicts answer token t."""
+    models, result = scored(config())
+    for row in range(4):
+        prompt, answer = result.rollouts.prompt_ids[row], result.rollouts.response_ids[row]
+        with torch.no_grad():
+            values = models.critic(torch.tensor([[*prompt, *answer]]))[0]
+        expected = values[len(prompt) - 1 : len(prompt) + len(answer) - 1]
+        torch.testing.assert_close(result.value_BT[row, : len(answer)], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_frozen_layers_of_the_critic_do_not_move(config: Callable[..., PPOConfig]) -> None:
+    cfg = config(train={"critic_frozen_layers": 1})
+    models, result = scored(cfg)
+    before = weights(models.critic)
+    update(cfg, models, result, rates=(1e-3, 1e-2))
+    moved = {name for name, value in weights(models.critic).items() if not torch.equal(value, before[name])}
+    assert "head.weight" in moved and any(name.startswith("trunk.blocks.1.") for name in moved)
+    assert not any(name.startswith(("trunk.blocks.0.", "trunk.embed")) for name in moved)
 
 
 def test_the_reward_models_score_is_of_prompt_and_whole_answer(
@@ -359,7 +390,8 @@ def test_only_the_critic_moves_by_the_value_loss(config: Callable[..., PPOConfig
 
 
 def test_the_value_loss_falls_on_the_same_batch(config: Callable[..., PPOConfig]) -> None:
-    cfg = config(ppo={"value_clip": 100.0, "minibatch_size": 16}, guard={"invariants": False})
+    critic = {"value_clip": 100.0, "minibatch_size": 16, "critic_head": "zeros"}
+    cfg = config(ppo=critic, guard={"invariants": False})
     models, result = scored(cfg)
     losses = [update(cfg, models, result, rates=(0.0, 1e-2)).value_loss for _ in range(25)]
     assert losses[-1] < 0.7 * losses[0]
