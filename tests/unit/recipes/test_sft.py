@@ -125,6 +125,21 @@ def test_a_reward_without_prompts_to_select_by_is_refused() -> None:
         SelectConfig(reward=("x",))
 
 
+@pytest.mark.parametrize("system", [None, "", "You are a museum guide."])
+def test_the_system_message_that_is_taught_is_exported_with_the_model(
+    bench: Any, make_tokenizer: Any, tmp_path: Path, system: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny.save_tiny_model(tmp_path / "model", make_tokenizer(), max_positions=256)  # SmolLM2's own default system
+    seen: list[list[int]] = []
+    monkeypatch.setattr(sft, "batch_nll", lambda m, b: (seen.extend(b.tokens_BT.tolist()), batch_nll(m, b))[1])
+    result = sft.main(bench.sft(tmp_path / "r", model=str(model), train={"steps": 1}, system=system))
+    _, tokenizer = load_model(result["path"])
+    expected = "You are a helpful AI assistant named SmolLM, trained by Hugging Face" if system is None else system
+    assert tokenizer.template.default_system == expected
+    start = f"<|im_start|>system\n{expected}<|im_end|>" if expected else "<|im_start|>user"
+    assert all(tokenizer.decode(ids, skip_special=False).startswith(start) for ids in seen)
+
+
 def test_lora_trains_an_adapter_and_exports_both(bench: Any, sft_run: str, tmp_path: Path) -> None:
     rows = [{**row, "completion": f"museum {row['completion']}"} for row in tiny.demonstration_rows()]
     data = str(tiny.write_rows(tmp_path / "other.jsonl", rows))
