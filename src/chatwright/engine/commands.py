@@ -98,7 +98,7 @@ def describe(path: Path) -> RunInfo:
     result = _json(path / "result.json")
     metrics = read_metrics(path / "metrics.jsonl") if (path / "metrics.jsonl").is_file() else []
     files = [f for f in path.rglob("*") if f.is_file()]
-    complete = bool(result) and (path / MANIFEST).is_file()
+    complete = (bool(result) and (path / MANIFEST).is_file()) or (path / "report.json").is_file()
     last_step = int(metrics[-1].get("step", 0)) if metrics else 0
     return RunInfo(
         path=path,
