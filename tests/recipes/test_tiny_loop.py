@@ -114,6 +114,7 @@ def test_running_it_again_does_nothing(home: Path, taught: dict[str, Any], capsy
     assert {k: v for k, v in report.items() if k not in CHANGING} == {
         k: v for k, v in taught.items() if k not in (*CHANGING, "stdout")
     }
+    assert report["seconds_by_stage"] == taught["seconds_by_stage"]  # a complete stage costs nothing more
     assert "ppo preferred to base" in capsys.readouterr().out
 
 

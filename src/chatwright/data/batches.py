@@ -76,6 +76,8 @@ class RankingBatch:
     """Which of the examples given to `micro_batches` each prompt is."""
     prompt_lengths: tuple[int, ...]
     """Tokens of each prompt."""
+    bottom_BTD: torch.Tensor | None = None
+    """States after the frozen blocks, where the caller has them."""
 
     def answer_tokens(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Of every answer token n: (row, column of the state that predicts it, its own column, its answer), [N] each.
@@ -105,6 +107,14 @@ def pad_right(rows: Sequence[Sequence[int]], fill: int, device: torch.device | s
     """Rows of numbers as one [B, T] int64 tensor."""
     width = max(map(len, rows))
     return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows], dtype=torch.int64, device=device)
+
+
+def pad_states(rows: Sequence[torch.Tensor], width: int) -> torch.Tensor:
+    """Hidden states [T_i, D] of rows as one [B, width, D] tensor, zeros behind each."""
+    out_BTD = rows[0].new_zeros(len(rows), width, rows[0].shape[1])
+    for row, states_TD in enumerate(rows):
+        out_BTD[row, : len(states_TD)] = states_TD
+    return out_BTD
 
 
 def plan(costs: Sequence[int], max_tokens: int, rows: Sequence[int] | None = None) -> list[list[int]]:

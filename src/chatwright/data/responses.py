@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
+from chatwright.data.batches import pad_states
+
 
 @dataclass(frozen=True, kw_only=True)
 class ResponseBatch:
@@ -27,6 +29,8 @@ class ResponseBatch:
     column_N: torch.Tensor
     last_B: torch.Tensor
     rows: tuple[int, ...]
+    bottom_BTD: torch.Tensor | None = None
+    """States after the frozen blocks, where the caller has them."""
 
 
 def response_batches(
@@ -36,15 +40,19 @@ def response_batches(
     micro_tokens: int,
     pad_id: int,
     device: torch.device | str,
+    bottoms: Sequence[torch.Tensor] = (),
 ) -> list[ResponseBatch]:
-    """Micro-batches over the given rows, of similar lengths and at most `micro_tokens` padded tokens each."""
+    """Micro-batches over the given rows, of similar lengths and at most `micro_tokens` padded tokens each.
+
+    `bottoms`: per answer [T, D], what the frozen blocks make of prompt and answer; they go into the batches.
+    """
     by_length = sorted(rows, key=lambda r: (len(prompt_ids[r]) + len(response_ids[r]), r), reverse=True)
     batches, start = [], 0
     while start < len(by_length):
         longest = len(prompt_ids[by_length[start]]) + len(response_ids[by_length[start]])
         size = max(1, micro_tokens // longest)
         chosen = by_length[start : start + size]
-        batches.append(_batch(prompt_ids, response_ids, chosen, longest, pad_id, device))
+        batches.append(_batch(prompt_ids, response_ids, chosen, longest, pad_id, device, bottoms))
         start += size
     return batches
 
@@ -56,6 +64,7 @@ def _batch(
     longest: int,
     pad_id: int,
     device: torch.device | str,
+    bottoms: Sequence[torch.Tensor],
 ) -> ResponseBatch:
     tokens_BT = torch.full((len(chosen), longest), pad_id, dtype=torch.long)
     places: list[tuple[int, int, int, int]] = []
@@ -76,4 +85,5 @@ def _batch(
         column_N=column_N,
         last_B=torch.tensor(last).to(device),
         rows=tuple(chosen),
+        bottom_BTD=pad_states([bottoms[s] for s in chosen], longest) if bottoms else None,
     )

@@ -24,7 +24,7 @@ class ScheduleConfig:
 def rate_at(step: int, total_steps: int, peak: float, schedule: ScheduleConfig) -> float:
     """Learning rate of 0-based `step`: warm-up, then the chosen decay over the rest of the run."""
     if step < schedule.warmup_steps:
-        done = (step + 1) / (schedule.warmup_steps + 1)
+        done = step / schedule.warmup_steps
         return peak * (schedule.warmup_start + (1 - schedule.warmup_start) * done)
     if schedule.kind == "constant":
         return peak

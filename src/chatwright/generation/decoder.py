@@ -26,6 +26,17 @@ from chatwright.model.transformer import Attention, Block, FeedForward, PlusOneR
 SPAN_BLOCK = 32  # key columns are looked at in whole blocks: few shapes, and sums that do not depend on neighbours
 
 
+@dataclass(frozen=True, slots=True)
+class _CacheViews:
+    """One layer of a cache; A = B * K for the rows of a call."""
+
+    all_2RKSC: torch.Tensor
+    vectors_C: torch.Tensor
+    """Every key and value vector of the layer."""
+    k_ACS: torch.Tensor
+    v_ASC: torch.Tensor
+
+
 class DecodeCache:
     """Keys and values of R rows, one tensor per layer. Column s of a row is its position s.
 
@@ -36,6 +47,7 @@ class DecodeCache:
     def __init__(self, config: ModelConfig, rows: int, dtype: torch.dtype, device: torch.device) -> None:
         shape = (2, rows, config.num_kv_heads, 0, config.head_dim)
         self.layers_2RKSC = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_layers)]
+        self._views: tuple[tuple[int, int, int], list[_CacheViews]] | None = None
 
     @property
     def rows(self) -> int:
@@ -60,6 +72,18 @@ class DecodeCache:
             new = layer.new_zeros((*layer.shape[:3], columns, layer.shape[4]))
             new[:, :, :, :old] = layer
             self.layers_2RKSC[number] = new
+        self._views = None
+
+    def views(self, first_row: int, num_rows: int, span: int) -> list[_CacheViews]:
+        """Per layer, what a call reads and writes. Kept for the next step, for which it mostly is the same."""
+        key = (first_row, num_rows, span)
+        if self._views is None or self._views[0] != key:
+            made = []
+            for layer in self.layers_2RKSC:
+                k_ASC, v_ASC = layer[:, first_row : first_row + num_rows, :, :span].flatten(1, 2).unbind()
+                made.append(_CacheViews(layer, layer.view(-1, layer.shape[-1]), k_ASC.transpose(1, 2), v_ASC))
+            self._views = (key, made)
+        return self._views[1]
 
     def copy_row(self, source: int, target: slice | int, length: int) -> None:
         """Give rows `target` the first `length` positions of row `source`."""
@@ -68,31 +92,40 @@ class DecodeCache:
             layer[:, rows, :, :length] = layer[:, source : source + 1, :, :length]
 
 
-@dataclass(frozen=True)
 class _Norm:
-    weight_D: torch.Tensor
-    bias_D: torch.Tensor | None
-    eps: float
+    """A norm with its weights as they were when packed. 16-bit models: computed in fp32, rounded once."""
+
+    def __init__(self, weight_D: torch.Tensor, bias_D: torch.Tensor | None, eps: float, dtype: torch.dtype) -> None:
+        self.low = dtype in (torch.bfloat16, torch.float16)
+        self.weight_D = weight_D.detach().float() if self.low and bias_D is None else weight_D.detach().clone()
+        self.bias_D = None if bias_D is None else bias_D.detach().clone()
+        self.eps, self.eps_tensor = eps, torch.tensor(eps, device=weight_D.device)
 
     @classmethod
-    def of(cls, module: nn.Module | None) -> _Norm | None:
+    def of(cls, module: nn.Module | None, dtype: torch.dtype) -> _Norm | None:
+        """From the model's module; None where there is no norm."""
         if isinstance(module, nn.LayerNorm):
-            return cls(module.weight.detach(), module.bias.detach(), module.eps)
+            return cls(module.weight, module.bias, module.eps, dtype)
         if isinstance(module, nn.RMSNorm):
             assert module.eps is not None
-            return cls(module.weight.detach(), None, module.eps)
+            return cls(module.weight, None, module.eps, dtype)
         if isinstance(module, PlusOneRMSNorm):
-            return cls(1.0 + module.weight.detach().float(), None, module.eps)
+            return cls(1.0 + module.weight.float(), None, module.eps, dtype)
         assert module is None or isinstance(module, nn.Identity)
         return None
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """[..., D] -> [..., D]."""
         shape = self.weight_D.shape
-        if self.weight_D.dtype != x.dtype:  # PlusOneRMSNorm computes in fp32
-            return torch.rms_norm(x.float(), shape, self.weight_D, self.eps).type_as(x)
-        if self.bias_D is None:
+        if self.bias_D is not None:
+            return torch.layer_norm(x, shape, self.weight_D, self.bias_D, self.eps)
+        if not self.low:
             return torch.rms_norm(x, shape, self.weight_D, self.eps)
-        return torch.layer_norm(x, shape, self.weight_D, self.bias_D, self.eps)
+        # Half as many operations as torch.rms_norm takes here; with one row, they are what costs.
+        exact = x.float()
+        norm = torch.linalg.vector_norm(exact, 2, -1, True)
+        scale = torch.addcmul(self.eps_tensor, norm, norm, value=1 / shape[0]).rsqrt_()
+        return exact.mul_(scale).mul_(self.weight_D).to(x.dtype)
 
 
 @dataclass(frozen=True)
@@ -106,7 +139,7 @@ class _Places:
     start: int
     """Prefill: the column of the first token."""
     rope: dict[bool, tuple[torch.Tensor, torch.Tensor]]
-    """Per kind of layer (local or not): cosines and signed sines, [N, 1, C] each."""
+    """Per kind of layer (local or not): cosines and signed sines, [N, 1, 2, C / 2] each."""
     bias: dict[bool, torch.Tensor]
     """Per kind of layer: additive mask [B * K, G * T, S]."""
     index: torch.Tensor | None
@@ -145,11 +178,11 @@ class Decoder:
         return {self.config.is_local(layer) for layer in range(self.config.num_layers)}
 
     def _rope_tables(self, local: bool) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Cosines and sines [max_positions, 1, C]; the sign of the rotation is in the sines."""
+        """Cosines and sines [max_positions, 1, 2, C / 2]; the sign of the rotation is in the sines."""
         if self.config.positions != "rope":
             return None
         cos, sin = (table.to(self.device, self.dtype) for table in rope_tables(self.config, local=local))
-        return torch.cat((cos, cos), -1)[:, None], torch.cat((-sin, sin), -1)[:, None]
+        return torch.stack((cos, cos), 1)[:, None], torch.stack((-sin, sin), 1)[:, None]
 
     # ---- weights ---------------------------------------------------------------------------------------
 
@@ -163,9 +196,8 @@ class Decoder:
         self.final_norm = self._norm(self.model.final_norm)
         self.head = decode_linear(self.model.output_weight(), packed=self.packed)
 
-    @staticmethod
-    def _norm(module: nn.Module) -> _Norm:
-        norm = _Norm.of(module)
+    def _norm(self, module: nn.Module) -> _Norm:
+        norm = _Norm.of(module, self.dtype)
         assert norm is not None
         return norm
 
@@ -190,15 +222,15 @@ class Decoder:
             local=self.config.is_local(attention.layer),
             attention_norm=self._norm(block.attention_norm),
             qkv=self._linear(attention.qkv),
-            q_norm=_Norm.of(attention.q_norm),
-            k_norm=_Norm.of(attention.k_norm),
+            q_norm=_Norm.of(attention.q_norm, self.dtype),
+            k_norm=_Norm.of(attention.k_norm, self.dtype),
             out=self._linear(attention.out),
-            attention_post_norm=_Norm.of(block.attention_post_norm),
+            attention_post_norm=_Norm.of(block.attention_post_norm, self.dtype),
             mlp_norm=self._norm(block.mlp_norm),
             gate=self._linear(mlp.up, slice(0, width)) if gated else None,
             up=self._linear(mlp.up, slice(width, 2 * width)) if gated else self._linear(mlp.up),
             down=self._linear(mlp.down),
-            mlp_post_norm=_Norm.of(block.mlp_post_norm),
+            mlp_post_norm=_Norm.of(block.mlp_post_norm, self.dtype),
         )
 
     # ---- running ---------------------------------------------------------------------------------------
@@ -211,7 +243,7 @@ class Decoder:
         B, T = tokens_BT.shape
         positions_T = torch.arange(start, start + T, device=self.device)
         rope = {
-            local: (t[0][positions_T].repeat(B, 1, 1), t[1][positions_T].repeat(B, 1, 1))
+            local: (t[0][positions_T].repeat(B, 1, 1, 1), t[1][positions_T].repeat(B, 1, 1, 1))
             for local, t in self._rope.items()
             if t is not None
         }
@@ -258,11 +290,13 @@ class Decoder:
             x_ND = x_ND * torch.tensor(self.config.hidden_size**0.5, dtype=x_ND.dtype)
         if self.model.position_embed is not None:
             x_ND = x_ND + torch.embedding(self.model.position_embed.weight, positions_N)
-        for layer, cache_2RKSC in zip(self.layers, cache.layers_2RKSC, strict=True):
-            q_NHC = self._store(layer, layer.qkv.apply(layer.attention_norm(x_ND)), places, cache_2RKSC)
+        span = next(iter(places.bias.values())).shape[-1]
+        views = cache.views(places.first_row, places.num_rows, span)
+        for layer, view in zip(self.layers, views, strict=True):
+            q_NO = self._store(layer, layer.qkv.apply(layer.attention_norm(x_ND)), places, view)
             if only_cache and layer is self.layers[-1]:
                 break
-            mixed_NO = self._attend(q_NHC, places.bias[layer.local], places, cache_2RKSC)
+            mixed_NO = self._attend(q_NO, places.bias[layer.local], places, view)
             if layer.attention_post_norm is None:
                 x_ND = layer.out.add_to(mixed_NO, x_ND)
             else:
@@ -270,37 +304,37 @@ class Decoder:
             x_ND = self._feed_forward(layer, x_ND)
         return x_ND
 
-    def _store(self, layer: _Layer, qkv_NQ: torch.Tensor, places: _Places, cache_2RKSC: torch.Tensor) -> torch.Tensor:
-        """Normalise and turn queries and keys, put keys and values into the cache, return the queries [N, H, C]."""
+    def _store(self, layer: _Layer, qkv_NQ: torch.Tensor, places: _Places, cache: _CacheViews) -> torch.Tensor:
+        """Normalise and turn queries and keys, put keys and values into the cache, return the queries [N, H * C]."""
         cfg = self.config
         H, K, C = cfg.num_heads, cfg.num_kv_heads, cfg.head_dim
-        heads_NHC = qkv_NQ.view(-1, H + 2 * K, C)
-        qk_NHC = heads_NHC[:, : H + K]
         if layer.q_norm is not None and layer.k_norm is not None:
-            qk_NHC.copy_(torch.cat((layer.q_norm(qk_NHC[:, :H]), layer.k_norm(qk_NHC[:, H:])), dim=1))
+            q_NHC, k_NKC = qkv_NQ.view(-1, H + 2 * K, C)[:, : H + K].split((H, K), dim=1)
+            q_NHC.copy_(layer.q_norm(q_NHC))
+            k_NKC.copy_(layer.k_norm(k_NKC))
         if layer.local in places.rope:
             cos, sin = places.rope[layer.local]
-            swapped_NHC = qk_NHC.roll(C // 2, -1)
-            qk_NHC.mul_(cos).addcmul_(swapped_NHC, sin)
+            halves = qkv_NQ.view(-1, H + 2 * K, 2, C // 2).narrow(1, 0, H + K)
+            swapped = halves.flip(2)
+            halves.mul_(cos).addcmul_(swapped, sin)
+        kv_NO = qkv_NQ.narrow(1, H * C, 2 * K * C)
         if places.index is not None:
-            cache_2RKSC.view(-1, C).index_copy_(0, places.index, heads_NHC[:, H:].reshape(-1, C))
+            cache.vectors_C.index_copy_(0, places.index, kv_NO.reshape(-1, C))
         else:
             rows = slice(places.first_row, places.first_row + places.num_rows)
             columns = slice(places.start, places.start + places.num_tokens)
-            new_BT2KC = heads_NHC[:, H:].reshape(places.num_rows, places.num_tokens, 2, K, C)
-            cache_2RKSC[:, rows, :, columns] = new_BT2KC.permute(2, 0, 3, 1, 4)
-        return heads_NHC[:, :H]
+            new_BT2KC = kv_NO.reshape(places.num_rows, places.num_tokens, 2, K, C)
+            cache.all_2RKSC[:, rows, :, columns] = new_BT2KC.permute(2, 0, 3, 1, 4)
+        return qkv_NQ.narrow(1, 0, H * C)
 
-    def _attend(self, q_NHC: torch.Tensor, bias: torch.Tensor, places: _Places, cache_2RKSC: torch.Tensor) -> torch.Tensor:
+    def _attend(self, q_NO: torch.Tensor, bias: torch.Tensor, places: _Places, cache: _CacheViews) -> torch.Tensor:
         """[N, H * C]."""
         cfg, B, T = self.config, places.num_rows, places.num_tokens
         if T > 1:
-            q_NHC = q_NHC.reshape(B, T, cfg.num_heads, cfg.head_dim).transpose(1, 2)
-        q = q_NHC.reshape(B * cfg.num_kv_heads, -1, cfg.head_dim)
-        rows, span = slice(places.first_row, places.first_row + B), bias.shape[-1]
-        k, v = cache_2RKSC[:, rows, :, :span].flatten(1, 2).unbind()
-        scores = torch.add(bias, torch.bmm(q, k.transpose(1, 2)), alpha=self.scale)
-        mixed = torch.bmm(torch.softmax(scores, -1), v)
+            q_NO = q_NO.reshape(B, T, cfg.num_heads, cfg.head_dim).transpose(1, 2)
+        q_AGC = q_NO.reshape(B * cfg.num_kv_heads, -1, cfg.head_dim)
+        scores = torch.add(bias, torch.bmm(q_AGC, cache.k_ACS), alpha=self.scale)
+        mixed = torch.bmm(torch.softmax(scores, -1), cache.v_ASC)
         if T > 1:
             mixed = mixed.view(B, cfg.num_heads, T, cfg.head_dim).transpose(1, 2)
         return mixed.reshape(B * T, -1)

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from chatwright.kernels.decode import one_dnn_linear
+
 _CHUNK_ROWS = 1024  # rows of one matrix product
 _CACHED_ROWS = 64  # rows whose fp32 log-softmax stays in the cache
 _KEEP_BYTES = 512 * 2**20  # logits up to this size are kept for the backward pass, larger ones are computed again
@@ -91,5 +93,5 @@ class _TokenLogprobs(torch.autograd.Function):
 
 
 def _logits(hidden_ND: torch.Tensor, weight_VD: torch.Tensor, temperature: float) -> torch.Tensor:
-    logits_NV = F.linear(hidden_ND, weight_VD)
+    logits_NV = one_dnn_linear(hidden_ND, weight_VD)
     return logits_NV if temperature == 1.0 else logits_NV.div_(temperature)

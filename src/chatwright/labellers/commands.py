@@ -30,7 +30,7 @@ class SimulatedConfig:
     noise: float = DEFAULT_NOISE
     """Expected share of strict pairs that are turned round, 0 to 0.5."""
     tie_width: float | None = None
-    """Answers whose scores differ by at most this are tied; None: chosen so that about a fifth of the pairs tie."""
+    """Answers whose scores differ by at most this are tied; None: chosen to tie a little over a quarter of the pairs."""
     seed: int = 0
     """Fixes the mistakes."""
 
@@ -110,7 +110,7 @@ def label(cfg: LabelConfig) -> dict[str, Any]:
 
 
 def simulated_labeller(cfg: SimulatedConfig, tasks: Sequence[LabelTask]) -> SimulatedLabeller:
-    """The labeller of `cfg`; where no tie width is set, one that ties about a fifth of the pairs of `tasks`."""
+    """The labeller of `cfg`; where no tie width is set, one that ties a little over a quarter of the pairs of `tasks`."""
     rubric = rubric_for(cfg.language)
     labeller = SimulatedLabeller(rubric, noise=cfg.noise, tie_width=cfg.tie_width or 0.0, seed=cfg.seed)
     if cfg.tie_width is None:

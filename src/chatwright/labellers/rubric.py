@@ -97,6 +97,12 @@ def plateau(value: float, low: float, full_from: float, full_to: float, high: fl
     return min(falling(-value, -full_from, -low), falling(value, full_to, high))
 
 
+def count_part(num_sentences: int, low: int, high: int) -> float:
+    """1 from `low` to `high` sentences, 0.5 for one more or less, else 0."""
+    missed = max(low - num_sentences, num_sentences - high, 0)
+    return {0: 1.0, 1: 0.5}.get(missed, 0.0) if num_sentences else 0.0
+
+
 def repeated_share(units: Sequence[str], order: int) -> float:
     """Share of n-grams of this order that repeat an earlier one; 0 when there are none."""
     grams = [tuple(units[i : i + order]) for i in range(len(units) - order + 1)]
@@ -107,17 +113,17 @@ def repeated_share(units: Sequence[str], order: int) -> float:
 
 
 def _default_weights_en() -> Mapping[str, float]:
-    return {"topic": 0.28, "comparison": 0.33, "address": 0.24, "grade": 0.05, "length": 0.06, "sentences": 0.04}
+    return {"topic": 0.13, "comparison": 0.34, "address": 0.36, "grade": 0.05, "length": 0.07, "sentences": 0.05}
 
 
 def _default_gates_en() -> Mapping[str, float]:
-    return {"ended": 0.3, "plain": 0.3, "varied": 0.3, "grade": 0.5}
+    return {"ended": 0.3, "plain": 0.3, "varied": 0.3, "grade": 0.5, "count": 0.4}
 
 
 @dataclass(frozen=True, kw_only=True)
 class EnglishRubric:
     """museum-en. The weights leave headroom: an SFT model writes short easy sentences nearly always, but keeps to the
-    topic, compares and speaks to the child only sometimes; those three carry 0.85 of the total.
+    topic, compares and speaks to the child only sometimes; those three carry 0.83 of the total.
     """
 
     name: str = "museum-en"
@@ -125,7 +131,8 @@ class EnglishRubric:
     weights: Mapping[str, float] = field(default_factory=_default_weights_en)
     """Share of each part in the total; sums to 1."""
     gates: Mapping[str, float] = field(default_factory=_default_gates_en)
-    """Factor on the total when the answer was cut off, holds lists or markdown, repeats itself, or is far too hard."""
+    """Factor on the total when the answer was cut off, holds lists or markdown, repeats itself, is far too hard, or has too
+    few or too many sentences."""
     grade_full: float = 4.0
     """Flesch-Kincaid grade up to which the grade part is 1."""
     grade_none: float = 8.0
@@ -134,6 +141,8 @@ class EnglishRubric:
     """Number of words (both ends included) for which the length part is 1."""
     words_none: tuple[int, int] = (5, 80)
     """Number of words at and beyond which the length part is 0."""
+    sentences_full: tuple[int, int] = (2, 4)
+    """Number of sentences (both ends included) for which the count part is 1; one more or less is worth 0.5."""
     min_sentence_words: int = 3
     """A sentence with fewer words is not a whole one."""
     max_repeated_trigrams: float = 0.12
@@ -154,6 +163,7 @@ class EnglishRubric:
             "grade": falling(flesch_kincaid_grade(text), self.grade_full, self.grade_none) if found else 0.0,
             "length": plateau(len(found), low, *self.words_full, high),
             "sentences": self._whole_sentences(text),
+            "count": count_part(len(sentences(text)), *self.sentences_full),
             "ended": 1.0 if item.ended else 0.0,
             "plain": 0.0 if _MARKUP.search(text) or _FOREIGN.search(text) else 1.0,
             "varied": 1.0 if self._is_varied(text, found) else 0.0,

@@ -11,7 +11,7 @@ from functools import cache
 from importlib import resources
 
 from chatwright.errors import DataError
-from chatwright.labellers.rubric import Item, Score, combine, falling, keywords_of, plateau, repeated_share
+from chatwright.labellers.rubric import Item, Score, combine, count_part, falling, keywords_of, plateau, repeated_share
 from chatwright.text.readability import han_characters, sentences_zh
 
 
@@ -28,7 +28,7 @@ def _default_weights() -> Mapping[str, float]:
 
 
 def _default_gates() -> Mapping[str, float]:
-    return {"ended": 0.3, "plain": 0.3, "varied": 0.3, "sentence_length": 0.5}
+    return {"ended": 0.3, "plain": 0.3, "varied": 0.3, "sentence_length": 0.5, "count": 0.4}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,8 @@ class ChineseRubric:
     weights: Mapping[str, float] = field(default_factory=_default_weights)
     """Share of each part in the total; sums to 1."""
     gates: Mapping[str, float] = field(default_factory=_default_gates)
-    """Factor on the total when the answer was cut off, holds Latin text or lists, repeats itself, or is too hard."""
+    """Factor on the total when the answer was cut off, holds Latin text or lists, repeats itself, is too hard, or has too
+    few or too many sentences."""
     sentence_full: float = 20.0
     """Mean characters per sentence up to which the sentence-length part is 1."""
     sentence_none: float = 40.0
@@ -53,6 +54,8 @@ class ChineseRubric:
     """Number of characters (both ends included) for which the length part is 1."""
     characters_none: tuple[int, int] = (8, 160)
     """Number of characters at and beyond which the length part is 0."""
+    sentences_full: tuple[int, int] = (2, 4)
+    """Number of sentences (both ends included) for which the count part is 1; one more or less is worth 0.5."""
     min_sentence_characters: int = 4
     """A sentence with fewer characters is not a whole one."""
     max_repeated_fourgrams: float = 0.12
@@ -76,6 +79,7 @@ class ChineseRubric:
             "common_characters": falling(-common, -self.common_full, -self.common_none),
             "length": plateau(len(characters), low, *self.characters_full, high),
             "sentences": self._whole_sentences(said),
+            "count": count_part(len(said), *self.sentences_full),
             "ended": 1.0 if item.ended else 0.0,
             "plain": 0.0 if _MARKUP.search(text) or _LATIN.search(text) else 1.0,
             "varied": 1.0 if self._is_varied(said, characters) else 0.0,

@@ -104,7 +104,7 @@ class SimulatedLabeller:
         )
 
 
-def choose_tie_width(scores: Sequence[Sequence[float]], target: float = 0.2) -> float:
+def choose_tie_width(scores: Sequence[Sequence[float]], target: float = 0.28) -> float:
     """Tie width (0.005 to 0.2) whose share of tied pairs over these answers comes nearest to `target`.
 
     `scores`: per prompt the K noise-free scores. Of equally near widths the smallest. DataError when there are none.

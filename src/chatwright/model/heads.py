@@ -56,8 +56,9 @@ class ScalarModel(nn.Module):
         *,
         positions_BT: torch.Tensor | None = None,
         mask_BTS: torch.Tensor | None = None,
+        bottom_BTD: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Token ids [B, T] -> one fp32 number per position [B, T]."""
-        hidden_BTD = self.trunk(tokens_BT, positions_BT=positions_BT, mask_BTS=mask_BTS)
+        """Token ids [B, T] -> one fp32 number per position [B, T]; `bottom_BTD` as in `Transformer.forward`."""
+        hidden_BTD = self.trunk(tokens_BT, positions_BT=positions_BT, mask_BTS=mask_BTS, bottom_BTD=bottom_BTD)
         out: torch.Tensor = self.head(hidden_BTD)
         return out

@@ -155,6 +155,8 @@ class Transformer(nn.Module):
         self.final_norm = make_norm(config, config.hidden_size)
         self.head = None if config.tie_embeddings else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self._rope: dict[tuple[bool, torch.dtype, torch.device], tuple[torch.Tensor, torch.Tensor]] = {}
+        self.num_frozen = 0
+        """Blocks at the bottom that are not trained (`freeze_bottom`): what `bottom` computes and `forward` can skip."""
 
     def set_dropout(self, p: float) -> None:
         """Residual dropout of every block (0 switches it off); active in train mode only."""
@@ -166,6 +168,7 @@ class Transformer(nn.Module):
         """Keep the embeddings and the lowest `num_layers` blocks from being trained; 0 leaves everything as it is."""
         if not 0 <= num_layers <= len(self.blocks):
             raise ModelError(f"frozen layers: {num_layers}; the model has {len(self.blocks)}")
+        self.num_frozen = num_layers
         if num_layers == 0:
             return
         self.embed.requires_grad_(False)
@@ -189,26 +192,58 @@ class Transformer(nn.Module):
         positions_BT: torch.Tensor | None = None,
         mask_BTS: torch.Tensor | None = None,
         cache: KVCache | None = None,
+        bottom_BTD: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Token ids [B, T] -> hidden states [B, T, D] after the final norm.
 
         Rows may be padded on the right: under the causal rule padding is never looked at by real tokens.
         `mask_BTS` (bool, True = may look) replaces the causal rule for packed rows and trees of answers, with
         `positions_BT` beside it. With a cache, the tokens continue each row and `mask_BTS` is not allowed.
+        `bottom_BTD` is what `bottom` gave for the same tokens: only the blocks above the frozen ones are computed then.
         """
+        if bottom_BTD is None:
+            x_BTD = self._blocks(tokens_BT, None, range(len(self.blocks)), positions_BT, mask_BTS, cache)
+        else:
+            above = range(self.num_frozen, len(self.blocks))
+            x_BTD = self._blocks(tokens_BT, bottom_BTD, above, positions_BT, mask_BTS, cache)
+        out: torch.Tensor = self.final_norm(x_BTD)
+        return out
+
+    @torch.no_grad()
+    def bottom(
+        self,
+        tokens_BT: torch.Tensor,
+        *,
+        positions_BT: torch.Tensor | None = None,
+        mask_BTS: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """[B, T] -> [B, T, D]: the states after the frozen blocks. They do not change while the model is trained, so they
+        are computed once and shared by every pass, and by every model with the same bottom."""
+        return self._blocks(tokens_BT, None, range(self.num_frozen), positions_BT, mask_BTS, None)
+
+    def _blocks(
+        self,
+        tokens_BT: torch.Tensor,
+        x_BTD: torch.Tensor | None,
+        layers: range,
+        positions_BT: torch.Tensor | None,
+        mask_BTS: torch.Tensor | None,
+        cache: KVCache | None,
+    ) -> torch.Tensor:
+        """The given blocks, on the embeddings or on `x_BTD`."""
         positions_BT, num_keys = self._positions(tokens_BT, positions_BT, mask_BTS, cache)
-        x_BTD = self._embed(tokens_BT, positions_BT)
+        if x_BTD is None:
+            x_BTD = self._embed(tokens_BT, positions_BT)
         plain = mask_BTS is None and cache is None
         biases = {
             local: self._bias(positions_BT, mask_BTS, num_keys, local, plain, x_BTD.dtype, cache)
             for local in {self.config.is_local(n) for n in range(self.config.num_layers)}
         }
         ropes = {local: self._rope_at(positions_BT, local, x_BTD.dtype) for local in biases}
-        for layer, block in enumerate(self.blocks):
+        for layer in layers:
             local = self.config.is_local(layer)
-            x_BTD = block(x_BTD, ropes[local], biases[local], positions_BT, cache)
-        out: torch.Tensor = self.final_norm(x_BTD)
-        return out
+            x_BTD = self.blocks[layer](x_BTD, ropes[local], biases[local], positions_BT, cache)
+        return x_BTD
 
     def _positions(
         self,

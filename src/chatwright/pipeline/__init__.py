@@ -89,11 +89,16 @@ class Chain:
 
         console().print(f"{number}/7 {name}", style="bold")
         started = time.monotonic()
+        done = name in self.state.get("complete", [])
         try:
-            return work()
+            result = work()
+            if result is not None and not done:
+                self.state["complete"] = [*self.state.get("complete", []), name]
+            return result
         finally:
             seconds = self.state["seconds"]
-            seconds[name] = round(seconds.get(name, 0.0) + time.monotonic() - started, 2)
+            if not done:  # what a complete stage takes to find out that it is complete is not its time
+                seconds[name] = round(seconds.get(name, 0.0) + time.monotonic() - started, 2)
             self.state["peak_rss_bytes"] = max(self.state["peak_rss_bytes"], peak_rss_bytes())
             self._write_state()
             gc.collect()
@@ -179,7 +184,9 @@ def _sft(chain: Chain, demonstrations: tuple[str, ...]) -> dict[str, Any]:
             seed=cfg.seed,
             device=cfg.device,
             precision=cfg.precision,
-            train=sft.SFTTrainConfig(epochs=stages.sft_epochs, save_every_steps=25),
+            train=sft.SFTTrainConfig(
+                epochs=stages.sft_epochs, save_every_steps=25, frozen_layers=stages.frozen_layers
+            ),
             optim=OptimConfig(lr=stages.sft_lr),
             lora=_lora(cfg),
         )
@@ -249,7 +256,12 @@ def _reward(chain: Chain, rankings: tuple[str, ...], demonstrations: tuple[str, 
             device=cfg.device,
             precision=cfg.precision,
             train=reward.RewardTrainConfig(
-                epochs=stages.reward_epochs, save_every_steps=30, frozen_layers=stages.frozen_layers
+                epochs=stages.reward_epochs,
+                batch_size=stages.reward_batch,
+                save_every_steps=60,
+                frozen_layers=stages.frozen_layers,
+                head_init="zeros",
+                head_lr=1e-3,
             ),
             eval=reward.RewardEvalConfig(share=stages.reward_held_out),
             optim=OptimConfig(lr=stages.reward_lr),
@@ -294,7 +306,7 @@ def _ppo(chain: Chain, prompts: str, corpus: tuple[str, ...]) -> dict[str, Any]:
                 steps=stages.ppo_steps,
                 save_every_steps=max(1, (stages.ppo_steps + 1) // 2),
                 keep_checkpoints=1,
-                critic_frozen_layers=stages.frozen_layers,
+                frozen_layers=stages.frozen_layers,
             ),
             rollout=ppo_config.RolloutConfig(batch_size=stages.ppo_batch, max_new_tokens=stages.max_new_tokens),
             ppo=ppo_config.PPOAlgorithmConfig(beta=stages.beta, lam=1.0),

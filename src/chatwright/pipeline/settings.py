@@ -19,7 +19,7 @@ class StageSettings:
 
     sft_epochs: int = 2
     """Passes over the demonstrations."""
-    sft_lr: float = 4e-5
+    sft_lr: float = 1e-4
     """Peak learning rate of SFT."""
     rank_prompts: int = 0
     """Prompts whose answers are ranked, from the shuffled list; 0: all of them. PPO always uses all."""
@@ -29,19 +29,21 @@ class StageSettings:
     """Longest answer in tokens while sampling and in PPO."""
     reward_epochs: int = 2
     """Passes over the rankings."""
-    reward_lr: float = 1e-4
+    reward_lr: float = 1.5e-4
     """Peak learning rate of the reward model."""
+    reward_batch: int = 4
+    """Rankings in one step of the reward model."""
     frozen_layers: int = 0
-    """Blocks of reward model and critic, from the bottom, that are not trained."""
+    """Blocks from the bottom that no stage trains, embeddings with them: all models of the chain then share them."""
     reward_held_out: float = 0.25
     """Share of prompts kept aside for the report card."""
     ppo_steps: int = 9
     """PPO iterations."""
     ppo_batch: int = 32
     """Answers per PPO iteration."""
-    ppo_lr: float = 7e-5
+    ppo_lr: float = 1e-4
     """Policy learning rate."""
-    critic_lr: float = 5e-5
+    critic_lr: float = 8e-5
     """Critic learning rate."""
     beta: float = 0.03
     """KL coefficient."""
@@ -49,11 +51,11 @@ class StageSettings:
     """Weight of the ptx gradient (mean per token); 0 switches ptx off."""
     ptx_per_episode: float = 0.125
     """ptx sequences per answer."""
-    replay_texts: int = 64
+    replay_texts: int = 48
     """Replay texts sampled from the base model when no corpus is given."""
     lora_rank: int = 0
     """Rank of LoRA adapters in SFT, reward model and PPO; 0: all weights are trained."""
-    noise: float = 0.14
+    noise: float = 0.12
     """Share of strict pairs the simulated labeller turns round."""
     eval_questions: int = 0
     """Held-out questions used, the first ones; 0: all."""
@@ -120,7 +122,7 @@ class QuickstartConfig:
     """Where to compute."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Compute format."""
-    stages: StageSettings = StageSettings(rank_prompts=240, frozen_layers=10, eval_questions=64)
+    stages: StageSettings = StageSettings(rank_prompts=240, frozen_layers=15, eval_questions=60)
     """Size dials."""
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from chatwright.generation.api import SamplingParams
 from chatwright.generation.lm import load_model
 from chatwright.generation.local import LocalGenerator
 from chatwright.kernels.cross_entropy import token_logprobs
-from chatwright.labellers.rubric import gold_judge, rubric_for
+from chatwright.labellers.rubric import gold_judge, keywords_of, rubric_for
 from chatwright.model.precision import DeviceName, Precision, pick_device, pick_dtype
 from chatwright.model.transformer import Transformer
 from chatwright.progress import console
@@ -57,7 +58,7 @@ class EvaluateConfig:
     """NAME of the model that KL is measured to; empty: no KL."""
     seed: int = 0
     """Fixes samples and bootstrap."""
-    batch_size: int = 64
+    batch_size: int = 128
     """Answers written at once."""
     device: DeviceName = "auto"
     """Where to compute."""
@@ -108,6 +109,9 @@ def main(cfg: EvaluateConfig) -> dict[str, Any]:
     if cfg.reference and cfg.reference not in models:
         raise ConfigError(f"--reference {cfg.reference}: not one of the names in --models ({', '.join(models)})")
     prompts = load_prompts(cfg.data)
+    if cfg.judge.startswith("museum-"):  # before anything is generated
+        for prompt in prompts:
+            keywords_of(prompt.meta, f"{', '.join(cfg.data)}: question {prompt.messages[-1].content!r}")
     folder = Path(cfg.out)
     folder.mkdir(parents=True, exist_ok=True)
     _check_settings(cfg, folder)
@@ -170,6 +174,7 @@ def _answer_all(
                     "finish_reason": [a.finish_reason for a in row],
                     "prompt_ids": list(row[0].prompt_ids),
                     "completion_ids": [list(a.ids) for a in row],
+                    "logprob_sums": [math.fsum(a.logprobs) for a in row],
                 }
                 for prompt, row in zip(prompts, answers, strict=True)
             ]
@@ -182,29 +187,34 @@ def _answer_all(
         elif cfg.reference and names.index(name) > names.index(cfg.reference):
             if reference is None:
                 reference, _ = load_model(models[cfg.reference], dtype=dtype, device=device)
-            kls[name] = measure_kl(model, reference, _file(folder, name, "sampled"), tokenizer.pad_id)
+            del model, generator
+            kls[name] = measure_kl(reference, _file(folder, name, "sampled"), tokenizer.pad_id, cfg.temperature or 1.0)
         write_text(done_file, json.dumps(kls))
     return kls
 
 
 @torch.no_grad()
-def measure_kl(model: Transformer, reference: Transformer, answers: Path, pad_id: int) -> dict[str, float]:
-    """log pi - log pi_ref on the model's own samples, mean per token and per answer, nats (k1: may be below 0)."""
+def measure_kl(reference: Transformer, answers: Path, pad_id: int, temperature: float) -> dict[str, float]:
+    """log pi - log pi_ref on a model's own samples, mean per token and per answer, nats (k1: may be below 0).
+
+    log pi is what the samples were drawn with, at that temperature, as the generator recorded it.
+    """
     prompt_ids: list[list[int]] = []
     response_ids: list[list[int]] = []
+    sampled = 0.0
     for _, row in read_jsonl(answers):
+        sampled += math.fsum(row["logprob_sums"])
         for ids in row["completion_ids"]:
             prompt_ids.append(row["prompt_ids"])
             response_ids.append(ids)
-    device = model.embed.weight.device
-    total, count = 0.0, 0
+    device = reference.embed.weight.device
+    expected, count = 0.0, 0
     for batch in response_batches(prompt_ids, response_ids, range(len(prompt_ids)), 4096, pad_id, device):
-        logprobs = []
-        for network in (model, reference):
-            hidden_ND = network.eval()(batch.tokens_BT)[batch.row_N, batch.predict_N]
-            logprobs.append(token_logprobs(hidden_ND, network.output_weight(), batch.targets_N)[0])
-        total += float((logprobs[0] - logprobs[1]).sum())
+        hidden_ND = reference.eval()(batch.tokens_BT)[batch.row_N, batch.predict_N]
+        logprob_N, _ = token_logprobs(hidden_ND, reference.output_weight(), batch.targets_N, temperature)
+        expected += float(logprob_N.double().sum())
         count += batch.targets_N.numel()
+    total = sampled - expected
     return {"kl_nats_per_token": total / count, "kl_nats_per_answer": total / len(prompt_ids)}
 
 

@@ -14,7 +14,7 @@ Shapes: B answers, T answer positions (padded), N answer tokens of a micro-batch
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -54,6 +54,8 @@ class Rollouts:
     ended_B: torch.Tensor
     sampled_logprob_BT: torch.Tensor
     mask_BT: torch.Tensor
+    bottoms: tuple[torch.Tensor, ...] = ()
+    """Per answer [T, D]: what the frozen blocks, which all networks share, make of prompt and answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +111,7 @@ def sample(models: Models, prompts: Sequence[PromptExample], cfg: RolloutConfig,
         logprob_BT[row, : len(answer.ids)] = torch.tensor(answer.logprobs)
         mask_BT[row, : len(answer.ids)] = True
     rows = tuple(answered(example.prompt, answer) for example, answer in zip(prompts, answers, strict=True))
-    return Rollouts(
+    rollouts = Rollouts(
         answers=rows,
         prompt_ids=tuple(row.prompt_ids for row in rows),
         response_ids=tuple(row.response_ids for row in rows),
@@ -117,6 +119,17 @@ def sample(models: Models, prompts: Sequence[PromptExample], cfg: RolloutConfig,
         sampled_logprob_BT=logprob_BT,
         mask_BT=mask_BT,
     )
+    return replace(rollouts, bottoms=_bottoms(rollouts, models)) if models.shared_bottom else rollouts
+
+
+def _bottoms(rollouts: Rollouts, models: Models) -> tuple[torch.Tensor, ...]:
+    """What the frozen blocks make of every answer, computed once for old, new and reference log-probabilities and values."""
+    found: dict[int, torch.Tensor] = {}
+    for batch in batches_of(rollouts, range(len(rollouts.answers)), models, 1024):
+        bottom_BTD = models.policy.bottom(batch.tokens_BT)
+        for row, source in enumerate(batch.rows):
+            found[source] = bottom_BTD[row, : int(batch.last_B[row]) + 1]
+    return tuple(found[source] for source in range(len(found)))
 
 
 # ---------------------------------------------------------------------------------------------------- 2 score
@@ -126,7 +139,7 @@ def batches_of(rollouts: Rollouts, rows: Sequence[int], models: Models, micro_to
     """Micro-batches of the given rows: the single place where answer positions are laid out."""
     device = models.policy.embed.weight.device
     return response_batches(
-        rollouts.prompt_ids, rollouts.response_ids, rows, micro_tokens, models.tokenizer.pad_id, device
+        rollouts.prompt_ids, rollouts.response_ids, rows, micro_tokens, models.tokenizer.pad_id, device, rollouts.bottoms
     )
 
 
@@ -134,9 +147,15 @@ def response_logprobs(
     model: Transformer, batch: ResponseBatch, temperature: float, *, with_entropy: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """(log-probability, entropy) of every answer token of a micro-batch, [N] each, nats."""
-    hidden_BTD = model(batch.tokens_BT)
+    hidden_BTD = model(batch.tokens_BT, bottom_BTD=batch.bottom_BTD)
     hidden_ND = hidden_BTD[batch.row_N, batch.predict_N]
     return token_logprobs(hidden_ND, model.output_weight(), batch.targets_N, temperature, with_entropy=with_entropy)
+
+
+def values_of(models: Models, batch: ResponseBatch) -> torch.Tensor:
+    """The critic's value before every answer token of a micro-batch, [N]."""
+    value_BT: torch.Tensor = models.critic(batch.tokens_BT, bottom_BTD=batch.bottom_BTD)
+    return value_BT[batch.row_N, batch.predict_N]
 
 
 @torch.no_grad()
@@ -155,7 +174,7 @@ def score(rollouts: Rollouts, models: Models, cfg: PPOConfig) -> Scored:
         logprob_BT[place] = policy_N.cpu()
         entropy_BT[place] = entropy_N.cpu()
         reference_BT[place] = reference_N.cpu()
-        value_BT[place] = models.critic(batch.tokens_BT)[batch.row_N, batch.predict_N].cpu()
+        value_BT[place] = values_of(models, batch).cpu()
     raw_score_B = models.reward.score(rollouts.answers)
     score_B = objective.apply_eos_rule(raw_score_B, rollouts.ended_B, cfg.rollout.eos_rule, cfg.rollout.eos_penalty)
     return Scored(
@@ -284,7 +303,7 @@ def _critic_step(
 
     def loss(batch: ResponseBatch) -> tuple[torch.Tensor, torch.Tensor]:
         place = (batch.source_N, batch.column_N)
-        value_N = models.critic(batch.tokens_BT)[batch.row_N, batch.predict_N]
+        value_N = values_of(models, batch)
         old_N = advantaged.scored.value_BT[place].to(value_N.device)
         return_N = advantaged.return_BT[place].to(value_N.device)
         return objective.value_loss(value_N, old_N, return_N, cfg.ppo.value_clip)

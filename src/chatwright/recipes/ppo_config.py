@@ -93,8 +93,9 @@ class PPOTrainConfig(runs.SaveConfig):
     """PPO iterations (batches of answers). The paper: 500 (256k episodes)."""
     micro_tokens: int = 1024
     """Tokens that go through a model at once; changes memory and speed, not the result."""
-    critic_frozen_layers: int = 0
-    """Blocks of the critic, from the bottom, that keep the reward model's weights."""
+    frozen_layers: int = 0
+    """Blocks of policy and critic, from the bottom (embeddings with them), that are not trained. Where reference, critic
+    and policy have the same ones, they are computed once for all three and for every pass."""
     ema: float = 0.0
     """Decay of a weight average that is exported instead of the raw weights; 0: none. The paper: 0.992."""
 

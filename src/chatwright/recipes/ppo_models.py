@@ -37,6 +37,8 @@ class Models:
     critic_optim: MasterAdamW
     ema: EMA | None
     """Average of the policy's weights, exported instead of them; None: the weights themselves are."""
+    shared_bottom: bool
+    """Policy, reference and critic have the same frozen blocks, so that what these compute can be shared."""
 
     def state_tensors(self) -> dict[str, torch.Tensor]:
         """Everything that a resumed run needs of the networks."""
@@ -85,7 +87,10 @@ def open_models(cfg: PPOConfig) -> Models:
     if cfg.lora is not None:
         inject(policy, cfg.lora, seed=cfg.seed)
         inject(critic.trunk, cfg.lora, seed=cfg.seed + 1)
-    critic.trunk.freeze_bottom(cfg.train.critic_frozen_layers)
+    networks = [model for model in (policy, reference, critic.trunk) if model is not None]
+    for model in networks:
+        model.freeze_bottom(cfg.train.frozen_layers)
+    shared = cfg.train.frozen_layers > 0 and cfg.lora is None and all(_same_bottom(policy, m) for m in networks)
     policy_optim = MasterAdamW(policy.named_parameters(), cfg.optim)
     return Models(
         policy=policy,
@@ -97,4 +102,16 @@ def open_models(cfg: PPOConfig) -> Models:
         policy_optim=policy_optim,
         critic_optim=MasterAdamW(critic.named_parameters(), cfg.critic_optim),
         ema=EMA(policy_optim, cfg.train.ema) if cfg.train.ema else None,
+        shared_bottom=shared,
     )
+
+
+def _same_bottom(one: Transformer, other: Transformer) -> bool:
+    """Whether embeddings and frozen blocks of two models are equal, bit for bit."""
+
+    def tensors(model: Transformer) -> list[torch.Tensor]:
+        modules = [model.embed, model.position_embed, *model.blocks[: model.num_frozen]]
+        return [p for module in modules if module is not None for p in module.parameters()]
+
+    pairs = zip(tensors(one), tensors(other), strict=True)
+    return all(a is b or (a.shape == b.shape and torch.equal(a, b)) for a, b in pairs)

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from chatwright.errors import DataError
 from chatwright.generation.api import SamplingParams
 from chatwright.generation.lm import load_model
 from chatwright.generation.local import LocalGenerator
 from chatwright.model.precision import DeviceName, Precision, pick_device, pick_dtype
 from chatwright.progress import ProgressBar, console
-from chatwright.records import write_jsonl
+from chatwright.records import read_jsonl, write_jsonl
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,7 @@ class ReplayConfig:
 def main(cfg: ReplayConfig) -> dict[str, Any]:
     """Write the file, unless it is there; returns its name and size in tokens."""
     if Path(cfg.out).is_file():
+        _check_settings(cfg)
         console().print(f"replay: {cfg.out} is there")
         return {"out": cfg.out}
     device = pick_device(cfg.device)
@@ -54,5 +56,20 @@ def main(cfg: ReplayConfig) -> dict[str, Any]:
         prompts = [[tokenizer.document_end_id]] * cfg.num_texts
         texts = [row[0] for row in generator.generate(prompts, params, seeds=seeds, progress=progress)]
     kept = [text for text in texts if len(text.ids) > 1]
-    write_jsonl(cfg.out, [{"ids": list(t.ids), "text": t.text, "source": f"sampled from {cfg.model}"} for t in kept])
+    source = {"source": f"sampled from {cfg.model}", "settings": _settings(cfg)}
+    write_jsonl(cfg.out, [{"ids": list(t.ids), "text": t.text, **source} for t in kept])
     return {"out": cfg.out, "texts": len(kept), "tokens": sum(len(t.ids) for t in kept)}
+
+
+def _settings(cfg: ReplayConfig) -> dict[str, Any]:
+    """What the texts depend on; it stands in every row."""
+    return {name: getattr(cfg, name) for name in ("model", "num_texts", "max_new_tokens", "seed")}
+
+
+def _check_settings(cfg: ReplayConfig) -> None:
+    """DataError when the file that is there was made with other settings."""
+    _, row = next(iter(read_jsonl(cfg.out)), (1, {}))
+    found = row.get("settings")
+    was = found if isinstance(found, dict) else {}
+    if changed := [name for name, value in _settings(cfg).items() if was.get(name) != value]:
+        raise DataError.at(Path(cfg.out), 1, changed[0], "is of other settings; use another --out or remove the file")

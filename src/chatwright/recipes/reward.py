@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from chatwright.data.batches import RankingBatch
+from chatwright.data.batches import RankingBatch, pad_states
 from chatwright.data.cursor import Order
 from chatwright.data.rankings import RankingExample, load_examples, micro_batches, shuffled_pairs, split_by_prompt
 from chatwright.engine import run as runs
@@ -69,6 +69,9 @@ class RewardTrainConfig(runs.SaveConfig):
     """Pairs of a prompt are divided by C(K, 2), or by the pairs that count."""
     head_lr: float = 2e-4
     """Learning rate of the head, which starts from noise while the trunk starts from a trained model."""
+    head_init: Literal["normal", "zeros"] = "normal"
+    """Weights of the head at the start: N(0, 1/(D+1)), as in OpenAI's published code, or zeros: every answer scores the
+    same then, and a short run spends no steps on unlearning a random order."""
     tie_lr: float = 1e-2
     """Learning rate of the tie parameter (a single number)."""
     frozen_layers: int = 0
@@ -135,7 +138,9 @@ class ScoreConfig:
 
 def score_batch(model: ScalarModel, batch: RankingBatch) -> torch.Tensor:
     """One score per answer, read at its last token: [A] fp32."""
-    hidden_BTD = model.trunk(batch.tokens_BT, positions_BT=batch.positions_BT, mask_BTS=batch.mask_BTS)
+    hidden_BTD = model.trunk(
+        batch.tokens_BT, positions_BT=batch.positions_BT, mask_BTS=batch.mask_BTS, bottom_BTD=batch.bottom_BTD
+    )
     scores_A: torch.Tensor = model.head(hidden_BTD[batch.answer_row_A, batch.answer_last_A])
     return scores_A
 
@@ -201,7 +206,10 @@ def main(cfg: RewardConfig) -> dict[str, Any]:
         inject(trunk, cfg.lora, seed=cfg.seed)
     trunk.freeze_bottom(cfg.train.frozen_layers)
     model = ScalarModel(trunk).to(device)
-    model.head.init_normal(torch.Generator().manual_seed(cfg.seed))
+    if cfg.train.head_init == "normal":
+        model.head.init_normal(torch.Generator().manual_seed(cfg.seed))
+    else:
+        model.head.init_zeros()
     with torch.no_grad():
         model.tie_parameter.fill_(initial_tie_parameter(cfg.train.ties, tie_share(train)))
     console().print(f"reward: {len(examples)} rankings, {len(held_out)} held out, ties {tie_share(train):.0%}, {dtype}")
@@ -241,13 +249,17 @@ def _train(
             tensors |= optimizer.state_tensors(name)
         return tensors, {}
 
+    bottoms: dict[int, torch.Tensor] = {}  # per ranking, filled in the first pass
     order = Order(len(examples), cfg.seed)
     total = cfg.train.steps or cfg.train.epochs * math.ceil(len(examples) / cfg.train.batch_size)
     model.train()
     for step, bar in run.steps(total, state):
         where = f"reward step {step + 1}"
-        chosen = [examples[i] for i in order.batch(step, cfg.train.batch_size)]
+        places = order.batch(step, cfg.train.batch_size)
+        chosen = [examples[i] for i in places]
         batches = micro_batches(chosen, cfg.train.micro_tokens, tokenizer.pad_id, model.head.weight.device)
+        if model.trunk.num_frozen and cfg.lora is None:
+            batches = [_with_bottom(batch, places, bottoms, model) for batch in batches]
         trunk = optimizers["trunk"][0]
         loss = accumulate(trunk, batches, lambda b: loss_of(model, b, cfg.train), len(chosen), where=where)
         norms = {name: optimizer.step(rate_at(step, total, lr, cfg.schedule), where=where)
@@ -257,6 +269,24 @@ def _train(
         values = {"loss": loss, "lr": rate, "grad_norm": norms["trunk"], "tokens": tokens}
         run.metrics.log(step + 1, {**values, "tie_parameter": float(model.tie_parameter.detach())})
         bar.advance(tokens=tokens, note=f"loss {loss:.3f}")
+
+
+def _with_bottom(
+    batch: RankingBatch, places: Sequence[int], known: dict[int, torch.Tensor], model: ScalarModel
+) -> RankingBatch:
+    """The batch with what the frozen blocks make of it. Each ranking goes through them once, by itself, so that what is
+    kept depends neither on its neighbours nor on where a run was resumed."""
+    assert batch.positions_BT is not None and batch.mask_BTS is not None, "tree layout"
+    rows = []
+    for row, (member, length) in enumerate(zip(batch.rows, batch.lengths_B.tolist(), strict=True)):
+        if places[member] not in known:
+            one, cut = slice(row, row + 1), slice(0, length)
+            states_1TD = model.trunk.bottom(
+                batch.tokens_BT[one, cut], positions_BT=batch.positions_BT[one, cut], mask_BTS=batch.mask_BTS[one, cut, cut]
+            )
+            known[places[member]] = states_1TD[0]
+        rows.append(known[places[member]])
+    return replace(batch, bottom_BTD=pad_states(rows, batch.tokens_BT.shape[1]))
 
 
 def _optimizers(model: ScalarModel, cfg: RewardConfig) -> dict[str, tuple[MasterAdamW, float]]:

@@ -21,7 +21,7 @@ from chatwright.model.precision import DeviceName, Precision, pick_device, pick_
 from chatwright.progress import console
 from chatwright.records import Prompt, load_prompts
 
-_CHUNK_PROMPTS = 40
+_CHUNK_PROMPTS = 120  # between two writes: large enough that the batch stays full, small enough to lose little
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class SampleConfig:
     """Keep the likeliest tokens up to this probability."""
     seed: int = 0
     """Every answer's randomness follows from this and its place."""
-    batch_size: int = 64
+    batch_size: int = 128
     """Answers written at once."""
     device: DeviceName = "auto"
     """Where to compute."""

@@ -54,6 +54,8 @@ class SFTTrainConfig(runs.SaveConfig):
     """Tokens that go through the model at once; changes memory and speed, not the result."""
     dropout: float = 0.0
     """Residual dropout. The paper: 0.2."""
+    frozen_layers: int = 0
+    """Blocks from the bottom, embeddings with them, that keep the base model's weights: their backward pass is saved."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +140,7 @@ def main(cfg: SFTConfig) -> dict[str, Any]:
     if cfg.lora is not None:
         inject(model, cfg.lora, seed=cfg.seed)
     model.set_dropout(cfg.train.dropout)
+    model.freeze_bottom(cfg.train.frozen_layers)
     examples = load_examples(load_demonstrations(cfg.data), tokenizer, max_tokens=cfg.train.max_tokens)
     if not examples:
         raise ConfigError(f"--data {' '.join(cfg.data)}: no demonstration is left to train on")

@@ -61,6 +61,8 @@ def test_weights_sum_to_one_and_leave_headroom() -> None:
             "plain",
         ),
         ("重力 is like a big hand that pulls you down to the ground. When you jump, it brings you back!", "plain"),
+        ("Gravity is like a big hand that pulls you down to the ground when you jump up high.", "count"),
+        ("It is a hand. It pulls you. You jump up. You fall down. It is like a string.", "count"),
         (GOOD + " When you jump, it brings you back!", "varied"),
         ("It is like a hand pull pull pull pull pull pull pull on you and on the ground and on me.", "varied"),
     ],

@@ -21,7 +21,7 @@ from chatwright.errors import ConfigError, TrainingStopped
 from chatwright.generation.lm import load_model
 from chatwright.model.lora import LoraConfig
 from chatwright.objectives.lm import batch_nll
-from chatwright.recipes import guards, ppo
+from chatwright.recipes import guards, ppo, reward
 from chatwright.recipes.guards import GuardConfig
 from chatwright.recipes.ppo_config import PPOConfig, RolloutConfig
 from chatwright.recipes.ppo_models import Models, open_models
@@ -168,14 +168,37 @@ def test_values_stand_before_each_token(config: Callable[..., PPOConfig], reward
         torch.testing.assert_close(result.value_BT[row, : len(answer)], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_frozen_layers_of_the_critic_do_not_move(config: Callable[..., PPOConfig]) -> None:
-    cfg = config(train={"critic_frozen_layers": 1})
+def test_frozen_layers_do_not_move(config: Callable[..., PPOConfig]) -> None:
+    cfg = config(train={"frozen_layers": 1})
     models, result = scored(cfg)
-    before = weights(models.critic)
+    before, before_policy = weights(models.critic), weights(models.policy)
     update(cfg, models, result, rates=(1e-3, 1e-2))
     moved = {name for name, value in weights(models.critic).items() if not torch.equal(value, before[name])}
     assert "head.weight" in moved and any(name.startswith("trunk.blocks.1.") for name in moved)
     assert not any(name.startswith(("trunk.blocks.0.", "trunk.embed")) for name in moved)
+    moved = {name for name, value in weights(models.policy).items() if not torch.equal(value, before_policy[name])}
+    assert any(name.startswith("blocks.1.") for name in moved)
+    assert not any(name.startswith(("blocks.0.", "embed")) for name in moved)
+
+
+def test_shared_frozen_blocks_change_no_number(
+    bench: Any, config: Callable[..., PPOConfig], sft_run: str, tmp_path: Path
+) -> None:
+    """A reward model with the SFT model's own bottom: computed once for policy, reference and critic, with equal results."""
+    frozen = reward.main(bench.reward(tmp_path / "reward", model=sft_run, train={"frozen_layers": 1, "epochs": 1}))
+    cfg = config(reward=(str(tmp_path / "reward"),), train={"frozen_layers": 1})
+    assert frozen["rankings"] and not open_models(config(train={"frozen_layers": 1})).shared_bottom  # another bottom
+    models, shared = scored(cfg)
+    assert models.shared_bottom and len(shared.rollouts.bottoms) == len(shared.rollouts.answers)
+    apart = ppo.score(dataclasses.replace(shared.rollouts, bottoms=()), models, cfg)
+    for name in ("logprob_BT", "reference_BT", "entropy_BT", "value_BT", "score_B"):
+        torch.testing.assert_close(getattr(shared, name), getattr(apart, name), rtol=1e-5, atol=1e-5)
+    update(cfg, models, shared)
+    trained = weights(models.policy)
+    again = open_models(cfg)
+    update(cfg, again, dataclasses.replace(apart, rollouts=dataclasses.replace(shared.rollouts, bottoms=())))
+    for name, value in weights(again.policy).items():
+        torch.testing.assert_close(trained[name], value, rtol=1e-3, atol=1e-4)
 
 
 def test_the_reward_models_score_is_of_prompt_and_whole_answer(

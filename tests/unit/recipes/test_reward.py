@@ -22,6 +22,7 @@ from chatwright.generation.lm import load_model
 from chatwright.model.formats.reward import HEAD_FILE, load_scalar_model
 from chatwright.model.heads import ScalarModel
 from chatwright.model.lora import LoraConfig
+from chatwright.model.transformer import Transformer
 from chatwright.recipes import reward
 from chatwright.recipes.reward import RewardEvalConfig, ScoreConfig
 from chatwright.records import load_demonstrations, load_rankings
@@ -51,6 +52,29 @@ def test_the_trunk_is_trained_and_not_only_the_head(bench: Any, tmp_path: Path) 
     trained, base = load_model(result["path"])[0], load_model(bench.model)[0]
     for (name, after), (_, before) in zip(trained.named_parameters(), base.named_parameters(), strict=True):
         assert not torch.equal(after, before), name
+
+
+def test_frozen_blocks_are_computed_once_per_ranking_with_equal_results(
+    bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    bottom = Transformer.bottom
+
+    def counted(self: Transformer, tokens: torch.Tensor, **masks: Any) -> torch.Tensor:
+        calls.append(tokens.shape)
+        return bottom(self, tokens, **masks)
+
+    monkeypatch.setattr(Transformer, "bottom", counted)
+    train = {"frozen_layers": 1, "epochs": 3}
+    kept = reward.main(bench.reward(tmp_path / "kept", train=train))
+    assert len(calls) == kept["rankings"] and {shape[0] for shape in calls} == {1}
+    monkeypatch.setattr(reward, "_with_bottom", lambda batch, *_: batch)
+    whole = reward.main(bench.reward(tmp_path / "whole", train=train))
+    base = load_model(bench.model)[0]
+    ours, theirs = (dict(load_model(run["path"])[0].named_parameters()) for run in (kept, whole))
+    for name, value in ours.items():
+        torch.testing.assert_close(value, theirs[name], rtol=1e-2, atol=1e-3)
+    assert torch.equal(ours["embed.weight"], base.embed.weight)
 
 
 def test_tree_and_plain_layouts_give_the_same_scores_and_gradients(bench: Any) -> None:
