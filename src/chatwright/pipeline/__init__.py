@@ -289,6 +289,7 @@ def _replay(chain: Chain) -> str:
 
 def _ppo(chain: Chain, prompts: str, corpus: tuple[str, ...]) -> dict[str, Any]:
     from chatwright.engine.optim import OptimConfig
+    from chatwright.engine.schedule import ScheduleConfig
     from chatwright.recipes import ppo, ppo_config
 
     cfg, stages = chain.cfg, chain.cfg.stages
@@ -317,6 +318,7 @@ def _ppo(chain: Chain, prompts: str, corpus: tuple[str, ...]) -> dict[str, Any]:
             else ppo_config.PtxConfig(),
             optim=OptimConfig(lr=stages.ppo_lr),
             critic_optim=OptimConfig(lr=stages.critic_lr),
+            schedule=ScheduleConfig(kind="constant", warmup_steps=1, warmup_start=0.1),
             lora=_lora(cfg),
         )
     )

@@ -90,7 +90,7 @@ def open_models(cfg: PPOConfig) -> Models:
     networks = [model for model in (policy, reference, critic.trunk) if model is not None]
     for model in networks:
         model.freeze_bottom(cfg.train.frozen_layers)
-    shared = cfg.train.frozen_layers > 0 and cfg.lora is None and all(_same_bottom(policy, m) for m in networks)
+    shared = cfg.train.frozen_layers > 0 and all(_same_bottom(policy, m) for m in networks)
     policy_optim = MasterAdamW(policy.named_parameters(), cfg.optim)
     return Models(
         policy=policy,
@@ -107,11 +107,13 @@ def open_models(cfg: PPOConfig) -> Models:
 
 
 def _same_bottom(one: Transformer, other: Transformer) -> bool:
-    """Whether embeddings and frozen blocks of two models are equal, bit for bit."""
+    """Whether embeddings and frozen blocks of two models are equal, bit for bit. Frozen adapters add nothing (their B is
+    0), so they are left out."""
 
     def tensors(model: Transformer) -> list[torch.Tensor]:
         modules = [model.embed, model.position_embed, *model.blocks[: model.num_frozen]]
-        return [p for module in modules if module is not None for p in module.parameters()]
+        found = [named for module in modules if module is not None for named in module.named_parameters()]
+        return [parameter for name, parameter in found if "lora_" not in name]
 
     pairs = zip(tensors(one), tensors(other), strict=True)
     return all(a is b or (a.shape == b.shape and torch.equal(a, b)) for a, b in pairs)

@@ -258,7 +258,7 @@ def _train(
         places = order.batch(step, cfg.train.batch_size)
         chosen = [examples[i] for i in places]
         batches = micro_batches(chosen, cfg.train.micro_tokens, tokenizer.pad_id, model.head.weight.device)
-        if model.trunk.num_frozen and cfg.lora is None:
+        if model.trunk.num_frozen and not cfg.train.shuffled_pairs:
             batches = [_with_bottom(batch, places, bottoms, model) for batch in batches]
         trunk = optimizers["trunk"][0]
         loss = accumulate(trunk, batches, lambda b: loss_of(model, b, cfg.train), len(chosen), where=where)

@@ -181,12 +181,13 @@ def test_frozen_layers_do_not_move(config: Callable[..., PPOConfig]) -> None:
     assert not any(name.startswith(("blocks.0.", "embed")) for name in moved)
 
 
+@pytest.mark.parametrize("lora", [None, LoraConfig(rank=2)])
 def test_shared_frozen_blocks_change_no_number(
-    bench: Any, config: Callable[..., PPOConfig], sft_run: str, tmp_path: Path
+    bench: Any, config: Callable[..., PPOConfig], sft_run: str, tmp_path: Path, lora: LoraConfig | None
 ) -> None:
     """A reward model with the SFT model's own bottom: computed once for policy, reference and critic, with equal results."""
     frozen = reward.main(bench.reward(tmp_path / "reward", model=sft_run, train={"frozen_layers": 1, "epochs": 1}))
-    cfg = config(reward=(str(tmp_path / "reward"),), train={"frozen_layers": 1})
+    cfg = config(reward=(str(tmp_path / "reward"),), train={"frozen_layers": 1}, lora=lora)
     assert frozen["rankings"] and not open_models(config(train={"frozen_layers": 1})).shared_bottom  # another bottom
     models, shared = scored(cfg)
     assert models.shared_bottom and len(shared.rollouts.bottoms) == len(shared.rollouts.answers)
