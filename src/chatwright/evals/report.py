@@ -11,7 +11,7 @@ ReportData
     greedy      {name: figures} of greedy decoding
     language    "en" or "zh": language of questions and answers; also the page's first language
     title       page title, (English, Chinese)
-    run         {"model", "seed", "folder", "command", "chat_command", "created", "chatwright"}: shown as they are
+    run         {"model", "seed", "folder", "command", "chat_command", "created", "machine", "chatwright"}: shown as they are
     labels      `labellers.simulated.summary(...).to_dict()` of all rankings; {} or absent when people ranked
     card        `report_card.report_card(...)`
     curves      {"sft": rows, "reward": rows, "ppo": rows} of the stages' metrics.jsonl ("step", "loss", "eval_loss",

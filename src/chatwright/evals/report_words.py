@@ -36,6 +36,7 @@ PART_NAMES: dict[str, Text] = {
     "ended": ("ended", "自行结束"),
     "plain": ("no lists", "无列表"),
     "varied": ("not repetitive", "不重复"),
+    "count": ("two to four sentences", "两到四句"),
 }
 
 WORDS: dict[str, Text] = {
@@ -139,6 +140,7 @@ WORDS: dict[str, Text] = {
     "run_seed": ("seed", "随机种子"),
     "run_folder": ("folder", "文件夹"),
     "run_command": ("command", "命令"),
+    "run_machine": ("computed with", "计算环境"),
     "run_chat_command": ("chat with it", "与它对话"),
     "run_created": ("made", "生成时间"),
     "run_chatwright": ("version", "版本"),

@@ -69,4 +69,6 @@ def _terminal_lines(report: Mapping[str, Any]) -> list[str]:
     if report.get("seconds") is not None:
         peak = memory(report.get("peak_rss_bytes"))
         lines.append(f"time {duration(report['seconds'])[0]}" + (f", peak memory {peak}" if peak else ""))
+    if report.get("machine"):
+        lines.append(f"computed with {report['machine']}")
     return lines

@@ -109,6 +109,17 @@ class Chain:
 
         write_text(self.state_file, json.dumps(self.state, indent=1) + "\n")
 
+    def machine(self) -> str:
+        """What the chain was computed on; measured once, as the seconds are."""
+        from chatwright.engine.machine import machine_line
+        from chatwright.model.precision import pick_device, pick_dtype
+
+        if "machine" not in self.state:
+            device = pick_device(self.cfg.device)
+            self.state["machine"] = machine_line(pick_dtype(self.cfg.precision, device), device)
+            self._write_state()
+        return str(self.state["machine"])
+
     def path(self, name: str) -> str:
         """A file or folder of the chain."""
         return str(self.folder / name)
@@ -289,7 +300,6 @@ def _replay(chain: Chain) -> str:
 
 def _ppo(chain: Chain, prompts: str, corpus: tuple[str, ...]) -> dict[str, Any]:
     from chatwright.engine.optim import OptimConfig
-    from chatwright.engine.schedule import ScheduleConfig
     from chatwright.recipes import ppo, ppo_config
 
     cfg, stages = chain.cfg, chain.cfg.stages
@@ -318,7 +328,6 @@ def _ppo(chain: Chain, prompts: str, corpus: tuple[str, ...]) -> dict[str, Any]:
             else ppo_config.PtxConfig(),
             optim=OptimConfig(lr=stages.ppo_lr),
             critic_optim=OptimConfig(lr=stages.critic_lr),
-            schedule=ScheduleConfig(kind="constant", warmup_steps=1, warmup_start=0.1),
             lora=_lora(cfg),
         )
     )
@@ -363,6 +372,7 @@ def _report(chain: Chain, evaluation: dict[str, Any]) -> dict[str, Any]:
         "folder": str(chain.folder),
         "command": f"chatwright teach --config {chain.path('config.toml')}",
         "chat_command": f"chatwright chat --model {final}",
+        "machine": chain.machine(),
         "chatwright": __version__,
     }
     files = teach_report.ChainFiles(
