@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 import tiny_training as tiny
 from chatwright import cli
 from chatwright.engine.checkpoint import verify_folder
+from chatwright.errors import ConfigError
 from chatwright.records import load_demonstrations, load_prompts
 
 MUSEUM = tiny.SRC / "chatwright" / "bundled" / "museum" / "en"
@@ -124,6 +126,16 @@ KEPT_ANEW = {"evaluation.json", "settings.toml"}  # written again with the same 
 def test_other_settings_in_the_same_folder_are_refused(taught: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([*TEACH, "--out", "straight", "--seed", "7"]) == 2
     assert "another --out" in capsys.readouterr().err
+
+
+def test_a_closed_gate_can_be_passed_in_the_same_folder(tmp_path: Path) -> None:
+    from chatwright.pipeline import Chain, TeachConfig
+
+    cfg = TeachConfig(demonstrations=("d.jsonl",), out=str(tmp_path / "chain"))
+    Chain(cfg)
+    Chain(replace(cfg, ignore_gate=True))
+    with pytest.raises(ConfigError, match="another --out"):
+        Chain(replace(cfg, seed=1))
 
 
 def kill_when(home: Path, out: str, there: Callable[[Path], bool]) -> subprocess.Popen[str]:

@@ -238,4 +238,5 @@ def check_gate(sources: Sequence[str]) -> None:
             )
         reason = json.loads(card_file.read_text(encoding="utf-8")).get("gate")
         if reason:
-            raise GateError(f"{place}: {reason}. Collect more rankings, or pass --ignore-gate to go on all the same")
+            why = str(reason).rstrip(".")
+            raise GateError(f"{place}: {why}. Collect more rankings, or pass --ignore-gate to go on all the same")

@@ -18,6 +18,7 @@ import gc
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ def quickstart(cfg: QuickstartConfig) -> dict[str, Any]:
             seed=cfg.seed,
             device=cfg.device,
             precision=cfg.precision,
+            ignore_gate=cfg.ignore_gate,
             stages=cfg.stages,
         )
     )
@@ -78,7 +80,9 @@ class Chain:
     def _check_config(self) -> None:
         from chatwright.engine.checkpoint import write_text
 
-        text, path = configs.dump_toml(self.cfg, header="chatwright teach"), self.folder / "config.toml"
+        # Whoever passes --ignore-gate after the gate has closed goes on in the same folder.
+        fixed = replace(self.cfg, ignore_gate=False)
+        text, path = configs.dump_toml(fixed, header="chatwright teach"), self.folder / "config.toml"
         if path.is_file() and path.read_text(encoding="utf-8") != text:
             raise ConfigError(f"{path}: this folder belongs to a chain with other settings; use another --out or remove it")
         write_text(path, text)

@@ -122,6 +122,8 @@ class QuickstartConfig:
     """Where to compute."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Compute format."""
+    ignore_gate: bool = False
+    """Go on to PPO even when the report card forbids it."""
     stages: StageSettings = StageSettings(rank_prompts=240, frozen_layers=15, eval_questions=60)
     """Size dials."""
 
