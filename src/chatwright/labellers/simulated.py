@@ -25,7 +25,7 @@ from chatwright.labellers.rubric import Item, Rubric, Score, keywords_of
 from chatwright.records import Prompt, Ranking, WeakOrder
 
 DEFAULT_NOISE = 0.15
-DEFAULT_TIE_WIDTH = 0.05
+DEFAULT_TIE_WIDTH = 0.08
 _EPSILON = 1e-9  # scores are sums of floats; a gap of exactly tie_width is still a tie
 META_KEY = "simulated"
 

@@ -73,7 +73,7 @@ def test_each_part_is_lost_by_its_own_fault(answer: str, part: str) -> None:
 
 
 def test_gates_outweigh_style() -> None:
-    plain_answer = "It pulls all things down to the ground. That is why a ball comes back when thrown up high."
+    plain_answer = "It pulls all things down to the ground. That is why a ball that you throw comes back."  # no comparison
     assert score(GOOD, ended=False) == pytest.approx(0.3)
     assert score(GOOD, ended=False) < score(plain_answer)
     assert score("") < 0.05
