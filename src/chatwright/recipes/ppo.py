@@ -111,7 +111,7 @@ def sample(models: Models, prompts: Sequence[PromptExample], cfg: RolloutConfig,
         logprob_BT[row, : len(answer.ids)] = torch.tensor(answer.logprobs)
         mask_BT[row, : len(answer.ids)] = True
     rows = tuple(answered(example.prompt, answer) for example, answer in zip(prompts, answers, strict=True))
-    rollouts = Rollouts(
+    return Rollouts(
         answers=rows,
         prompt_ids=tuple(row.prompt_ids for row in rows),
         response_ids=tuple(row.response_ids for row in rows),
@@ -119,13 +119,12 @@ def sample(models: Models, prompts: Sequence[PromptExample], cfg: RolloutConfig,
         sampled_logprob_BT=logprob_BT,
         mask_BT=mask_BT,
     )
-    return replace(rollouts, bottoms=_bottoms(rollouts, models)) if models.shared_bottom else rollouts
 
 
-def _bottoms(rollouts: Rollouts, models: Models) -> tuple[torch.Tensor, ...]:
+def _bottoms(rollouts: Rollouts, models: Models, micro_tokens: int) -> tuple[torch.Tensor, ...]:
     """What the frozen blocks make of every answer, computed once for old, new and reference log-probabilities and values."""
     found: dict[int, torch.Tensor] = {}
-    for batch in batches_of(rollouts, range(len(rollouts.answers)), models, 1024):
+    for batch in batches_of(rollouts, range(len(rollouts.answers)), models, micro_tokens):
         bottom_BTD = models.policy.bottom(batch.tokens_BT)
         for row, source in enumerate(batch.rows):
             found[source] = bottom_BTD[row, : int(batch.last_B[row]) + 1]
@@ -161,6 +160,8 @@ def values_of(models: Models, batch: ResponseBatch) -> torch.Tensor:
 @torch.no_grad()
 def score(rollouts: Rollouts, models: Models, cfg: PPOConfig) -> Scored:
     """Log-probabilities by the training code path, reference, values, and the reward of each whole answer."""
+    if models.shared_bottom:
+        rollouts = replace(rollouts, bottoms=_bottoms(rollouts, models, cfg.train.micro_tokens))
     zeros = torch.zeros_like(rollouts.sampled_logprob_BT)
     logprob_BT, reference_BT, entropy_BT, value_BT = (zeros.clone() for _ in range(4))
     temperature = cfg.rollout.temperature

@@ -48,6 +48,8 @@ from chatwright.records import (
 )
 from chatwright.text.tokenizer import Tokenizer
 
+_KEEP_BYTES = 2**30  # states of frozen blocks that are kept for the next pass
+
 
 @dataclass(frozen=True, kw_only=True)
 class RewardTrainConfig(runs.SaveConfig):
@@ -275,7 +277,7 @@ def _with_bottom(
     batch: RankingBatch, places: Sequence[int], known: dict[int, torch.Tensor], model: ScalarModel
 ) -> RankingBatch:
     """The batch with what the frozen blocks make of it. Each ranking goes through them once, by itself, so that what is
-    kept depends neither on its neighbours nor on where a run was resumed."""
+    kept depends neither on its neighbours nor on where a run was resumed; what does not fit is computed again."""
     assert batch.positions_BT is not None and batch.mask_BTS is not None, "tree layout"
     rows = []
     for row, (member, length) in enumerate(zip(batch.rows, batch.lengths_B.tolist(), strict=True)):
@@ -284,8 +286,11 @@ def _with_bottom(
             states_1TD = model.trunk.bottom(
                 batch.tokens_BT[one, cut], positions_BT=batch.positions_BT[one, cut], mask_BTS=batch.mask_BTS[one, cut, cut]
             )
-            known[places[member]] = states_1TD[0]
-        rows.append(known[places[member]])
+            if sum(states.nbytes for states in known.values()) + states_1TD.nbytes <= _KEEP_BYTES:
+                known[places[member]] = states_1TD[0]
+            rows.append(states_1TD[0])
+        else:
+            rows.append(known[places[member]])
     return replace(batch, bottom_BTD=pad_states(rows, batch.tokens_BT.shape[1]))
 
 

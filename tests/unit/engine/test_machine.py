@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
+import pytest
 import torch
 
 from chatwright.engine.machine import machine_line, matmul_gflops
@@ -14,8 +16,10 @@ def test_the_line_names_threads_format_and_a_measured_speed() -> None:
     assert found is not None and int(found[1]) == torch.get_num_threads() and int(found[2]) >= 1
 
 
-def test_speed_is_operations_over_seconds() -> None:
-    assert 0.1 < matmul_gflops(torch.float32, CPU) < 1e6
+def test_speed_is_operations_over_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = itertools.count(step=0.5)
+    monkeypatch.setattr("chatwright.engine.machine.time.perf_counter", lambda: next(ticks))
+    assert matmul_gflops(torch.float32, CPU) == pytest.approx(2 * 1024**3 / 0.5 / 1e9)
 
 
 CPU = torch.device("cpu")

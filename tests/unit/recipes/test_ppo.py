@@ -191,13 +191,16 @@ def test_shared_frozen_blocks_change_no_number(
     assert frozen["rankings"] and not open_models(config(train={"frozen_layers": 1})).shared_bottom  # another bottom
     models, shared = scored(cfg)
     assert models.shared_bottom and len(shared.rollouts.bottoms) == len(shared.rollouts.answers)
-    apart = ppo.score(dataclasses.replace(shared.rollouts, bottoms=()), models, cfg)
+    apart = ppo.score(
+        dataclasses.replace(shared.rollouts, bottoms=()), dataclasses.replace(models, shared_bottom=False), cfg
+    )
+    assert not apart.rollouts.bottoms
     for name in ("logprob_BT", "reference_BT", "entropy_BT", "value_BT", "score_B"):
         torch.testing.assert_close(getattr(shared, name), getattr(apart, name), rtol=1e-5, atol=1e-5)
     update(cfg, models, shared)
     trained = weights(models.policy)
     again = open_models(cfg)
-    update(cfg, again, dataclasses.replace(apart, rollouts=dataclasses.replace(shared.rollouts, bottoms=())))
+    update(cfg, again, apart)
     for name, value in weights(again.policy).items():
         torch.testing.assert_close(trained[name], value, rtol=1e-3, atol=1e-4)
 

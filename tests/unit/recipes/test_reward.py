@@ -68,6 +68,12 @@ def test_frozen_blocks_are_computed_once_per_ranking_with_equal_results(
     train = {"frozen_layers": 1, "epochs": 3}
     kept = reward.main(bench.reward(tmp_path / "kept", train=train))
     assert len(calls) == kept["rankings"] and {shape[0] for shape in calls} == {1}
+    calls.clear()
+    monkeypatch.setattr(reward, "_KEEP_BYTES", 0)  # nothing fits: the same bits, computed in every pass
+    again = reward.main(bench.reward(tmp_path / "again", train=train))
+    assert len(calls) == 3 * kept["rankings"]
+    for name, value in load_model(again["path"])[0].named_parameters():
+        assert torch.equal(value, dict(load_model(kept["path"])[0].named_parameters())[name])
     monkeypatch.setattr(reward, "_with_bottom", lambda batch, *_: batch)
     whole = reward.main(bench.reward(tmp_path / "whole", train=train))
     base = load_model(bench.model)[0]
