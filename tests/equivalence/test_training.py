@@ -90,7 +90,7 @@ def test_ppo_with_clip_infinite_and_one_epoch_is_the_policy_gradient(home: Path,
     models = open_models(cfg)
     prompts = load_examples(load_prompts(cfg.data), models.tokenizer)
     rollouts = ppo.sample(models, [prompts[i % 8] for i in range(12)], cfg.rollout, range(12))
-    scored = ppo.score(rollouts, models, cfg)
+    scored = ppo.score(rollouts, models, cfg, step=0)
     advantaged = ppo.advantages(scored, 0.0, cfg.ppo)
     ptx = open_ptx((), models.tokenizer, block_tokens=8, held_out=0, seed=0, micro_tokens=8, device=torch.device("cpu"))
 

@@ -14,6 +14,10 @@ import torch
 # A micro-batch more costs about as much as this many tokens (launch overhead, thinner matrix products).
 BATCH_OVERHEAD_TOKENS = 64
 
+# Rows are as wide as a whole number of these. Every width is a matrix product of its own, for which oneDNN compiles a
+# kernel and keeps it: with every width there is, a run on a CPU slows down as it goes.
+WIDTH_BLOCK = 16
+
 
 @dataclass(frozen=True, kw_only=True)
 class LMBatch:
@@ -103,9 +107,14 @@ class RankingBatch:
         return int(self.lengths_B.sum())
 
 
+def padded_width(width: int) -> int:
+    """Tokens a row of this length takes in a batch."""
+    return -(-width // WIDTH_BLOCK) * WIDTH_BLOCK
+
+
 def pad_right(rows: Sequence[Sequence[int]], fill: int, device: torch.device | str = "cpu") -> torch.Tensor:
-    """Rows of numbers as one [B, T] int64 tensor."""
-    width = max(map(len, rows))
+    """Rows of numbers as one [B, T] int64 tensor, T a whole number of blocks."""
+    width = padded_width(max(map(len, rows)))
     return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows], dtype=torch.int64, device=device)
 
 
@@ -132,7 +141,7 @@ def plan(costs: Sequence[int], max_tokens: int, rows: Sequence[int] | None = Non
         height = 0
         for start in range(end - 1, -1, -1):
             height += num_rows[order[start]]
-            padded = costs[order[start]] * height
+            padded = padded_width(costs[order[start]]) * height
             if padded > max_tokens and start < end - 1:
                 break
             options.append((best[start][0] + padded + BATCH_OVERHEAD_TOKENS, start))

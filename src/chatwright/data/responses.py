@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from chatwright.data.batches import pad_states
+from chatwright.data.batches import pad_states, padded_width
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +49,10 @@ def response_batches(
     by_length = sorted(rows, key=lambda r: (len(prompt_ids[r]) + len(response_ids[r]), r), reverse=True)
     batches, start = [], 0
     while start < len(by_length):
-        longest = len(prompt_ids[by_length[start]]) + len(response_ids[by_length[start]])
-        size = max(1, micro_tokens // longest)
+        width = padded_width(len(prompt_ids[by_length[start]]) + len(response_ids[by_length[start]]))
+        size = max(1, micro_tokens // width)
         chosen = by_length[start : start + size]
-        batches.append(_batch(prompt_ids, response_ids, chosen, longest, pad_id, device, bottoms))
+        batches.append(_batch(prompt_ids, response_ids, chosen, width, pad_id, device, bottoms))
         start += size
     return batches
 
@@ -61,12 +61,12 @@ def _batch(
     prompt_ids: Sequence[Sequence[int]],
     response_ids: Sequence[Sequence[int]],
     chosen: Sequence[int],
-    longest: int,
+    width: int,
     pad_id: int,
     device: torch.device | str,
     bottoms: Sequence[torch.Tensor],
 ) -> ResponseBatch:
-    tokens_BT = torch.full((len(chosen), longest), pad_id, dtype=torch.long)
+    tokens_BT = torch.full((len(chosen), width), pad_id, dtype=torch.long)
     places: list[tuple[int, int, int, int]] = []
     targets: list[int] = []
     for row, source in enumerate(chosen):
@@ -85,5 +85,5 @@ def _batch(
         column_N=column_N,
         last_B=torch.tensor(last).to(device),
         rows=tuple(chosen),
-        bottom_BTD=pad_states([bottoms[s] for s in chosen], longest) if bottoms else None,
+        bottom_BTD=pad_states([bottoms[s] for s in chosen], width) if bottoms else None,
     )

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from chatwright.kernels.decode import one_dnn_linear
 
 _CHUNK_ROWS = 1024  # rows of one matrix product
+_ROW_BLOCK = 64  # rows come in whole blocks: every number of rows is a matrix product the CPU compiles a kernel for
 _CACHED_ROWS = 64  # rows whose fp32 log-softmax stays in the cache
 _KEEP_BYTES = 512 * 2**20  # logits up to this size are kept for the backward pass, larger ones are computed again
 
@@ -38,8 +39,12 @@ def token_logprobs(
 
     Logits are divided by the sampling `temperature` first, as rollouts were drawn from that distribution.
     """
+    num = hidden_ND.shape[0]
+    if num % _ROW_BLOCK:
+        hidden_ND = F.pad(hidden_ND, (0, 0, 0, -num % _ROW_BLOCK))
+        targets_N = F.pad(targets_N, (0, -num % _ROW_BLOCK))
     logprobs_N, entropy_N = _TokenLogprobs.apply(hidden_ND, weight_VD, targets_N, temperature, with_entropy)
-    return logprobs_N, entropy_N if with_entropy else None
+    return logprobs_N[:num], entropy_N[:num] if with_entropy else None
 
 
 class _TokenLogprobs(torch.autograd.Function):

@@ -124,7 +124,7 @@ class QuickstartConfig:
     """Compute format."""
     ignore_gate: bool = False
     """Go on to PPO even when the report card forbids it."""
-    stages: StageSettings = StageSettings(rank_prompts=240, frozen_layers=15, eval_questions=60)
+    stages: StageSettings = StageSettings(frozen_layers=10, eval_questions=60)
     """Size dials."""
 
 

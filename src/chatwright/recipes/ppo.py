@@ -142,6 +142,16 @@ def batches_of(rollouts: Rollouts, rows: Sequence[int], models: Models, micro_to
     )
 
 
+def minibatches(num_answers: int, cfg: PPOConfig, step: int) -> list[list[tuple[int, ...]]]:
+    """Per inner epoch, the answers of each minibatch: shuffled by seed, step and epoch."""
+    size = cfg.ppo.minibatch_size
+    shuffled = [
+        tuple(Order(num_answers, cfg.seed + 7919 * step + epoch).batch(0, num_answers))
+        for epoch in range(cfg.ppo.inner_epochs)
+    ]
+    return [[rows[start : start + size] for start in range(0, num_answers, size)] for rows in shuffled]
+
+
 def response_logprobs(
     model: Transformer, batch: ResponseBatch, temperature: float, *, with_entropy: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -158,15 +168,20 @@ def values_of(models: Models, batch: ResponseBatch) -> torch.Tensor:
 
 
 @torch.no_grad()
-def score(rollouts: Rollouts, models: Models, cfg: PPOConfig) -> Scored:
-    """Log-probabilities by the training code path, reference, values, and the reward of each whole answer."""
+def score(rollouts: Rollouts, models: Models, cfg: PPOConfig, *, step: int) -> Scored:
+    """Log-probabilities by the training code path, reference, values, and the reward of each whole answer.
+
+    The answers go through the networks in the minibatches that the update will take them in: matrix products of another
+    shape round otherwise, by up to 0.3 nats in bf16, and old and new log-probabilities would differ before any update.
+    """
     if models.shared_bottom:
         rollouts = replace(rollouts, bottoms=_bottoms(rollouts, models, cfg.train.micro_tokens))
     zeros = torch.zeros_like(rollouts.sampled_logprob_BT)
     logprob_BT, reference_BT, entropy_BT, value_BT = (zeros.clone() for _ in range(4))
     temperature = cfg.rollout.temperature
     models.policy.eval()
-    for batch in batches_of(rollouts, range(len(rollouts.answers)), models, cfg.train.micro_tokens):
+    first_epoch = minibatches(len(rollouts.answers), cfg, step)[0]
+    for batch in (batch for rows in first_epoch for batch in batches_of(rollouts, rows, models, cfg.train.micro_tokens)):
         place = (batch.source_N, batch.column_N)
         policy_N, entropy_N = response_logprobs(models.policy, batch, temperature, with_entropy=True)
         with reference_model(models) as reference:
@@ -218,14 +233,14 @@ def update(
 ) -> UpdateStats:
     """One pass (or inner_epochs) over shuffled minibatches. Policy and ptx gradients meet in one optimiser step."""
     totals: dict[str, float] = {}
-    minibatches = _minibatches(advantaged, cfg, cfg.seed + 7919 * step)
+    updates = [rows for epoch in minibatches(len(advantaged.scored.rollouts.answers), cfg, step) for rows in epoch]
     policy_rate, critic_rate = (
         rate_at(step, cfg.train.steps, o.lr, cfg.schedule) for o in (cfg.optim, cfg.critic_optim)
     )
     episodes = step * cfg.ppo.inner_epochs * cfg.rollout.batch_size
     first_log_ratio = 0.0
     models.policy.train()
-    for index, rows in enumerate(minibatches):
+    for index, rows in enumerate(updates):
         batches = batches_of(advantaged.scored.rollouts, rows, models, cfg.train.micro_tokens)
         count = float(sum(batch.targets_N.numel() for batch in batches))
         largest, policy = _policy_backward(batches, count, advantaged, models, cfg, where)
@@ -240,17 +255,8 @@ def update(
         models.policy_optim.step(policy_rate, where=where)
         critic = _critic_step(batches, count, advantaged, models, cfg, critic_rate, where)
         for name, value in {**policy, **critic}.items():
-            totals[name] = totals.get(name, 0.0) + value / len(minibatches)
+            totals[name] = totals.get(name, 0.0) + value / len(updates)
     return UpdateStats(first_log_ratio=first_log_ratio, **totals)
-
-
-def _minibatches(advantaged: Advantaged, cfg: PPOConfig, seed: int) -> list[list[int]]:
-    num, size = len(advantaged.scored.rollouts.answers), cfg.ppo.minibatch_size
-    shuffled: list[list[int]] = []
-    for epoch in range(cfg.ppo.inner_epochs):
-        rows = Order(num, seed + epoch).batch(0, num)
-        shuffled += [list(rows[start : start + size]) for start in range(0, num, size)]
-    return shuffled
 
 
 def _policy_backward(
@@ -394,7 +400,7 @@ def main(cfg: PPOConfig) -> dict[str, Any]:
         chosen = prompt_order.batch(step, cfg.rollout.batch_size)
         seeds = [cfg.seed * 1_000_003 + step * cfg.rollout.batch_size + i for i in range(len(chosen))]
         rollouts = sample(models, [prompts[i] for i in chosen], cfg.rollout, seeds)
-        scored = score(rollouts, models, cfg)
+        scored = score(rollouts, models, cfg, step=step)
         advantaged = advantages(scored, controller.beta, cfg.ppo)
         stats = update(advantaged, models, ptx, cfg, step=step, where=where)
         if models.ema is not None:

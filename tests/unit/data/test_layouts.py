@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatwright.data import packing, rankings, sft
-from chatwright.data.batches import BATCH_OVERHEAD_TOKENS, LMBatch, plan
+from chatwright.data.batches import BATCH_OVERHEAD_TOKENS, LMBatch, padded_width, plan
 from chatwright.data.rankings import RankingExample
 from chatwright.data.sft import Example
 from chatwright.errors import DataError
@@ -58,7 +58,7 @@ def test_micro_batches_hold_every_token_once_within_the_budget(sizes: list[int],
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=9), st.integers(30, 150))
 def test_the_plan_costs_no_more_than_any_split_of_the_sorted_items(sizes: list[int], budget: int) -> None:
     def cost(groups: list[list[int]]) -> int:
-        return sum(max(sizes[i] for i in g) * len(g) + BATCH_OVERHEAD_TOKENS for g in groups)
+        return sum(padded_width(max(sizes[i] for i in g)) * len(g) + BATCH_OVERHEAD_TOKENS for g in groups)
 
     order = sorted(range(len(sizes)), key=lambda i: -sizes[i])
     least = None
@@ -70,7 +70,7 @@ def test_the_plan_costs_no_more_than_any_split_of_the_sorted_items(sizes: list[i
                 current = []
             current.append(item)
         groups.append(current)
-        if all(len(g) == 1 or sizes[g[0]] * len(g) <= budget for g in groups):
+        if all(len(g) == 1 or padded_width(sizes[g[0]]) * len(g) <= budget for g in groups):
             least = min(cost(groups), least if least is not None else cost(groups))
     assert cost(plan(sizes, budget)) == least
 
@@ -78,7 +78,7 @@ def test_the_plan_costs_no_more_than_any_split_of_the_sorted_items(sizes: list[i
 def test_padding_waste_is_small_over_a_shuffled_set() -> None:
     sizes = [20 + (n * 37) % 200 for n in range(400)]
     batches = sft.micro_batches(_examples(sizes), 2048, PAD)
-    assert sum(b.num_tokens for b in batches) / sum(b.tokens_BT.numel() for b in batches) > 0.95
+    assert sum(b.num_tokens for b in batches) / sum(b.tokens_BT.numel() for b in batches) > 0.93  # whole blocks of 16 tokens: a twentieth
 
 
 @settings(deadline=None)

@@ -145,7 +145,7 @@ def test_adapters_are_merged(chain: Path, tiny: tuple[Transformer, Any], capsys:
     assert code == 0, error
     adapted, merged = load_model("r/lora")[0], load_model("out")[0]
     assert not torch.allclose(logits(load_model("r/sft")[0]), logits(merged), atol=1e-2)
-    assert torch.allclose(logits(adapted), logits(merged), atol=1e-4)
+    assert torch.allclose(logits(adapted), logits(merged), atol=1e-3)  # 2e-4 on some processors
     assert not Path("out/adapter_config.json").exists()
 
 
