@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import tiny_training as tiny
-from chatwright import cli
+from chatwright import cli, pipeline
 from chatwright.engine.checkpoint import verify_folder
 from chatwright.errors import ConfigError
 from chatwright.records import load_demonstrations, load_prompts
@@ -297,3 +297,20 @@ def test_an_unsupported_model_type_names_the_supported_ones(
     assert cli.main(argv) == 1
     error = capsys.readouterr().err
     assert "mamba" in error and all(name in error for name in ("llama", "qwen2", "gemma3", "gpt2"))
+
+
+def test_a_large_model_gets_adapters_and_their_rates(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = pipeline.TeachConfig(model="model", demonstrations=("demonstrations.jsonl",))
+    assert pipeline._lora(cfg) is None and pipeline._rate(cfg, 1e-4).lr == 1e-4
+    monkeypatch.setattr(pipeline, "_FULL_MAX_PARAMETERS", 10)
+    assert pipeline._lora(cfg).rank == 16 and pipeline._rate(cfg, 1e-4).lr == pytest.approx(4e-4)
+    full = replace(cfg, stages=replace(cfg.stages, lora_rank=0))
+    assert pipeline._lora(full) is None and pipeline._rate(full, 1e-4).lr == 1e-4
+
+
+def test_an_adapter_by_itself_is_no_start(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "model"}', encoding="utf-8")
+    arguments = ["teach", "--model", str(tmp_path), "--demonstrations", "demonstrations.jsonl", "--out", str(tmp_path / "o")]
+    assert cli.main(arguments) == 1
+    said = capsys.readouterr().err
+    assert "an adapter without its base model" in said and "chatwright export --model" in said and "Traceback" not in said

@@ -122,7 +122,7 @@ def _lead(data: ReportData) -> str:
 
 
 def _notices(data: ReportData) -> str:
-    """What a reader must know before the figures: simulated labels, replayed text, further notes."""
+    """What a reader must know before the figures: simulated labels, a gate passed by force, replayed text, further notes."""
     notes: list[Text] = []
     labels = data.get("labels") or {}
     if labels:
@@ -132,6 +132,14 @@ def _notices(data: ReportData) -> str:
                 WORDS["simulated"][1].format(**_percents(labels)),
             )
         )
+    card = data.get("card") or {}
+    if card.get("gate") is not None and data.get("curves", {}).get("ppo"):
+        accuracy = card["accuracy"]
+        said = {
+            "accuracy": f"{accuracy['value']:.2f} [{accuracy['low']:.2f}, {accuracy['high']:.2f}]",
+            "length": f"{card['length_baseline']:.2f}",
+        }
+        notes.append((WORDS["gate_overridden"][0].format(**said), WORDS["gate_overridden"][1].format(**said)))
     ptx = data.get("ptx") or {}
     if ptx:
         loss = f"{ptx['loss_before']:.3f} → {ptx['loss_after']:.3f}" if ptx.get("loss_before") is not None else ""

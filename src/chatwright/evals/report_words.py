@@ -54,6 +54,12 @@ WORDS: dict[str, Text] = {
         "标签是模拟的：由一套写明的评分规则排序，没有真人参与。共 {rankings} 组排序、{pairs} 对，其中 {ties} 为平局；"
         "噪声翻转了 {flips} 的非平局对，因此奖励模型的准确率上限约为 {ceiling}。这些数字说明方法可行，不代表人的偏好。",
     ),
+    "gate_overridden": (
+        "PPO was run although the reward model's report card forbade it (--ignore-gate): accuracy {accuracy} against "
+        "{length} of length alone. A higher learned reward may mean nothing.",
+        "奖励模型的成绩单不允许进入 PPO，此次以 --ignore-gate 强行继续：准确率 {accuracy}，仅看长度为 {length}。"
+        "学到的奖励变高可能没有意义。",
+    ),
     "ptx_replay": (
         "PPO-ptx: the base model's own training corpus is not at hand, so replay text sampled from the base model "
         "stands in for it. Held-out loss on it: {loss}.",

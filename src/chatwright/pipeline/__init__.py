@@ -37,6 +37,9 @@ from chatwright.pipeline.settings import (
 )
 from chatwright.progress import console
 
+_AUTO_RANK = 16  # of adapters, where the model is too large for four copies with Adam's moments on a small machine
+_FULL_MAX_PARAMETERS = 300_000_000
+
 
 def quickstart(cfg: QuickstartConfig) -> dict[str, Any]:
     """Teach the museum's ways; results in cfg.out."""
@@ -161,32 +164,56 @@ def _check_inputs(cfg: TeachConfig) -> None:
 
 def _fetch(cfg: TeachConfig) -> None:
     """Fetch and convert the model before the clock starts."""
-    from chatwright import hub
     from chatwright.engine.memory import trim
-    from chatwright.model.formats.convert import ensure_hf_folder
 
-    ensure_hf_folder(hub.resolve(cfg.model))
+    _model_folder(cfg.model)
     gc.collect()
     trim()
 
 
 def _lora(cfg: TeachConfig) -> Any:
+    """The adapters of every stage; None: all weights are trained."""
+    from chatwright.model.formats.huggingface import read_config
     from chatwright.model.lora import LoraConfig
 
-    return LoraConfig(rank=cfg.stages.lora_rank, alpha=2.0 * cfg.stages.lora_rank) if cfg.stages.lora_rank else None
+    rank = cfg.stages.lora_rank
+    if rank is None:
+        rank = _AUTO_RANK if read_config(_model_folder(cfg.model)).num_parameters() > _FULL_MAX_PARAMETERS else 0
+    return LoraConfig(rank=rank, alpha=2.0 * rank) if rank else None
+
+
+def _rate(cfg: TeachConfig, rate: float) -> Any:
+    """The optimiser of a stage, at the rate that suits what is trained."""
+    from chatwright.engine.optim import OptimConfig
+
+    return OptimConfig(lr=rate * cfg.stages.lora_rate_scale if _lora(cfg) else rate)
+
+
+def _model_folder(model: str) -> Path:
+    """The Hugging Face folder of what --model names: a hub name, a file, a folder, or a run of ours."""
+    from chatwright import hub
+    from chatwright.generation.lm import ADAPTER_CONFIG
+    from chatwright.model.formats.convert import ensure_hf_folder
+    from chatwright.model.formats.reward import final_folder
+
+    path = final_folder(Path(model).expanduser())
+    folder = path if path.is_dir() else ensure_hf_folder(hub.resolve(model))
+    if (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").is_file():
+        raise ConfigError(
+            f"--model {model}: an adapter without its base model; merge the two first: "
+            f"chatwright export --model {model} --to hf --out FOLDER, then --model FOLDER"
+        )
+    return folder
 
 
 def _has_default_system(model: str) -> bool:
     """Whether the model's template has a place for a default system message."""
-    from chatwright import hub
-    from chatwright.model.formats.convert import ensure_hf_folder
     from chatwright.text.tokenizer import Tokenizer
 
-    return Tokenizer.from_folder(ensure_hf_folder(hub.resolve(model))).template.name == "chatml"
+    return Tokenizer.from_folder(_model_folder(model)).template.name == "chatml"
 
 
 def _sft(chain: Chain, demonstrations: tuple[str, ...]) -> dict[str, Any]:
-    from chatwright.engine.optim import OptimConfig
     from chatwright.recipes import sft
 
     cfg, stages = chain.cfg, chain.cfg.stages
@@ -202,7 +229,7 @@ def _sft(chain: Chain, demonstrations: tuple[str, ...]) -> dict[str, Any]:
             train=sft.SFTTrainConfig(
                 epochs=stages.sft_epochs, save_every_steps=25, frozen_layers=stages.frozen_layers
             ),
-            optim=OptimConfig(lr=stages.sft_lr),
+            optim=_rate(cfg, stages.sft_lr),
             lora=_lora(cfg),
         )
     )
@@ -257,7 +284,6 @@ def _label(chain: Chain, samples: str) -> str | None:
 
 
 def _reward(chain: Chain, rankings: tuple[str, ...], demonstrations: tuple[str, ...]) -> dict[str, Any]:
-    from chatwright.engine.optim import OptimConfig
     from chatwright.recipes import reward
 
     cfg, stages = chain.cfg, chain.cfg.stages
@@ -279,7 +305,7 @@ def _reward(chain: Chain, rankings: tuple[str, ...], demonstrations: tuple[str, 
                 head_lr=1e-3,
             ),
             eval=reward.RewardEvalConfig(share=stages.reward_held_out),
-            optim=OptimConfig(lr=stages.reward_lr),
+            optim=_rate(cfg, stages.reward_lr),
             lora=_lora(cfg),
         )
     )
@@ -303,7 +329,6 @@ def _replay(chain: Chain) -> str:
 
 
 def _ppo(chain: Chain, prompts: str, corpus: tuple[str, ...]) -> dict[str, Any]:
-    from chatwright.engine.optim import OptimConfig
     from chatwright.recipes import ppo, ppo_config
 
     cfg, stages = chain.cfg, chain.cfg.stages
@@ -330,8 +355,8 @@ def _ppo(chain: Chain, prompts: str, corpus: tuple[str, ...]) -> dict[str, Any]:
             )
             if corpus
             else ppo_config.PtxConfig(),
-            optim=OptimConfig(lr=stages.ppo_lr),
-            critic_optim=OptimConfig(lr=stages.critic_lr),
+            optim=_rate(cfg, stages.ppo_lr),
+            critic_optim=_rate(cfg, stages.critic_lr),
             lora=_lora(cfg),
         )
     )

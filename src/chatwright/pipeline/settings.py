@@ -41,11 +41,11 @@ class StageSettings:
     """PPO iterations."""
     ppo_batch: int = 32
     """Answers per PPO iteration."""
-    ppo_lr: float = 1e-4
+    ppo_lr: float = 7e-5
     """Policy learning rate."""
     critic_lr: float = 8e-5
     """Critic learning rate."""
-    beta: float = 0.03
+    beta: float = 0.05
     """KL coefficient."""
     ptx_gamma: float = 0.5
     """Weight of the ptx gradient (mean per token); 0 switches ptx off."""
@@ -53,8 +53,11 @@ class StageSettings:
     """ptx sequences per answer."""
     replay_texts: int = 48
     """Replay texts sampled from the base model when no corpus is given."""
-    lora_rank: int = 0
-    """Rank of LoRA adapters in SFT, reward model and PPO; 0: all weights are trained."""
+    lora_rank: int | None = None
+    """Rank of LoRA adapters in SFT, reward model and PPO; 0: all weights are trained; none: 16 for a model of more than
+    300 million parameters, else 0."""
+    lora_rate_scale: float = 4.0
+    """With adapters, the rates of SFT, reward model, policy and critic are multiplied by this: adapters need higher ones."""
     noise: float = 0.12
     """Share of strict pairs the simulated labeller turns round."""
     eval_questions: int = 0

@@ -78,7 +78,7 @@ def test_the_plan_costs_no_more_than_any_split_of_the_sorted_items(sizes: list[i
 def test_padding_waste_is_small_over_a_shuffled_set() -> None:
     sizes = [20 + (n * 37) % 200 for n in range(400)]
     batches = sft.micro_batches(_examples(sizes), 2048, PAD)
-    assert sum(b.num_tokens for b in batches) / sum(b.tokens_BT.numel() for b in batches) > 0.93  # whole blocks of 16 tokens: a twentieth
+    assert sum(b.num_tokens for b in batches) / sum(b.tokens_BT.numel() for b in batches) > 0.93  # blocks of 16
 
 
 @settings(deadline=None)

@@ -152,6 +152,8 @@ def test_a_closed_gate_is_shown() -> None:
     data["card"] = data["card"] | {"gate": "the reward model is no better than length: 0.5"}
     page = html(data)
     assert "no better than length" in page and "请增加排序数据" in page
+    assert page.index("PPO was run although") < page.index('class="tiles"')  # said before the figures
+    assert "PPO was run although" not in html(full())
 
 
 def test_write_is_whole_or_not_at_all(tmp_path: Path) -> None:
