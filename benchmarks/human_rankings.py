@@ -4,9 +4,10 @@
 
 mixed   one reward model on all three sources, split by prompt: accuracy with interval beside the length baseline, per source
 ties    drop, soft, rao_kupper, davidson on QA-Feedback, the same data and steps
-layout  K-wise batch elements against pairs torn apart and shuffled, on QA-Feedback, the same pairs
+layout  K-wise batch elements (the davidson run) against pairs torn apart and shuffled, on QA-Feedback, the same pairs
 
-Every run is `chatwright reward`. The trunk is SmolLM2-135M-Instruct from a 4-bit file: small and quantised.
+Every run is `chatwright reward`, one epoch, the upper 15 of 30 blocks trained. The trunk is SmolLM2-135M-Instruct from a 4-bit
+file: small and quantised.
 Needs ../shared/data. Writes benchmarks/results/human-rankings.json and the mixed run's report card.
 """
 
@@ -58,6 +59,12 @@ def reward(work: Path, name: str, data: list[Path], *flags: str) -> dict[str, An
     return card
 
 
+def _merged(common: list[str], flags: list[str]) -> list[str]:
+    """The flags of one run win over the common ones (a flag given twice is refused)."""
+    chosen = dict(zip(common[::2], common[1::2], strict=True)) | dict(zip(flags[::2], flags[1::2], strict=True))
+    return [word for pair in chosen.items() for word in pair]
+
+
 def line(name: str, card: dict[str, Any]) -> str:
     """One row of the summary."""
     accuracy = card["accuracy"]
@@ -77,7 +84,10 @@ def main() -> None:
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     sources = prepare(args.work, args.pairs)
-    common = ["--train.max-tokens", str(args.max_tokens), "--optim.lr", "5e-5", "--eval.share", "0.25"]
+    common = [
+        "--train.max-tokens", str(args.max_tokens), "--train.batch-size", "4", "--train.frozen-layers", "15",
+        "--train.head-init", "zeros", "--train.head-lr", "1e-3", "--optim.lr", "1e-4", "--eval.share", "0.25",
+    ]  # fmt: skip
     RESULTS.mkdir(exist_ok=True)
     kept_file = RESULTS / "human-rankings.json"
     kept: dict[str, Any] = json.loads(kept_file.read_text(encoding="utf-8")) if kept_file.is_file() else {}
@@ -88,12 +98,14 @@ def main() -> None:
         runs |= {f"ties-{mode}": ([sources["qa-feedback"]], ["--train.ties", mode])
                  for mode in ("drop", "soft", "rao_kupper", "davidson")}  # fmt: skip
     if "layout" in args.parts:
-        # 48 pairs weigh as much as 8 rankings of K = 4: the same number of steps over the same pairs.
-        runs["layout-kwise"] = ([sources["qa-feedback"]], ["--train.batch-size", "8"])
+        # 24 pairs weigh as much as 4 rankings of K = 4: the same number of steps over the same pairs. The K-wise run with the
+        # same settings is ties-davidson.
+        if "ties" not in args.parts:
+            runs["ties-davidson"] = ([sources["qa-feedback"]], ["--train.ties", "davidson"])
         runs["layout-shuffled-pairs"] = (
-            [sources["qa-feedback"]], ["--train.shuffled-pairs", "true", "--train.batch-size", "48"])  # fmt: skip
+            [sources["qa-feedback"]], ["--train.shuffled-pairs", "true", "--train.batch-size", "24"])  # fmt: skip
     for name, (data, flags) in runs.items():
-        kept[name] = reward(args.work, name, data, *common, *flags)
+        kept[name] = reward(args.work, name, data, *_merged(common, flags))
         print(line(name, kept[name]))
         for source, figure in kept[name].get("by_source", {}).items():
             print(f"    {source:<20} {figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}] n={figure['n']} "

@@ -1,6 +1,6 @@
 """What a chain's samples are like under its rubric, and which parts of the rubric its reward model has learned.
 
-    python benchmarks/rubric_parts.py runs/quickstart [--language en]
+    python benchmarks/rubric_parts.py [runs/quickstart] [--language en]    # default: what benchmarks/quickstart.py left
 
 Prints the mean score and the mean of every part over the ranked samples. Where the chain has a reward model, it also
 prints, over all pairs of answers to its held-out prompts, how often the sign of the score difference is that of a part's
@@ -36,7 +36,7 @@ def judged(ranking: Ranking, rubric: Rubric) -> list[Score]:
 def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("chain", type=Path)
+    parser.add_argument("chain", type=Path, nargs="?", default=Path("runs/benchmark-quickstart/seed-0"))
     parser.add_argument("--language", default="en")
     args = parser.parse_args()
     rubric = rubric_for(args.language)

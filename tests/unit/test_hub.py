@@ -306,10 +306,26 @@ def test_answers_that_are_no_listing(answer: bytes, stub: Stub) -> None:
 
 
 def test_pickled_weights_are_named_and_refused(stub: Stub) -> None:
-    stub.files = {"config.json": b"{}", "pytorch_model.bin": b"pickle", "q4.gguf": b"GGUF"}
-    with pytest.raises(HubError, match=r"no model\.safetensors; it has \.bin, \.gguf"):
+    stub.files = {"config.json": b"{}", "pytorch_model.bin": b"pickle"}
+    with pytest.raises(HubError, match=r"no model\.safetensors; it has \.bin files, which are not read"):
         hub.resolve("owner/name")
     assert not stub.paths("resolve")
+
+
+def test_a_gguf_file_of_a_repository_is_fetched_by_its_name(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    stub.files = {"q4.gguf": b"GGUF four", "q8.gguf": b"GGUF eight", "README.md": b"x"}
+    with pytest.raises(HubError, match=r"name one of its GGUF files: owner/name/q4\.gguf, owner/name/q8\.gguf"):
+        hub.resolve("owner/name")
+    with pytest.raises(HubError, match=r"has no q5\.gguf; its \.gguf files: q4\.gguf, q8\.gguf"):
+        hub.resolve("owner/name/q5.gguf")
+    file = hub.resolve("owner/name/q8.gguf@main")
+    assert file.name == "q8.gguf" and file.read_bytes() == b"GGUF eight" and "q4.gguf" not in names(file.parent)
+    assert [one.source for one in hub.cached_snapshots()] == ["owner/name/q8.gguf@main"]
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert hub.resolve("owner/name/q8.gguf") == file  # from the cache
+    with pytest.raises(HubError, match="not in the cache"):
+        hub.resolve("owner/name/q4.gguf")
+    assert hub.is_name("owner/name/q8.gguf") and not hub.is_name("owner/../q8.gguf") and not hub.is_name("a/b/c.bin")
 
 
 def test_a_name_keeps_its_commit_until_it_is_pulled_again(stub: Stub) -> None:

@@ -1,4 +1,5 @@
-"""Models on a Hugging Face hub: `owner/name` or `owner/name@revision` -> a folder of safetensors and tokenizer files.
+"""Models on a Hugging Face hub: `owner/name` -> a folder of safetensors and tokenizer files, `owner/name/file.gguf` -> that
+file; both may be followed by `@revision`.
 
 A snapshot is kept under its commit. What a name meant when it was fetched stays until `chatwright models pull` asks
 again.
@@ -33,7 +34,9 @@ from chatwright.hub.store import (
 )
 from chatwright.hub.transfer import Expected, download, endpoint, get_json, mismatch
 
-_NAME = re.compile(r"^(?P<repo>[\w.-]{1,96}/[\w.-]{1,96})(@(?P<revision>[\w./-]{1,100}))?$", re.ASCII)
+_NAME = re.compile(
+    r"^(?P<repo>[\w.-]{1,96}/[\w.-]{1,96})(/(?P<file>[\w.-]{1,160}\.gguf))?(@(?P<revision>[\w./-]{1,100}))?$", re.ASCII
+)
 _WEIGHTS = re.compile(r"^(model|model-\d{5}-of-\d{5}|adapter_model)\.safetensors$")
 _INDEX = "model.safetensors.index.json"
 _FILES = {
@@ -65,10 +68,19 @@ class RemoteFile:
 class _Place:
     repo: str
     revision: str
+    file: str
+    """The one file that was asked for (GGUF); "": the model's folder."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.repo}/{self.file}" if self.file else self.repo
 
     @property
     def folder(self) -> Path:
-        return cache_folder() / "hub" / self.repo.replace("/", "--")
+        return cache_folder() / "hub" / self.name.replace("/", "--")
+
+    def within(self, snapshot: Path) -> Path:
+        return snapshot / self.file if self.file else snapshot
 
     @property
     def reference(self) -> Path:
@@ -115,22 +127,23 @@ def cached_snapshots() -> list[Snapshot]:
 
 
 def is_remote_name(name: str) -> bool:
-    """Whether `name` has the form owner/name or owner/name@revision."""
+    """Whether `name` has the form owner/name or owner/name/file.gguf, with or without @revision."""
     match = _NAME.match(name)
     return match is not None and not any(part.strip(".") == "" for part in match["repo"].split("/"))
 
 
 def fetch(name: str, *, refresh: bool = False) -> Path:
-    """The snapshot folder of a hub model, downloaded if it is not in the cache; `refresh` asks the hub for a newer one.
+    """The snapshot folder of a hub model, or the GGUF file in it that was named, downloaded if it is not in the cache;
+    `refresh` asks the hub for a newer one.
 
     Raises HubError: offline, unreachable, refused (401, 403), not found (404), wrong content, disk full.
     """
     match = _NAME.match(name)
     assert match is not None
-    place = _Place(match["repo"], match["revision"] or "main")
+    place = _Place(match["repo"], match["revision"] or "main", match["file"] or "")
     cached = place.cached()
     if cached is not None and (not refresh or offline()):
-        return cached
+        return place.within(cached)
     if offline():
         raise HubError(
             f"model {name}: not in the cache ({place.folder}) and the network is switched off by CHATWRIGHT_OFFLINE or "
@@ -138,7 +151,7 @@ def fetch(name: str, *, refresh: bool = False) -> Path:
         )
     with locked(place.folder.name):
         cached = place.cached()
-        return cached if cached is not None and not refresh else _snapshot(place)
+        return place.within(cached if cached is not None and not refresh else _snapshot(place))
 
 
 def _snapshot(place: _Place) -> Path:
@@ -151,7 +164,7 @@ def _snapshot(place: _Place) -> Path:
                 shutil.rmtree(leftover, ignore_errors=True)
             stage.mkdir(parents=True, exist_ok=True)
             _download_all(place, commit, files, stage)
-            about = {"source": f"{place.repo}@{place.revision}", "commit": commit}
+            about = {"source": f"{place.name}@{place.revision}", "commit": commit}
             write_manifest(stage, about)
             flush(stage)
             shutil.rmtree(final, ignore_errors=True)
@@ -175,12 +188,19 @@ def _listing(place: _Place) -> tuple[str, list[RemoteFile]]:
         raise HubError(f"{address}: the answer names no commit and files; is HF_ENDPOINT a hub?") from error
     if not isinstance(commit, str) or not _is_commit(commit):
         raise HubError(f"{address}: the answer names the commit {commit!r}, which is none")
+    ggufs = sorted(name for name in siblings if name.endswith(".gguf") and "/" not in name)
+    if place.file:
+        if place.file not in siblings:
+            raise HubError(f"model {place.repo}: has no {place.file}; its .gguf files: {', '.join(ggufs) or 'none'}")
+        return commit, [RemoteFile(name=place.file, expected=_expected(siblings[place.file]))]
     wanted = [name for name in siblings if name in _FILES or name == _INDEX or _WEIGHTS.match(name)]
     if _INDEX in siblings and "model.safetensors" in wanted:
         wanted.remove("model.safetensors")  # some repositories hold both forms
     if not any(_WEIGHTS.match(name) for name in wanted):
-        kinds = sorted({Path(name).suffix for name in siblings if Path(name).suffix in (".bin", ".gguf", ".pt", ".pth")})
-        there = f"; it has {', '.join(kinds)} files, of which a .gguf can be given as a file" if kinds else ""
+        kinds = sorted({Path(name).suffix for name in siblings if Path(name).suffix in (".bin", ".pt", ".pth")})
+        there = f"; it has {', '.join(kinds)} files, which are not read" if kinds else ""
+        if ggufs:
+            there = f"; name one of its GGUF files: {', '.join(f'{place.repo}/{name}' for name in ggufs[:4])}"
         raise HubError(f"model {place.repo}: has no model.safetensors{there}")
     return commit, [RemoteFile(name=name, expected=_expected(siblings[name])) for name in sorted(wanted)]
 
