@@ -6,8 +6,8 @@ mixed   one reward model on all three sources, split by prompt: accuracy with in
 ties    drop, soft, rao_kupper, davidson on QA-Feedback, the same data and steps
 layout  K-wise batch elements (the davidson run) against pairs torn apart and shuffled, on QA-Feedback, the same pairs
 
-Every run is `chatwright reward`, one epoch, the upper 15 of 30 blocks trained. The trunk is SmolLM2-135M-Instruct from a 4-bit
-file: small and quantised.
+Every run is `chatwright reward`, one epoch, the upper 15 of 30 blocks trained. The trunk is SmolLM2-135M-Instruct from a
+4-bit file: small and quantised.
 Needs ../shared/data. Writes benchmarks/results/human-rankings.json and the mixed run's report card.
 """
 
@@ -98,8 +98,8 @@ def main() -> None:
         runs |= {f"ties-{mode}": ([sources["qa-feedback"]], ["--train.ties", mode])
                  for mode in ("drop", "soft", "rao_kupper", "davidson")}  # fmt: skip
     if "layout" in args.parts:
-        # 24 pairs weigh as much as 4 rankings of K = 4: the same number of steps over the same pairs. The K-wise run with the
-        # same settings is ties-davidson.
+        # 24 pairs weigh as much as 4 rankings of K = 4: the same number of steps over the same pairs. The K-wise run
+        # with the same settings is ties-davidson.
         if "ties" not in args.parts:
             runs["ties-davidson"] = ([sources["qa-feedback"]], ["--train.ties", "davidson"])
         runs["layout-shuffled-pairs"] = (

@@ -311,6 +311,6 @@ def test_a_large_model_gets_adapters_and_their_rates(home: Path, monkeypatch: py
 def test_an_adapter_by_itself_is_no_start(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "model"}', encoding="utf-8")
     arguments = ["teach", "--model", str(tmp_path), "--demonstrations", "demonstrations.jsonl", "--out", str(tmp_path / "o")]
-    assert cli.main(arguments) == 1
+    assert cli.main(arguments) == 2
     said = capsys.readouterr().err
     assert "an adapter without its base model" in said and "chatwright export --model" in said and "Traceback" not in said
