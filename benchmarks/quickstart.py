@@ -3,7 +3,8 @@
     python benchmarks/quickstart.py [--seeds 0 1 2] [--no-ptx] [--work FOLDER]
 
 Each run is the real command in a process of its own. Writes benchmarks/results/quickstart-seed-N.json (report.json of the
-run, without machine paths) and quickstart-no-ptx.json; prints every target of the issue with what was reached.
+run, without machine paths) and quickstart-no-ptx.json, with the loss of SFT, PPO-ptx and PPO on the replay text that PPO-ptx
+kept aside; prints every target of the quickstart with what was reached.
 """
 
 from __future__ import annotations
@@ -46,26 +47,49 @@ def checks(report: dict[str, Any]) -> list[tuple[str, float, str, bool]]:
     ]  # fmt: skip
 
 
+def keep(name: str, folder: Path, report: dict[str, Any]) -> None:
+    """Write a report to results/, without machine paths."""
+    kept = json.loads(json.dumps(report).replace(str(folder), f"runs/{name}"))
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def run(name: str, folder: Path, *flags: str) -> dict[str, Any]:
     """One quickstart in its own process; its report goes to results/."""
     shutil.rmtree(folder, ignore_errors=True)
     command = [sys.executable, "-m", "chatwright", "quickstart", "--out", str(folder), *flags]
     subprocess.run(command, check=True)
     report: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    kept = json.loads(json.dumps(report).replace(str(folder), f"runs/{name}"))
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    keep(name, folder, report)
     print(f"\n== {name}")
     for check, value, goal, met in checks(report):
         print(f"{'ok  ' if met else 'MISS'}  {check:<28} {value:10.3f}   {goal}")
     return report
 
 
+def replay_losses(with_ptx: Path, without: Path) -> dict[str, float]:
+    """Nats per token on the blocks of the first chain's replay text that its PPO did not train on."""
+    from chatwright.data.ptx import open_ptx
+    from chatwright.generation.lm import load_model
+    from chatwright.objectives.lm import mean_nll
+
+    losses = {}
+    folders = {"sft": with_ptx / "1-sft", "ppo-ptx": with_ptx / "6-ppo", "ppo": without / "6-ppo"}
+    for name, folder in folders.items():
+        model, tokenizer = load_model(folder, dtype="float32", device="cpu")
+        text = open_ptx(
+            (str(with_ptx / "5-replay.jsonl"),), tokenizer, block_tokens=128, held_out=16, seed=0, micro_tokens=1024,
+            device=model.embed.weight.device,
+        )  # fmt: skip
+        losses[name] = round(mean_nll(model, text.held_out()), 4)
+    return losses
+
+
 def main() -> int:
     """Run what was asked for; 1 when a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
-    parser.add_argument("--no-ptx", action="store_true", help="also run the first seed without ptx")
+    parser.add_argument("--no-ptx", action="store_true", help="also run the first seed without ptx (needs --seeds)")
     parser.add_argument("--work", type=Path, default=Path("runs/benchmark-quickstart"))
     args = parser.parse_args()
     missed = 0
@@ -73,7 +97,10 @@ def main() -> int:
         report = run(f"quickstart-seed-{seed}", args.work / f"seed-{seed}", "--seed", str(seed))
         missed += sum(not met for *_, met in checks(report))
     if args.no_ptx:
-        run("quickstart-no-ptx", args.work / "no-ptx", "--seed", str(args.seeds[0]), "--stages.ptx-gamma", "0")
+        first = args.work / f"seed-{args.seeds[0]}"
+        report = run("quickstart-no-ptx", args.work / "no-ptx", "--seed", str(args.seeds[0]), "--stages.ptx-gamma", "0")
+        report["replay_losses"] = replay_losses(first, args.work / "no-ptx")
+        keep("quickstart-no-ptx", args.work / "no-ptx", report)
     return 1 if missed else 0
 
 
