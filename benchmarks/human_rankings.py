@@ -4,7 +4,7 @@
 
 mixed   one reward model on all three sources, split by prompt: accuracy with interval beside the length baseline, per source
 ties    drop, soft, rao_kupper, davidson on QA-Feedback, the same data and steps
-layout  K-wise batch elements (the davidson run) against pairs torn apart and shuffled, on QA-Feedback, the same pairs
+layout  K-wise batch elements against pairs torn apart and shuffled, on QA-Feedback, as many pairs and steps
 
 Every run is `chatwright reward`, one epoch, the upper 15 of 30 blocks trained. The trunk is SmolLM2-135M-Instruct from a
 4-bit file: small and quantised.
@@ -81,6 +81,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/benchmark-human-rankings"))
     parser.add_argument("--pairs", type=int, default=470, help="HH pairs used")
     parser.add_argument("--max-tokens", type=int, default=320, help="limit of prompt plus one answer")
+    parser.add_argument("--layout-steps", type=int, default=0, help="steps of both layout runs; 0: one pass over the data")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     sources = prepare(args.work, args.pairs)
@@ -98,12 +99,11 @@ def main() -> None:
         runs |= {f"ties-{mode}": ([sources["qa-feedback"]], ["--train.ties", mode])
                  for mode in ("drop", "soft", "rao_kupper", "davidson")}  # fmt: skip
     if "layout" in args.parts:
-        # 24 pairs weigh as much as 4 rankings of K = 4: the same number of steps over the same pairs. The K-wise run
-        # with the same settings is ties-davidson.
-        if "ties" not in args.parts:
-            runs["ties-davidson"] = ([sources["qa-feedback"]], ["--train.ties", "davidson"])
+        # 24 pairs weigh as much as 4 rankings of K = 4: the same number of steps over the same number of pairs.
+        steps = ["--train.steps", str(args.layout_steps)]
+        runs["layout-kwise"] = ([sources["qa-feedback"]], steps)
         runs["layout-shuffled-pairs"] = (
-            [sources["qa-feedback"]], ["--train.shuffled-pairs", "true", "--train.batch-size", "24"])  # fmt: skip
+            [sources["qa-feedback"]], ["--train.shuffled-pairs", "true", "--train.batch-size", "24", *steps])  # fmt: skip
     for name, (data, flags) in runs.items():
         kept[name] = reward(args.work, name, data, *_merged(common, flags))
         print(line(name, kept[name]))
