@@ -525,3 +525,43 @@ def test_the_named_models_are_pinned() -> None:
 def test_remote_names() -> None:
     assert remote.is_remote_name("HuggingFaceTB/SmolLM2-135M-Instruct")
     assert remote.is_remote_name("a/b@refs/pr/1") and not remote.is_remote_name("a/b@@")
+
+
+def test_the_only_gguf_file_of_a_repository_needs_no_name(stub: Stub) -> None:
+    stub.files = {"q4.gguf": b"GGUF four", "README.md": b"x"}
+    file = hub.resolve("owner/name")
+    assert file.name == "q4.gguf" and file.read_bytes() == b"GGUF four" and hub.resolve("owner/name") == file
+
+
+def test_a_repository_that_is_only_an_adapter_brings_its_base(
+    stub: Stub, tmp_path: Path, make_tokenizer: Any
+) -> None:
+    import torch
+    from tiny_models import tiny_model
+
+    from chatwright.errors import ModelError
+    from chatwright.generation.lm import load_model, save_model
+    from chatwright.model.lora import LoraConfig, inject, merge
+
+    tokenizer = make_tokenizer()
+    base = tiny_model("llama", vocab_size=tokenizer.vocab_size)
+    save_model(base, tmp_path / "base", tokenizer)
+    inject(base, LoraConfig(rank=2), seed=0)
+    with torch.no_grad():
+        for name, parameter in base.named_parameters():
+            if "lora_" in name:
+                parameter.normal_()
+    save_model(base, tmp_path / "adapter", tokenizer, base=str(tmp_path / "base"))
+    stub.files = {f.name: f.read_bytes() for f in (tmp_path / "adapter").iterdir() if f.name.startswith("adapter")}
+    stub.sha256 = hashlib.sha256(stub.files["adapter_model.safetensors"]).hexdigest()
+    loaded, _ = load_model("owner/name")
+    ids = torch.arange(3, 11)[None]
+    merge(base)
+    assert torch.allclose(loaded(ids), base(ids), atol=1e-5)
+
+    config = json.loads(stub.files["adapter_config.json"])
+    stub.files["adapter_config.json"] = json.dumps(config | {"base_model_name_or_path": "owner/name"}).encode()
+    stub.commit = LATER
+    hub.resolve("owner/name", refresh=True)
+    with pytest.raises(ModelError, match="name one another as their base"):
+        load_model("owner/name")

@@ -26,6 +26,7 @@ from chatwright.model.precision import pick_device, pick_dtype
 from chatwright.model.transformer import Transformer
 from chatwright.records import Message, Prompt
 from chatwright.text.chat import TEMPLATE_FIELD, render
+from chatwright.text.foreign import check_foreign
 from chatwright.text.tokenizer import Tokenizer
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -149,9 +150,11 @@ def load_model(
     path = _final_folder(Path(name_or_folder).expanduser())
     if path.is_dir():
         check_manifest(path)
-    if (path / ADAPTER_CONFIG).is_file():
-        return _load_adapted(path, dtype, device)
-    folder = ensure_hf_folder(hub.resolve(path if path.is_dir() else name_or_folder))
+    found = hub.resolve(path if path.is_dir() else name_or_folder)
+    if (found / ADAPTER_CONFIG).is_file():
+        return _load_adapted(found, dtype, device)
+    folder = ensure_hf_folder(found)
+    check_foreign(folder)
     tokenizer = Tokenizer.from_folder(folder)
     model = load_folder(folder, dtype, device)
     _check_fit(model, tokenizer, folder)
@@ -209,9 +212,13 @@ def _load_adapted(folder: Path, dtype: torch.dtype, device: torch.device) -> tup
         raise ModelError(f"{file}: does not name its base model (base_model_name_or_path): {error}") from error
     if not isinstance(base, str) or not base:
         raise ModelError(f"{file}: base_model_name_or_path is empty; write the base model's name or folder there")
-    model, tokenizer = load_model(base, dtype, device)
+    try:
+        model, tokenizer = load_model(base, dtype, device)
+    except RecursionError:
+        raise ModelError(f"{file}: the adapters name one another as their base ({base}); none is a model") from None
     lora.load_adapter(model, folder)
     if (folder / "tokenizer.json").is_file():
+        check_foreign(folder)
         tokenizer = Tokenizer.from_folder(folder)
     _check_fit(model, tokenizer, folder)
     return model.eval(), tokenizer

@@ -19,7 +19,8 @@ __all__ = ["DEFAULT", "NAMED", "NamedModel", "cache_folder", "cached_snapshots",
 
 
 def resolve(name_or_folder: str | Path, *, refresh: bool = False) -> Path:
-    """A folder in Hugging Face layout, or a GGUF file (see `model.formats.convert.ensure_hf_folder`).
+    """A folder in Hugging Face layout (of a model, or of a PEFT adapter), or a GGUF file (see
+    `model.formats.convert.ensure_hf_folder`).
 
     `refresh` asks the hub whether `owner/name` has changed since it was fetched; otherwise what is cached is used.
     Raises HubError naming what was looked for and what to do.
@@ -35,7 +36,8 @@ def resolve(name_or_folder: str | Path, *, refresh: bool = False) -> Path:
             return path
         raise HubError(f"{path}: is a file; give a folder with config.json, or a .gguf file")
     if remote.is_remote_name(name):
-        return remote.fetch(name, refresh=refresh)
+        found = remote.fetch(name, refresh=refresh)
+        return _local_folder(found) if found.is_dir() else found
     close = difflib.get_close_matches(name, NAMED, n=1)
     hint = f" Did you mean {close[0]}?" if close else ""
     raise HubError(
@@ -55,7 +57,7 @@ def is_cached(name: str) -> bool:
 
 
 def _local_folder(path: Path) -> Path:
-    if (path / "config.json").is_file():
+    if any((path / name).is_file() for name in ("config.json", "adapter_config.json")):
         return path
     files = sorted(path.glob("*.gguf"))
     if len(files) == 1:

@@ -1,5 +1,5 @@
-"""Models on a Hugging Face hub: `owner/name` -> a folder of safetensors and tokenizer files, `owner/name/file.gguf` -> that
-file; both may be followed by `@revision`.
+"""Models on a Hugging Face hub: `owner/name` -> a folder of safetensors and tokenizer files (or with the repository's only
+GGUF file), `owner/name/file.gguf` -> that file; both may be followed by `@revision`.
 
 A snapshot is kept under its commit. What a name meant when it was fetched stays until `chatwright models pull` asks
 again.
@@ -196,7 +196,9 @@ def _listing(place: _Place) -> tuple[str, list[RemoteFile]]:
     wanted = [name for name in siblings if name in _FILES or name == _INDEX or _WEIGHTS.match(name)]
     if _INDEX in siblings and "model.safetensors" in wanted:
         wanted.remove("model.safetensors")  # some repositories hold both forms
-    if not any(_WEIGHTS.match(name) for name in wanted):
+    if not any(_WEIGHTS.match(name) for name in wanted) and len(ggufs) == 1:
+        wanted = ggufs
+    elif not any(_WEIGHTS.match(name) for name in wanted):
         kinds = sorted({Path(name).suffix for name in siblings if Path(name).suffix in (".bin", ".pt", ".pth")})
         there = f"; it has {', '.join(kinds)} files, which are not read" if kinds else ""
         if ggufs:
