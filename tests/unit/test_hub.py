@@ -537,11 +537,11 @@ def test_a_repository_that_is_only_an_adapter_brings_its_base(
     stub: Stub, tmp_path: Path, make_tokenizer: Any
 ) -> None:
     import torch
-    from tiny_models import tiny_model
 
     from chatwright.errors import ModelError
     from chatwright.generation.lm import load_model, save_model
     from chatwright.model.lora import LoraConfig, inject, merge
+    from tiny_models import tiny_model
 
     tokenizer = make_tokenizer()
     base = tiny_model("llama", vocab_size=tokenizer.vocab_size)

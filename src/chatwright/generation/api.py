@@ -8,9 +8,26 @@ from typing import Literal, Protocol
 
 from chatwright.errors import ConfigError
 
+MAX_TOP_LOGPROBS = 20
+ConstraintKind = Literal["script", "json_schema", "json_object", "regex", "choice", "lark"]
 FinishReason = Literal["stop", "length"]
 ProgressCallback = Callable[[int, int], None]
 """(tokens generated so far, sequences finished so far)."""
+
+
+TopLogprobs = tuple[tuple[int, float], ...]
+"""(token id, log-probability in nats), the likeliest first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constraint:
+    """What an answer may consist of; `generation.constrain` compiles it."""
+
+    kind: ConstraintKind
+    """script: Unicode scripts; json_schema, json_object: JSON; regex; choice: one of some texts; lark: a grammar."""
+    value: str = ""
+    """Scripts joined by `|` ("Han", "Latin", "emoji", "Han|Latin"), a schema as JSON, a regular expression, a JSON list of
+    texts, or a grammar in llguidance's Lark; nothing for json_object."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +50,25 @@ class SamplingParams:
     """With the prompt, this decides every answer: neighbours in the batch and its size do not."""
     n: int = 1
     """Answers per prompt."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """(token id, number added to its logit before everything else)."""
+    presence_penalty: float = 0.0
+    """Taken off the logit of every token that the answer already holds."""
+    frequency_penalty: float = 0.0
+    """Taken off the logit of a token once for each time the answer holds it."""
+    top_logprobs: int = 0
+    """Likeliest alternatives kept beside each token."""
+    ignore_eos: bool = False
+    """Stop tokens are never drawn: answers end at `max_new_tokens` or a stop text."""
+    constraint: Constraint | None = None
+    """What the answer may consist of."""
+
+    @property
+    def adjusts(self) -> bool:
+        """Whether logits are changed before a token is drawn."""
+        return bool(
+            self.logit_bias or self.presence_penalty or self.frequency_penalty or self.ignore_eos or self.constraint
+        )
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
@@ -45,6 +81,16 @@ class SamplingParams:
             raise ConfigError(f"top_p {self.top_p}: must be above 0 and at most 1 (off)")
         if self.n < 1:
             raise ConfigError(f"n {self.n}: must be at least 1")
+        if not 0 <= self.top_logprobs <= MAX_TOP_LOGPROBS:
+            raise ConfigError(f"top_logprobs {self.top_logprobs}: must be from 0 to {MAX_TOP_LOGPROBS}")
+        for name, value in (("presence_penalty", self.presence_penalty), ("frequency_penalty", self.frequency_penalty)):
+            if not -2 <= value <= 2:
+                raise ConfigError(f"{name} {value}: must be between -2 and 2")
+        for token, bias in self.logit_bias:
+            if not -100 <= bias <= 100:
+                raise ConfigError(f"logit_bias of token {token}: {bias} is not between -100 and 100")
+        if self.ignore_eos and self.constraint is not None:
+            raise ConfigError("ignore_eos: a constrained answer has to be able to end; leave one of the two out")
         if any(not text for text in self.stop):
             raise ConfigError("stop: an empty text would stop every answer; leave it out")
 
@@ -58,12 +104,14 @@ class Completion:
     ids: tuple[int, ...]
     """Generated tokens, with the stop token when there is one."""
     logprobs: tuple[float, ...]
-    """Of each token, in nats, under softmax(logits / temperature) before top-k and top-p (temperature 0: under
-    softmax(logits))."""
+    """Of each token, in nats, under softmax(logits / temperature) of the model itself: before biases, penalties, a
+    constraint, top-k and top-p (temperature 0: under softmax(logits))."""
     finish_reason: FinishReason
     """"stop": a stop token or stop text; "length": max_new_tokens, or the end of the model's context."""
     prompt_ids: tuple[int, ...]
     """The tokens it continues."""
+    top_logprobs: tuple[TopLogprobs, ...] = ()
+    """Per token the `params.top_logprobs` likeliest at its place, under the same distribution; empty when 0."""
 
 
 class Generator(Protocol):

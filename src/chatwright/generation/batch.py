@@ -8,15 +8,18 @@ through prefill; prompts that several answers share are prefilled once, and so i
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 
 from chatwright.errors import ModelError
-from chatwright.generation.api import Completion, FinishReason, SamplingParams
+from chatwright.generation.api import Completion, FinishReason, SamplingParams, TopLogprobs
+from chatwright.generation.constrain import Matcher
 from chatwright.generation.decoder import SPAN_BLOCK, DecodeCache, Decoder, round_up
-from chatwright.generation.sampling import RowSettings, Workspace, sample
+from chatwright.generation.prefix_cache import PrefixCache
+from chatwright.generation.sampling import RowSettings, Workspace, adjusted_logits, most_likely, sample
 from chatwright.text.tokenizer import StreamDecoder, Tokenizer
 
 _PREFILL_TOKENS = 1024  # of one prefill call; more does not make the matrix products faster
@@ -42,7 +45,16 @@ class Answer:
     logprobs: list[float] = field(default_factory=list)
     text: str = ""
     """What is certain so far (only with a decoder)."""
+    held: str = ""
+    """Text of a script's constraint after its last whole character or emoji: only certain once that is complete."""
     finish: FinishReason | None = None
+    matcher: Matcher | None = None
+    """Follows the constraint of `params`."""
+    top_logprobs: list[TopLogprobs] = field(default_factory=list)
+    drawn: Counter[int] = field(default_factory=Counter)
+    """How often each token was drawn; kept when a penalty asks for it."""
+    shown: int = 0
+    """Characters of `text` that `take_text` has given out."""
 
     @property
     def length(self) -> int:
@@ -58,16 +70,35 @@ class Answer:
         """Add a drawn token and see whether it ends the answer."""
         self.ids.append(token)
         self.logprobs.append(logprob)
+        if self.params.presence_penalty or self.params.frequency_penalty:
+            self.drawn[token] += 1
         if token in self.stop_ids:
             self.finish = "stop"
             return
+        if self.matcher is not None:
+            self.matcher.accept(token)
         if self.decoder is not None:
-            self.text += self.decoder.push(token)
+            self.held += self.decoder.push(token)
+            if not self._in_script or (self.matcher is not None and self.matcher.complete):
+                self.text, self.held = self.text + self.held, ""
             if self._cut_at_stop_text():
                 self.finish = "stop"
                 return
-        if len(self.ids) >= self.limit:
+        if self.matcher is not None and self.matcher.broken:
             self.finish = "length"
+        elif self.matcher is not None and self.matcher.done:
+            self.finish = "stop"
+        elif len(self.ids) >= self.limit:
+            self.finish = "length"
+
+    @property
+    def _in_script(self) -> bool:
+        return self.params.constraint is not None and self.params.constraint.kind == "script"
+
+    def adjusted(self, logits_V: torch.Tensor) -> torch.Tensor:
+        """The logits the next token is drawn by."""
+        mask_V = None if self.matcher is None else self.matcher.mask().to(logits_V.device)
+        return adjusted_logits(logits_V, self.params, self.drawn, self.stop_ids, mask_V)
 
     def _cut_at_stop_text(self) -> bool:
         found = [at for at in (self.text.find(text) for text in self.params.stop) if at >= 0]
@@ -78,9 +109,23 @@ class Answer:
     def settle_text(self) -> None:
         """Complete `text` once the answer has ended (incomplete characters become U+FFFD)."""
         assert self.decoder is not None
-        if self.finish == "length" or self.ids[-1] in self.stop_ids:
-            self.text += self.decoder.flush()
+        if self.finish == "length" or self.ids[-1] in self.stop_ids or self.matcher is not None:
+            rest = self.held + self.decoder.flush()
+            if self.finish == "length" and self.matcher is not None:
+                rest = "" if self._in_script else rest.rstrip("\ufffd")
+            self.text, self.held = self.text + rest, ""
             self._cut_at_stop_text()
+
+    def take_text(self) -> str:
+        """Text that became certain since the last call (with a decoder). What could be the beginning of a stop text is held
+        back until the answer has ended."""
+        if self.finish is not None:
+            self.settle_text()
+            certain = len(self.text)
+        else:
+            certain = max(self.shown, len(self.text) - _held_back(self.text, self.params.stop))
+        text, self.shown = self.text[self.shown : certain], certain
+        return text
 
     def completion(self, tokenizer: Tokenizer) -> Completion:
         """The finished answer."""
@@ -97,14 +142,22 @@ class Answer:
             logprobs=tuple(self.logprobs),
             finish_reason=self.finish,
             prompt_ids=self.prompt_ids,
+            top_logprobs=tuple(self.top_logprobs),
         )
+
+
+def _held_back(text: str, stops: Sequence[str]) -> int:
+    """Characters at the end of `text` that could begin a stop text."""
+    lengths = [size for stop in stops for size in range(1, len(stop)) if text.endswith(stop[:size])]
+    return max(lengths, default=0)
 
 
 class Batch:
     """At most `max_rows` answers at a time over one cache."""
 
-    def __init__(self, decoder: Decoder, max_rows: int) -> None:
-        self.decoder, self.max_rows = decoder, max_rows
+    def __init__(self, decoder: Decoder, max_rows: int, prefixes: PrefixCache | None = None) -> None:
+        """`prefixes`: where the keys and values of finished answers go, and those of known beginnings come from."""
+        self.decoder, self.max_rows, self.prefixes = decoder, max_rows, prefixes
         self.answers: list[Answer] = []
         self.prefill_tokens = 0
         """Tokens that went through prefill, padding not counted (the last token of a prompt goes through a step)."""
@@ -144,11 +197,36 @@ class Batch:
             else:
                 sources[answer.prompt_ids] = len(self.answers) + len(fresh)
                 fresh.append(answer)
-        if fresh:
+        if self.prefixes is not None:
+            for answer in fresh:
+                self._prefill_known(answer)
+        elif fresh:
             self._prefill_new(fresh)
         for answer in copies:
             cache.copy_row(sources[answer.prompt_ids], len(self.answers), len(answer.prompt_ids) - 1)
             self.answers.append(answer)
+        self._settings = None
+
+    @torch.inference_mode()
+    def prefill_ahead(self, answer: Answer, done: int) -> int:
+        """Compute the next part of a long prompt in the spare row while others go on; returns how far it is.
+
+        Call it with what it returned until that is `answer.length`, then `admit_ahead`. One prompt at a time.
+        """
+        assert not self._prefix, "the spare row holds the common beginning"
+        self._reserve(answer.length + 1)
+        ids, row = answer.prompt_ids[:-1], self._prefix_row
+        if not done and self.prefixes is not None:
+            done = self._copy_known(ids, row)
+        part = ids[done : done + _PREFILL_CHUNK]
+        self._prefill([part], row, done)
+        return done + len(part)
+
+    @torch.inference_mode()
+    def admit_ahead(self, answer: Answer) -> None:
+        """Let an answer in whose prompt `prefill_ahead` has computed."""
+        self._reserve(answer.length + 1).copy_row(self._prefix_row, len(self.answers), answer.length)
+        self.answers.append(answer)
         self._settings = None
 
     @torch.inference_mode()
@@ -163,10 +241,13 @@ class Batch:
         logits_BV = self.decoder.step(tokens_B, positions_B, cache)[:count]
         precise = torch.float32 if device.type == "mps" else torch.float64
         uniform_B = torch.tensor([a.uniforms[len(a.ids)] for a in self.answers], dtype=precise, device=device)
-        drawn_B, logprob_B = sample(logits_BV, uniform_B, self._row_settings(), self._workspace)
-        for answer, token, logprob in zip(self.answers, drawn_B.tolist(), logprob_B.tolist(), strict=True):
+        adjusted = {row: a.adjusted(logits_BV[row]) for row, a in enumerate(self.answers) if a.params.adjusts}
+        drawn_B, logprob_B = sample(logits_BV, uniform_B, self._row_settings(), self._workspace, adjusted)
+        for row, (answer, token, logprob) in enumerate(zip(self.answers, drawn_B.tolist(), logprob_B.tolist(), strict=True)):
             if math.isnan(logprob):
                 raise ModelError("the model's output is not finite (NaN or infinity); its weights are damaged")
+            if answer.params.top_logprobs:
+                answer.top_logprobs.append(most_likely(self._workspace.probs_BV[row], answer.params.top_logprobs))
             answer.take(token, logprob)
         return self._remove_finished()
 
@@ -202,6 +283,9 @@ class Batch:
     def _remove(self, row: int) -> Answer:
         assert self._cache is not None
         answer, last = self.answers[row], self.answers.pop()
+        if self.prefixes is not None:
+            known = (*answer.prompt_ids, *answer.ids)[: answer.length]
+            self.prefixes.keep(known, [layer[:, row, :, : len(known)] for layer in self._cache.layers_2RKSC])
         if last is not answer:
             self._cache.copy_row(len(self.answers), row, last.length)
             self.answers[row] = last
@@ -232,6 +316,21 @@ class Batch:
         for at in range(0, len(answers), group):
             self._prefill(suffixes[at : at + group], first + at, start)
         self.answers += answers
+
+    def _prefill_known(self, answer: Answer) -> None:
+        """Prefill one answer into the next row, after what is known of its prompt."""
+        row, ids = len(self.answers), answer.prompt_ids[:-1]
+        start = self._copy_known(ids, row)
+        self._prefill([ids[start:]], row, start)
+        self.answers.append(answer)
+
+    def _copy_known(self, ids: tuple[int, ...], row: int) -> int:
+        """Put the known beginning of a prompt into a row; its length."""
+        assert self.prefixes is not None and self._cache is not None
+        length, layers = self.prefixes.longest(ids)
+        for layer_2RKSC, known_2KTC in zip(self._cache.layers_2RKSC, layers, strict=False):
+            layer_2RKSC[:, row, :, :length] = known_2KTC[:, :, :length]
+        return length
 
     def _prefill(self, parts: list[tuple[int, ...]], first_row: int, start: int) -> None:
         assert self._cache is not None

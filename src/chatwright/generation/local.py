@@ -6,6 +6,7 @@ its settings and its seed, not on its neighbours or on `max_batch`.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,9 @@ from dataclasses import replace
 from chatwright.errors import ConfigError, DataError
 from chatwright.generation.api import Completion, ProgressCallback, SamplingParams
 from chatwright.generation.batch import Answer, Batch
+from chatwright.generation.constrain import ConstraintCompiler
 from chatwright.generation.decoder import Decoder
+from chatwright.generation.prefix_cache import PrefixCache
 from chatwright.generation.sampling import uniforms
 from chatwright.model.lora import adapters
 from chatwright.model.transformer import Transformer
@@ -41,6 +44,11 @@ class LocalGenerator:
         """Steps of the last `generate`."""
         self._decoder: Decoder | None = None
         self._weights: tuple[tuple[int, int], ...] = ()
+
+    @functools.cached_property
+    def constraints(self) -> ConstraintCompiler:
+        """Compiles what answers may consist of; made when the first one asks."""
+        return ConstraintCompiler(self.tokenizer, self.model.config.vocab_size)
 
     def refresh(self) -> None:
         """Read the model's weights now. Needed after changes that torch does not count (writes through `.data`)."""
@@ -111,16 +119,21 @@ class LocalGenerator:
         answer.decoder = self.tokenizer.stream_decoder()
         batch = Batch(self._ready_decoder(), 1)
         batch.admit([answer])
-        shown = 0
         while answer.finish is None:
             batch.step()
-            if answer.finish is not None:
-                answer.settle_text()
-                certain = len(answer.text)
-            else:
-                certain = max(shown, len(answer.text) - _held_back(answer.text, params.stop))
-            yield answer.ids[-1], answer.logprobs[-1], answer.text[shown:certain]
-            shown = certain
+            yield answer.ids[-1], answer.logprobs[-1], answer.take_text()
+
+    def prepare(self, prompt_ids: Sequence[int], params: SamplingParams) -> list[Answer]:
+        """The `params.n` answers to one prompt, ready to enter a batch, with decoders for their text. Errors as in
+        `generate`, and those of the constraint."""
+        answers = list(self._answers([prompt_ids], [params], None))
+        for answer in answers:
+            answer.decoder = self.tokenizer.stream_decoder()
+        return answers
+
+    def new_batch(self, max_rows: int, prefixes: PrefixCache | None = None) -> Batch:
+        """An empty batch over the weights as they are now, for a scheduler that lets answers in and out itself."""
+        return Batch(self._ready_decoder(), max_rows, prefixes)
 
     # ---- how -------------------------------------------------------------------------------------------
 
@@ -154,8 +167,11 @@ class LocalGenerator:
             for sample in range(params.n):
                 seed = params.seed if seeds is None else seeds[number]
                 numbers = uniforms(seed, ids, first + sample, limit) if params.temperature > 0 else [0.0] * limit
-                decoder = self.tokenizer.stream_decoder() if params.stop else None
-                answers.append(Answer(ids, params, stop_ids, limit, numbers, decoder, (number, sample)))
+                decoder = self.tokenizer.stream_decoder() if params.stop or params.constraint else None
+                answer = Answer(ids, params, stop_ids, limit, numbers, decoder, (number, sample))
+                if params.constraint is not None:
+                    answer.matcher = self.constraints.matcher(params.constraint)
+                answers.append(answer)
         return deque(sorted(answers, key=lambda answer: len(answer.prompt_ids)))
 
     def _room(self, ids: tuple[int, ...], params: SamplingParams, number: int) -> int:
@@ -192,8 +208,3 @@ def _common_prefix(prompts: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     shared = os.path.commonprefix([prompt[:-1] for prompt in prompts])
     return tuple(shared) if len(shared) >= _LEAST_PREFIX else ()
 
-
-def _held_back(text: str, stops: Sequence[str]) -> int:
-    """Characters at the end of `text` that could begin a stop text."""
-    lengths = [size for stop in stops for size in range(1, len(stop)) if text.endswith(stop[:size])]
-    return max(lengths, default=0)

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+
+from chatwright.generation.api import SamplingParams, TopLogprobs
 
 _BLOCK = 256
 _NUCLEUS_TRY = 1024  # most nuclei are within this many tokens; rows where they are not are sorted whole
@@ -67,6 +70,8 @@ class Workspace:
 
     def __init__(self) -> None:
         self._buffers: list[torch.Tensor] = []
+        self.probs_BV = torch.empty(0)
+        """What the last `sample` drew from, before limits and adjustments: valid until the next."""
 
     def pair(self, rows: int, columns: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """Two fp32 tensors [rows, columns] with anything in them."""
@@ -77,35 +82,83 @@ class Workspace:
 
 
 def sample(
-    logits_BV: torch.Tensor, uniform_B: torch.Tensor, settings: RowSettings, workspace: Workspace | None = None
+    logits_BV: torch.Tensor,
+    uniform_B: torch.Tensor,
+    settings: RowSettings,
+    workspace: Workspace | None = None,
+    adjusted: Mapping[int, torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw one token per row.
 
     Args:
         logits_BV: scores, any float dtype.
         uniform_B: numbers in [0, 1), fp64 (fp32 where the device has no fp64).
-        workspace: memory to compute in.
+        workspace: memory to compute in; `workspace.probs_BV` then holds softmax(logits / temperature).
+        adjusted: for some rows, the logits [V] in fp32 that the token is drawn by instead of the model's own.
     Returns:
         (tokens [B] int64, log-probabilities [B] fp32 in nats under softmax(logits / temperature), before top-k and
         top-p). Where logits are not finite the log-probability is NaN.
     """
     rows, vocab = logits_BV.shape
     columns = -(-vocab // _BLOCK) * _BLOCK
-    scores_BV, probs_BV = (workspace or Workspace()).pair(rows, columns, logits_BV.device)
+    workspace = workspace or Workspace()
+    scores_BV, probs_BV = workspace.pair(rows, columns, logits_BV.device)
     scores_BV[:, :vocab] = logits_BV
     scores_BV[:, vocab:] = -math.inf  # whole blocks; the padding can never be drawn
+    divisor_B = torch.where(settings.temperature_B > 0, settings.temperature_B, torch.ones_like(settings.temperature_B))
     if settings.scaled:
-        ones_B = torch.ones_like(settings.temperature_B)
-        scores_BV /= torch.where(settings.temperature_B > 0, settings.temperature_B, ones_B)[:, None]
+        scores_BV /= divisor_B[:, None]
     torch.softmax(scores_BV, dim=-1, out=probs_BV)
+    workspace.probs_BV = probs_BV[:, :vocab]
+    drawn_BV = probs_BV
+    if adjusted:
+        drawn_BV = probs_BV.clone()
+        for row, logits_V in adjusted.items():
+            scores_BV[row, :vocab] = logits_V / divisor_B[row]
+            drawn_BV[row] = torch.softmax(scores_BV[row], dim=-1)
     if settings.greedy:
         tokens_B = greedy(scores_BV)
     else:
-        weights_BV = _limited(probs_BV, settings) if settings.top_k or settings.top_p else probs_BV
+        weights_BV = _limited(drawn_BV, settings) if settings.top_k or settings.top_p else drawn_BV
         tokens_B = invert(weights_BV, uniform_B)
         if settings.some_greedy:
             tokens_B = torch.where(settings.temperature_B > 0, tokens_B, greedy(scores_BV))
     return tokens_B, probs_BV.gather(1, tokens_B[:, None])[:, 0].log()
+
+
+def most_likely(probs_V: torch.Tensor, count: int) -> TopLogprobs:
+    """The `count` likeliest tokens of a row of `Workspace.probs_BV` with their log-probabilities. That of a drawn token is
+    the very number that `sample` gave."""
+    top = probs_V.topk(min(count, probs_V.shape[0]))
+    return tuple(zip(top.indices.tolist(), top.values.log().tolist(), strict=True))
+
+
+def adjusted_logits(
+    logits_V: torch.Tensor,
+    params: SamplingParams,
+    drawn: Counter[int],
+    stop_ids: frozenset[int],
+    mask_V: torch.Tensor | None,
+) -> torch.Tensor:
+    """The logits that a token is drawn by, [V] fp32: biases added, penalties taken off, what is forbidden at -inf.
+
+    Args:
+        drawn: how often each token stands in the answer so far.
+        mask_V: bool, what a constraint allows next.
+    """
+    out_V = logits_V.float().clone()
+    for token, bias in params.logit_bias:
+        if 0 <= token < out_V.shape[0]:
+            out_V[token] += bias
+    if drawn and (params.presence_penalty or params.frequency_penalty):
+        tokens = torch.tensor(list(drawn), device=out_V.device)
+        counts = torch.tensor(list(drawn.values()), dtype=torch.float32, device=out_V.device)
+        out_V[tokens] -= params.presence_penalty + params.frequency_penalty * counts
+    if params.ignore_eos:
+        out_V[torch.tensor(sorted(stop_ids), device=out_V.device)] = -math.inf
+    if mask_V is not None:
+        out_V.masked_fill_(~mask_V, -math.inf)
+    return out_V
 
 
 def greedy(scores_BV: torch.Tensor) -> torch.Tensor:

@@ -26,8 +26,8 @@ except (ImportError, ValueError, OSError):
     pass
 from tokenizers import Tokenizer
 rust = Tokenizer.from_str(open(sys.argv[1], encoding="utf-8-sig").read())
-for text in ("Why is the sky blue? 为什么天是蓝的？ \\U0001f34e 12345", "a" * 3000 + "!", " " * 3000 + "x", "1" * 3000, "\\n" * 3000,
-             "!?" * 1500, "aB" * 1500, "é\\u0301" * 1000):
+for text in ("Why is the sky blue? 为什么天是蓝的？ \\U0001f34e 12345", "a" * 3000 + "!", " " * 3000 + "x", "1" * 3000,
+             "\\n" * 3000, "!?" * 1500, "aB" * 1500, "é\\u0301" * 1000):
     rust.decode(rust.encode(text, add_special_tokens=False).ids)
 """
 

@@ -1,0 +1,1 @@
+"""The assistant, served: engines, scheduler, the OpenAI-compatible API."""

@@ -1,0 +1,192 @@
+"""What answers requests: one protocol for the model in this process and for servers elsewhere. No torch here.
+
+A request becomes a stream of events. Text pieces are whole characters, and every token belongs to exactly one `Delta`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from chatwright.errors import ChatwrightError, UsageError
+from chatwright.generation.api import SamplingParams, TopLogprobs
+from chatwright.records import Message
+
+EndReason = Literal["stop", "length", "deadline"]
+Overflow = Literal["error", "drop_oldest"]
+
+
+class EngineBusy(ChatwrightError):
+    """The queue is full; try again after `retry_after_s` seconds."""
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__(f"the server has as many requests as it takes; try again in {retry_after_s:.0f} s")
+        self.retry_after_s = retry_after_s
+
+
+class EngineGone(ChatwrightError):
+    """The engine cannot answer: it is being shut down, has crashed, or its server is out of reach."""
+
+
+class PromptTooLong(ChatwrightError):
+    """Prompt and at least one new token do not fit into the model's context."""
+
+    def __init__(self, num_tokens: int, context: int) -> None:
+        super().__init__(
+            f"the prompt has {num_tokens} tokens, but the model's context is {context} tokens, prompt and answer together. "
+            "Shorten it."
+        )
+        self.num_tokens, self.context = num_tokens, context
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationRequest:
+    """`params.n` answers to a conversation, or continuations of a text."""
+
+    request_id: str
+    """Names the request in logs."""
+    owner: str
+    """Key or user: owners take turns."""
+    messages: tuple[Message, ...] = ()
+    """The conversation; empty: `prompt` is continued as it is."""
+    prompt: str | tuple[int, ...] = ""
+    """Text or token ids to continue."""
+    params: SamplingParams
+    """How answers are drawn."""
+    deadline_s: float = 300.0
+    """Seconds until answers are ended as they are."""
+    overflow: Overflow = "error"
+    """A conversation longer than the context: an error, or its oldest messages are left out and counted."""
+    raw: Mapping[str, Any] = field(default_factory=dict)
+    """The client's own JSON body, for engines that pass it on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenLogprob:
+    """A token of the answer as it was drawn."""
+
+    id: int
+    logprob: float
+    """Nats, see `Completion.logprobs`."""
+    top: TopLogprobs = ()
+    """The likeliest at its place."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """The request has left the queue."""
+
+    prompt_tokens: int
+    cached_tokens: int = 0
+    """Of these, found in the prefix cache when the first answer began."""
+    dropped_messages: int = 0
+    """Oldest messages that were left out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delta:
+    """The next piece of answer `index`."""
+
+    index: int
+    text: str
+    tokens: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """Answer `index` is complete."""
+
+    index: int
+    reason: EndReason
+    completion_tokens: int
+
+
+Event = Started | Delta | Finished
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineStats:
+    """What an engine is doing now, and has done since it started."""
+
+    waiting: int = 0
+    running: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    """Prompt tokens found in the prefix cache."""
+
+
+class Engine(Protocol):
+    """Anything that answers requests."""
+
+    @property
+    def name(self) -> str:
+        """The model's name in requests and in /v1/models."""
+
+    @property
+    def context_length(self) -> int:
+        """Tokens of prompt and answer together."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether it takes requests now."""
+
+    def generate(self, request: GenerationRequest) -> AsyncIterator[Event]:
+        """Events until every answer is finished. Raises EngineBusy, EngineGone, PromptTooLong, DataError, ConfigError.
+        Closing the iterator early ends the answers and frees their places."""
+
+    async def score(self, ids: Sequence[int], top: int) -> list[TokenLogprob | None]:
+        """Log-probabilities of a text's own tokens, None for the first. Raises UsageError where this is not offered."""
+
+    async def embed(self, inputs: Sequence[str | Sequence[int]], dimensions: int | None) -> tuple[list[list[float]], int]:
+        """(a unit vector per input, tokens read). ConfigError for more dimensions than the model has."""
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of plain text; control tokens are never recognised."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of token ids."""
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """What a token adds to a text; the name of a control token."""
+
+    def tokenizer_info(self) -> dict[str, Any]:
+        """eos_token, bos_token, pad_token, chat_template."""
+
+    def stats(self) -> EngineStats:
+        """Counts for /metrics."""
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take no new requests and wait for the running ones, at most so long; then end them."""
+
+
+class EngineRegistry:
+    """The models a server offers, by name; the first is the default."""
+
+    def __init__(self, *engines: Engine) -> None:
+        self._engines = {engine.name: engine for engine in engines}
+        self._draining: set[asyncio.Task[None]] = set()
+
+    def names(self) -> list[str]:
+        """Model names, the default first."""
+        return list(self._engines)
+
+    def get(self, name: str = "") -> Engine | None:
+        """The engine of a model; of the default one for "". None when there is no such model."""
+        return self._engines.get(name or next(iter(self._engines), ""))
+
+    def all(self) -> list[Engine]:
+        """Every engine."""
+        return list(self._engines.values())
+
+    def swap(self, name: str, engine: Engine, *, drain_s: float = 300.0) -> None:
+        """Let `engine` answer what comes for `name` from now on; what runs on the old one goes on there to its end."""
+        if name not in self._engines:
+            raise UsageError(f"model {name!r}: is not served, so it cannot be replaced; served: {', '.join(self._engines)}")
+        old = self._engines[name]
+        self._engines[name] = engine
+        task = asyncio.get_running_loop().create_task(old.drain(drain_s))
+        self._draining.add(task)
+        task.add_done_callback(self._draining.discard)

@@ -1,0 +1,128 @@
+"""The model in this process as an engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from functools import cached_property
+from typing import Any
+
+from chatwright.errors import ModelError
+from chatwright.generation.lm import LM, load
+from chatwright.generation.score import embed, score_tokens
+from chatwright.serve.engine import EngineStats, Event, GenerationRequest, PromptTooLong, Started, TokenLogprob
+from chatwright.serve.scheduler import Scheduler
+from chatwright.text.chat import jinja
+from chatwright.text.pieces import token_bytes
+
+MAX_NEW_TOKENS = 1024  # when a request names no limit
+
+
+class LocalEngine:
+    """`chatwright.load` behind the scheduler."""
+
+    def __init__(self, name: str, lm: LM, *, max_batch: int = 32, max_waiting: int = 256) -> None:
+        self.name, self.lm = name, lm
+        self.scheduler = Scheduler(lm.generator, max_batch=max_batch, max_waiting=max_waiting)
+        self.scheduler.start()
+
+    @classmethod
+    def open(cls, model: str, *, name: str = "", precision: str = "auto", max_batch: int = 32) -> LocalEngine:
+        """Load a model by name, folder or file. Raises HubError, ModelError, CheckpointError."""
+        return cls(name or model, load(model, dtype=precision), max_batch=max_batch)
+
+    @property
+    def context_length(self) -> int:
+        """Tokens of prompt and answer together."""
+        return self.lm.model.config.max_positions
+
+    @property
+    def ready(self) -> bool:
+        """Whether it takes requests."""
+        return self.scheduler.ready
+
+    async def generate(self, request: GenerationRequest) -> AsyncIterator[Event]:
+        """See `Engine`."""
+        ids, dropped = await asyncio.to_thread(self._prompt, request)
+        started = Started(prompt_tokens=len(ids), dropped_messages=dropped)
+        events = self.scheduler.submit(request.owner, ids, request.params, started, request.deadline_s)
+        async with aclosing(events):  # type: ignore[type-var]
+            async for event in events:
+                yield event
+
+    def _prompt(self, request: GenerationRequest) -> tuple[list[int], int]:
+        """(prompt tokens, messages left out)."""
+        if not request.messages:
+            prompt = request.prompt
+            ids = self.lm.prompt_ids(prompt, raw=True) if isinstance(prompt, str) else list(prompt)
+            if len(ids) >= self.context_length:
+                raise PromptTooLong(len(ids), self.context_length)
+            return ids, 0
+        messages = list(request.messages)
+        room = min(request.params.max_new_tokens, self.context_length // 4) if request.overflow == "drop_oldest" else 1
+        dropped = 0
+        while True:
+            ids = self.lm.prompt_ids(messages)
+            if len(ids) + room <= self.context_length:
+                return ids, dropped
+            first = 1 if messages[0].role == "system" else 0
+            later = [n for n, message in enumerate(messages) if message.role == "user" and n > first]
+            if request.overflow == "error" or not later:
+                raise PromptTooLong(len(ids), self.context_length)
+            dropped += later[0] - first
+            del messages[first : later[0]]
+
+    async def score(self, ids: Sequence[int], top: int) -> list[TokenLogprob | None]:
+        """See `Engine`."""
+        rows = await self.scheduler.call(lambda: score_tokens(self.lm.model, ids, top))
+        return [
+            None if row is None else TokenLogprob(id=token, logprob=row[0], top=row[1])
+            for token, row in zip(ids, rows, strict=True)
+        ]
+
+    async def embed(self, inputs: Sequence[str | Sequence[int]], dimensions: int | None) -> tuple[list[list[float]], int]:
+        """See `Engine`."""
+        every = [self.encode(one) if isinstance(one, str) else list(one) for one in inputs]
+        # One at a time, so that streams go on between two of them and a vector never depends on its neighbours.
+        vectors = [await self.scheduler.call(lambda ids=ids: embed(self.lm.model, ids, dimensions)) for ids in every]  # type: ignore[misc]
+        return vectors, sum(map(len, every))
+
+    def encode(self, text: str) -> list[int]:
+        """See `Engine`."""
+        return self.lm.tokenizer.encode(text)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """See `Engine`."""
+        return self.lm.tokenizer.decode(ids)
+
+    @cached_property
+    def _bytes(self) -> list[bytes]:
+        try:
+            return token_bytes(self.lm.tokenizer)
+        except ModelError:
+            return [self.lm.tokenizer.decode([i]).encode() for i in range(self.lm.tokenizer.vocab_size)]
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """See `Engine`."""
+        known = self._bytes[token_id] if token_id < len(self._bytes) else b""
+        return known or self.lm.tokenizer.piece(token_id).encode()
+
+    def tokenizer_info(self) -> dict[str, Any]:
+        """See `Engine`."""
+        tokenizer = self.lm.tokenizer
+        names = {"bos_token": tokenizer.bos_id, "eos_token": tokenizer.end_of_turn_id, "pad_token": tokenizer.pad_id}
+        return {name: None if i is None else tokenizer.piece(i) for name, i in names.items()} | {
+            "eos_token_ids": sorted(tokenizer.stop_ids),
+            "chat_template": jinja(tokenizer.template),
+            "vocab_size": tokenizer.vocab_size,
+            "context_length": self.context_length,
+        }
+
+    def stats(self) -> EngineStats:
+        """See `Engine`."""
+        return self.scheduler.stats()
+
+    async def drain(self, timeout_s: float) -> None:
+        """See `Engine`."""
+        await self.scheduler.drain(timeout_s)

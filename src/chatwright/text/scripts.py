@@ -1,0 +1,61 @@
+"""Which characters a text written in a script may hold: the policy behind `--script`, as regular expressions.
+
+A script can be guaranteed, a language cannot: Spanish and English are both Latin. The rule is the same for all scripts:
+letters of the script and marks that combine with them, the digits 0-9, blanks, line ends, and punctuation (for Han, Kana
+and Hangul also the full-width forms). At least one letter of the script has to come before the text may end.
+
+`emoji` means whole emoji as Unicode's UTS #51 spells them (flags, keycaps, skin tones, families joined by ZWJ, tags), with
+blanks between them and nothing else; digits alone, which `\\p{Emoji}` would take in, are no emoji.
+"""
+
+from __future__ import annotations
+
+from chatwright.errors import ConfigError
+
+SCRIPTS = (
+    "Arabic", "Armenian", "Bengali", "Cyrillic", "Devanagari", "Ethiopic", "Georgian", "Greek", "Gujarati", "Han", "Hangul",
+    "Hebrew", "Hiragana", "Kannada", "Katakana", "Khmer", "Lao", "Latin", "Malayalam", "Myanmar", "Tamil", "Telugu", "Thai",
+    "Tibetan",
+)  # fmt: skip
+EMOJI = "emoji"
+_EAST_ASIAN = {"Han", "Hangul", "Hiragana", "Katakana"}
+_PUNCTUATION = r"!-/:-@\[-`{-~\u{2010}-\u{2027}¡¿«»·"
+_KANA_MARKS = r"\u{3099}\u{309A}ー"
+_MARKS = {
+    "Arabic": r"\u{064B}-\u{0655}", "Han": "", "Hangul": "", "Hiragana": _KANA_MARKS, "Katakana": _KANA_MARKS,
+}  # fmt: skip
+_COMMON_MARKS = r"\u{0300}-\u{036F}"
+_WIDE_PUNCTUATION = (
+    r"\u{3001}-\u{3003}\u{3008}-\u{3011}\u{3014}-\u{301B}\u{30FB}\u{FF01}-\u{FF0F}\u{FF1A}-\u{FF20}\u{FF3B}-\u{FF40}"
+    r"\u{FF5B}-\u{FF65}"
+)
+_PICTURE = r"(\p{Emoji_Presentation}\u{FE0F}?|\p{Extended_Pictographic}\u{FE0F})"
+_PERSON = r"(\p{Emoji_Modifier_Base}[\u{1F3FB}-\u{1F3FF}])"
+_FLAG = r"([\u{1F1E6}-\u{1F1FF}][\u{1F1E6}-\u{1F1FF}])"
+_KEYCAP = r"([0-9#*]\u{FE0F}\u{20E3})"
+_TAGGED = r"(\u{1F3F4}[\u{E0020}-\u{E007E}]+\u{E007F})"
+
+
+def script_regex(names: str) -> str:
+    """The regular expression (Rust syntax) of texts in scripts joined by `|`; ConfigError for an unknown one."""
+    wanted = [name.strip() for name in names.split("|")]
+    canonical = {name.lower(): name for name in (*SCRIPTS, EMOJI)}
+    unknown = [name for name in wanted if name.lower() not in canonical]
+    if unknown:
+        raise ConfigError(f"script {unknown[0]!r}: is none of {', '.join((EMOJI, *SCRIPTS))}")
+    scripts = [canonical[name.lower()] for name in wanted if canonical[name.lower()] != EMOJI]
+    parts = []
+    if scripts:
+        letters = "".join(rf"\p{{{name}}}" for name in scripts)
+        wide = _WIDE_PUNCTUATION if _EAST_ASIAN & set(scripts) else ""
+        marks = "".join(_MARKS.get(name, _COMMON_MARKS) for name in scripts)
+        other = rf"[{letters}{marks}0-9 \n{_PUNCTUATION}{wide}]"
+        parts.append((f"[{letters}]", other))
+    if len(scripts) < len(wanted):
+        # A flag is two letters; one alone is a picture too for Unicode, but not for us.
+        single = rf"({_PERSON}|{_PICTURE})"
+        sequence = rf"({single}(\u{{200D}}{single})*|{_FLAG}|{_KEYCAP}|{_TAGGED})"
+        parts.append((sequence, rf"({sequence}|[ \n])"))
+    needed = "|".join(first for first, _ in parts)
+    allowed = "|".join(second for _, second in parts)
+    return f"({allowed})*({needed})({allowed})*"
