@@ -1,0 +1,186 @@
+"""Who is asking, and may they: dependencies of routes. A route without one of these rules stops the server at its start.
+
+Decisions rest on the route that was matched, never on the text of a path. Things of others answer 404 in their routes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from fastapi import FastAPI, Request
+from fastapi.routing import APIRoute
+from sqlalchemy import select
+
+from chatwright.errors import ConfigError
+from chatwright.serve.auth_tables import ApiKey, LoginSession, User
+from chatwright.serve.openai.errors import APIError
+from chatwright.serve.services import Services, services
+from chatwright.workspace.database import now
+
+ROLES = ("member", "labeller", "lead", "admin")  # each may do what those before it may
+SCOPES = ("chat", "completions", "embeddings", "models", "moderations", "metrics", "inference", "admin")
+INFERENCE = ("chat", "completions", "embeddings", "models", "moderations")
+KEY_PREFIX = "cw-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Principal:
+    """Who a request comes from."""
+
+    kind: Literal["key", "user"]
+    id: str
+    """Owner of what the request makes: the user, or the key when it belongs to none."""
+    name: str
+    role: str
+    scopes: frozenset[str] = frozenset()
+    key_id: str = ""
+    user_id: str = ""
+    csrf: str = ""
+    """CSRF token of the browser's session."""
+    requests_per_minute: int = 0
+    tokens_per_minute: int = 0
+    tokens_per_day: int = 0
+    tokens_total: int = 0
+
+
+def new_secret() -> str:
+    """256 random bits as text."""
+    return secrets.token_urlsafe(32)
+
+
+def digest(value: str) -> str:
+    """How secrets of 256 random bits are kept: such ones need no slow hash."""
+    return hashlib.sha256(value.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def public() -> None:
+    """Everybody may call this route."""
+
+
+public.rule = "public"  # type: ignore[attr-defined]
+
+
+def require_scope(scope: str) -> Callable[[Request], Principal]:
+    """A dependency: the request carries an API key that allows `scope` and is within its limits."""
+    assert scope in SCOPES, scope
+
+    def check(request: Request) -> Principal:
+        shared = services(request)
+        principal = _key_principal(shared, request)
+        allowed = {scope, "admin"} | ({"inference"} if scope in INFERENCE else set())
+        if not principal.scopes & allowed:
+            raise APIError(403, f"this API key does not allow {scope!r}", code="insufficient_scope")
+        shared.limits.admit(shared, request, principal)
+        return principal
+
+    check.rule = f"key:{scope}"  # type: ignore[attr-defined]
+    return check
+
+
+def require_user(role: str = "member") -> Callable[[Request], Principal]:
+    """A dependency: the request comes from a signed-in browser, of somebody with `role` or a higher one.
+    Requests that change something carry the session's token in X-CSRF-Token."""
+    assert role in ROLES, role
+
+    def check(request: Request) -> Principal:
+        principal = session_principal(request)
+        if principal is None:
+            raise APIError(401, "sign in first", code="not_signed_in")
+        if request.method not in ("GET", "HEAD", "OPTIONS"):
+            same_origin(request)
+            given = request.headers.get("x-csrf-token", "")
+            if not hmac.compare_digest(given.encode(), principal.csrf.encode()):
+                raise APIError(403, "X-CSRF-Token: missing or wrong; reload the page", code="csrf")
+        if ROLES.index(principal.role) < ROLES.index(role):
+            raise APIError(403, f"this needs the role {role!r}", code="insufficient_role")
+        request.state.principal_id = principal.id
+        return principal
+
+    check.rule = f"user:{role}"  # type: ignore[attr-defined]
+    return check
+
+
+def metrics_reader(request: Request) -> None:
+    """On a server that only this machine reaches: everybody; elsewhere a key with the scope `metrics`."""
+    if not services(request).settings.loopback:
+        require_scope("metrics")(request)
+
+
+metrics_reader.rule = "key:metrics"  # type: ignore[attr-defined]
+
+
+def same_origin(request: Request) -> None:
+    """Refuse what another site's page sends."""
+    origin = request.headers.get("origin")
+    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none") or (
+        origin is not None and urlsplit(origin).netloc.lower() != request.headers.get("host", "").lower()
+    ):
+        raise APIError(403, "requests from other sites are refused", code="csrf")
+
+
+def session_principal(request: Request) -> Principal | None:
+    """Whose browser this is, None when nobody is signed in."""
+    shared = services(request)
+    token = request.cookies.get(shared.settings.cookie, "")
+    if not token or len(token) > 128:
+        return None
+    with shared.workspace.reading() as session:
+        row = session.execute(
+            select(LoginSession, User)
+            .join(User, User.id == LoginSession.user_id)
+            .where(LoginSession.token_hash == digest(token))
+        ).one_or_none()
+    if row is None or row.LoginSession.expires_at < now() or row.User.disabled_at is not None:
+        return None
+    user = row.User
+    return Principal(kind="user", id=user.id, name=user.name, role=user.role, user_id=user.id, csrf=row.LoginSession.csrf)
+
+
+def _key_principal(shared: Services, request: Request) -> Principal:
+    kind, _, value = request.headers.get("authorization", "").partition(" ")
+    value = value.strip()
+    if kind.lower() != "bearer" or not value:
+        raise APIError(401, "give an API key: Authorization: Bearer KEY", code="missing_api_key")
+    key, user = _find_key(shared, value)
+    if key is None or key.revoked_at is not None or (key.expires_at or now() + 1) < now() or (user and user.disabled_at):
+        raise APIError(401, "this API key is not valid", code="invalid_api_key")
+    request.state.principal_id = key.id
+    return Principal(
+        kind="key", id=key.user_id or key.id, name=key.name, role=user.role if user else "member",
+        scopes=frozenset(key.scopes), key_id=key.id, user_id=key.user_id or "",
+        requests_per_minute=key.requests_per_minute or shared.settings.requests_per_minute,
+        tokens_per_minute=key.tokens_per_minute or shared.settings.tokens_per_minute,
+        tokens_per_day=key.tokens_per_day, tokens_total=key.tokens_total,
+    )  # fmt: skip
+
+
+def _find_key(shared: Services, value: str) -> tuple[ApiKey | None, User | None]:
+    with shared.workspace.reading() as session:
+        row = session.execute(
+            select(ApiKey, User).outerjoin(User, User.id == ApiKey.user_id).where(ApiKey.key_hash == digest(value))
+        ).one_or_none()
+    return (row[0], row[1]) if row else (None, None)
+
+
+def rule_of(route: APIRoute) -> str:
+    """The rule of a route; "" when it has none."""
+    open_dependants = [route.dependant]
+    while open_dependants:
+        dependant: Any = open_dependants.pop()
+        if rule := getattr(dependant.call, "rule", ""):
+            return str(rule)
+        open_dependants += dependant.dependencies
+    return ""
+
+
+def check_rules(app: FastAPI) -> None:
+    """Raises ConfigError that names the routes without a rule."""
+    bare = [f"{getattr(r, 'path', r)}" for r in app.routes if not isinstance(r, APIRoute) or not rule_of(r)]
+    if bare:
+        raise ConfigError(f"routes without a rule of access (serve/auth.py): {', '.join(bare)}")

@@ -1,0 +1,104 @@
+"""Settings of the server, and where its secrets come from."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from chatwright.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeConfig:
+    """A server with its models."""
+
+    model: tuple[str, ...] = ("smollm2-135m-instruct",)
+    """Models to serve, the default first: names, folders or files, also as `name=folder`."""
+    upstream: tuple[str, ...] = ()
+    """OpenAI-compatible servers to pass requests on to, as `name=http://host:port/v1`."""
+    host: str = "127.0.0.1"
+    """Address to listen on. Others than this machine's own are reached under `public_url`."""
+    port: int = 8000
+    """Port to listen on; 0 takes a free one."""
+    public_url: str = ""
+    """Where browsers find the server when it is behind a proxy, such as https://chat.example.org."""
+    workspace: str = "workspace"
+    """Folder of users, keys, conversations and secrets."""
+    database: str = ""
+    """Database URL; empty: CHATWRIGHT_DATABASE_URL, else SQLite in the workspace."""
+    precision: str = "auto"
+    """Arithmetic of local models: auto, fp32, bf16 or int8."""
+    max_batch: int = 32
+    """Answers generated at the same time by each local model."""
+    drain_s: float = 30.0
+    """Seconds that running answers may take after SIGTERM."""
+    requests_per_minute: int = 0
+    """Limit for keys that have none of their own; 0: none."""
+    tokens_per_minute: int = 0
+    """Limit of prompt and answer tokens for keys that have none of their own; 0: none."""
+    json_logs: bool = False
+    """Write logs as JSON lines; a terminal gets plain ones otherwise."""
+    otel: bool = False
+    """Send traces by OpenTelemetry (OTEL_EXPORTER_OTLP_ENDPOINT says where to)."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise ConfigError(f"port {self.port}: must be between 0 and 65535")
+        if self.public_url and urlsplit(self.public_url).scheme not in ("http", "https"):
+            raise ConfigError(f"public_url {self.public_url!r}: must begin with http:// or https://")
+        for name in ("max_batch", "drain_s"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"{name} {getattr(self, name)}: must be above 0")
+        if min(self.requests_per_minute, self.tokens_per_minute) < 0:
+            raise ConfigError("requests_per_minute, tokens_per_minute: must not be negative; 0 sets no limit")
+
+    @property
+    def secure(self) -> bool:
+        """Whether browsers reach the server by TLS."""
+        return self.public_url.startswith("https://")
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine reaches the server."""
+        if self.public_url:
+            return False
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @property
+    def cookie(self) -> str:
+        """Name of the session cookie. Browsers bind `__Host-` ones to this host and to TLS."""
+        return "__Host-chatwright" if self.secure else "chatwright_session"
+
+    def knows_host(self, host: str) -> bool:
+        """Whether a Host header is one of ours: a foreign name that resolves to this machine is an attack."""
+        try:
+            name = (urlsplit(f"//{host}").hostname or "").lower()
+            _ = urlsplit(f"//{host}").port
+        except ValueError:
+            return False
+        if any(c in host for c in "/@?#\\ \t,") or not name:
+            return False
+        if name in ("localhost", "127.0.0.1", "::1"):
+            return True
+        if self.public_url and name == urlsplit(self.public_url).hostname:
+            return True
+        if self.loopback:
+            return name == self.host.lower()
+        try:
+            ipaddress.ip_address(name)  # no DNS involved
+        except ValueError:
+            return name == self.host.lower()
+        return True
+
+
+def secret(name: str) -> str:
+    """A secret from the environment: `NAME`, or the content of the file that `NAME_FILE` names."""
+    if path := os.environ.get(f"{name}_FILE"):
+        return Path(path).read_text(encoding="utf-8").strip()
+    return os.environ.get(name, "").strip()

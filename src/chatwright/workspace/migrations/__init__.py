@@ -1,0 +1,83 @@
+"""Alembic's revisions of the database, and how to move between them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, MetaData
+
+from chatwright.errors import UsageError
+from chatwright.workspace.database import Workspace
+
+
+def _config(connection: Connection | None = None, metadata: MetaData | None = None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    config.attributes.update(connection=connection, metadata=metadata)
+    return config
+
+
+def head() -> str:
+    """The revision that this version of Chatwright works with."""
+    return ScriptDirectory.from_config(_config()).get_current_head() or ""
+
+
+def current(workspace: Workspace) -> str:
+    """The revision a database is at; "" for an empty one."""
+    with workspace.engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision() or ""
+
+
+def pending(workspace: Workspace) -> list[str]:
+    """What `upgrade` would do, oldest first: `revision: title`. UsageError for a database of a newer version."""
+    scripts = ScriptDirectory.from_config(_config())
+    at = current(workspace)
+    if at and at not in {revision.revision for revision in scripts.walk_revisions()}:
+        raise UsageError(
+            f"the database is at revision {at}, which this version of Chatwright does not know: it is newer. "
+            "Install the version that wrote it, or restore an older backup."
+        )
+    found = []
+    for revision in scripts.walk_revisions():
+        if revision.revision == at:
+            break
+        found.append(f"{revision.revision}: {revision.doc}")
+    return found[::-1]
+
+
+def upgrade(workspace: Workspace) -> None:
+    """Bring a database to `head`, all or nothing."""
+    pending(workspace)
+    with workspace.engine.begin() as connection:
+        command.upgrade(_config(connection), "head")
+
+
+def prepare(workspace: Workspace) -> None:
+    """Make the tables of an empty database. UsageError when an older or newer version wrote it."""
+    steps = pending(workspace)
+    if steps and current(workspace):
+        raise UsageError(
+            f"{workspace.folder}: the database is of an older version ({len(steps)} steps behind). "
+            "Make a backup and run: chatwright workspace upgrade"
+        )
+    if steps:
+        upgrade(workspace)
+
+
+def differences(workspace: Workspace, metadata: MetaData) -> list[object]:
+    """How the tables differ from what the code declares; empty when they agree."""
+    with workspace.engine.connect() as connection:
+        return list(compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), metadata))
+
+
+def write_initial(workspace: Workspace, metadata: MetaData) -> None:
+    """Write the first revision anew from `metadata` (nothing is released yet); `workspace` must be empty."""
+    for old in (Path(__file__).parent / "versions").glob("*.py"):
+        old.unlink()
+    with workspace.engine.begin() as connection:
+        command.revision(_config(connection, metadata), "initial tables", autogenerate=True, rev_id="0001")
