@@ -1,0 +1,39 @@
+import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { createContext, useContext, useEffect, type ReactNode } from "react";
+import client, { ok, setCsrf, whenSignedOut, type Schemas } from "./client";
+
+export type Session = Schemas["SessionInfo"];
+
+const Context = createContext<Session | null>(null);
+
+export function useSession(): Session {
+  const session = useContext(Context);
+  if (!session) throw new Error("useSession: outside of SessionProvider");
+  return session;
+}
+
+/** Take over what the server says about who is signed in. */
+export function useSetSession(): (session: Session) => void {
+  const queries = useQueryClient();
+  return (session) => {
+    setCsrf(session.csrf ?? "");
+    if (!session.signed_in) queries.clear(); // nothing of one person stays for the next
+    queries.setQueryData(["session"], session);
+  };
+}
+
+export function SessionProvider(props: { children: ReactNode; waiting: ReactNode; failed: (retry: () => void) => ReactNode }) {
+  const queries = useQueryClient();
+  const { data, isError, refetch } = useQuery({
+    queryKey: ["session"],
+    queryFn: async () => {
+      const session = await ok(client.GET("/api/session"));
+      setCsrf(session.csrf ?? "");
+      return session;
+    },
+    staleTime: Infinity,
+  });
+  useEffect(() => whenSignedOut(() => void queries.invalidateQueries({ queryKey: ["session"] })), [queries]);
+  if (isError && !data) return props.failed(() => void refetch());
+  return data ? <Context value={data}>{props.children}</Context> : props.waiting;
+}

@@ -1,0 +1,59 @@
+import { useState, type FormEvent } from "react";
+import { useTranslation } from "react-i18next";
+import { Redirect, useSearchParams } from "wouter";
+import client, { ApiError, ok } from "../api/client";
+import { useSession, useSetSession } from "../api/session";
+import { TextField } from "../ui/fields";
+import { AuthShell } from "./shell";
+
+/** Only addresses of this app: a link from elsewhere must not send people away after they signed in. */
+export function safeNext(next: string | null): string {
+  return next && /^\/(?![/\\])/.test(next) && !next.startsWith("/login") ? next : "/";
+}
+
+export default function Login() {
+  const { t } = useTranslation();
+  const session = useSession();
+  const setSession = useSetSession();
+  const [search] = useSearchParams();
+  const [name, setName] = useState("");
+  const [password, setPassword] = useState("");
+  const [error, setError] = useState("");
+  const [busy, setBusy] = useState(false);
+  if (session.signed_in) return <Redirect to={safeNext(search.get("next"))} replace />;
+
+  async function submit(event: FormEvent) {
+    event.preventDefault();
+    setBusy(true);
+    setError("");
+    try {
+      setSession(await ok(client.POST("/api/session", { body: { name, password } })));
+    } catch (failure) {
+      setError(messageOf(failure, t));
+      setBusy(false);
+    }
+  }
+
+  return (
+    <AuthShell title={t("login.title")}>
+      <form onSubmit={(event) => void submit(event)}>
+        <TextField label={t("login.name")} autoComplete="username" autoFocus required value={name} onChange={(event) => setName(event.target.value)} />
+        <TextField label={t("login.password")} type="password" autoComplete="current-password" required value={password} onChange={(event) => setPassword(event.target.value)} />
+        {error ? <p className="error-text" role="alert">{error}</p> : null}
+        <button className="button primary wide" disabled={busy}>{t("login.submit")}</button>
+      </form>
+      <p className="soft small">{t("login.help")}</p>
+    </AuthShell>
+  );
+}
+
+export function messageOf(failure: unknown, t: (key: string, values?: Record<string, unknown>) => string): string {
+  if (!(failure instanceof ApiError)) return t("errors.network");
+  if (failure.status === 429) return t("errors.tooMany", { seconds: failure.retryAfter || 60 });
+  const known: Record<string, string> = {
+    wrong_password: "errors.wrongPassword", name_taken: "errors.nameTaken", link_invalid: "errors.linkInvalid", last_admin: "errors.lastAdmin",
+    not_found: "errors.notFound", engine_busy: "errors.busy",
+  };
+  const key = known[failure.code];
+  return key ? t(key) : failure.message;
+}
