@@ -1,0 +1,198 @@
+"""POST /v1/chat/completions."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import defaultdict
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import JSONResponse, Response
+
+from chatwright.generation.api import Constraint
+from chatwright.serve.auth import Principal, require_scope
+from chatwright.serve.engine import Delta, Finished, GenerationRequest, TokenLogprob
+from chatwright.serve.openai.errors import APIError, generation_responses
+from chatwright.serve.openai.generate import Call, Tally, events_of, finish_reason, params_of
+from chatwright.serve.openai.replies import ChatReply, FinishReason, stream_or
+from chatwright.serve.openai.stream import sse, streamed, unless_gone
+from chatwright.serve.openai.tokens import chat_logprobs
+from chatwright.serve.openai.tool_calls import (
+    ToolCall,
+    ToolReader,
+    calls_out,
+    constraint_for_tools,
+    messages_of,
+    wants_tools,
+)
+from chatwright.serve.openai.wire import ChatRequest, constraint_of
+
+NEW_TOKENS = 1024  # when a request sets no limit
+router = APIRouter(tags=["chat"])
+_RESPONSES = {**stream_or(ChatReply, "chat.completion.chunk"), **generation_responses()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """What became known of answer `index`."""
+
+    index: int
+    text: str = ""
+    tokens: tuple[TokenLogprob, ...] = ()
+    calls: tuple[ToolCall, ...] = ()
+    finish: FinishReason | None = None
+
+
+@dataclass
+class Answer:
+    """An answer as it comes together."""
+
+    text: str = ""
+    tokens: list[TokenLogprob] = field(default_factory=list)
+    calls: list[ToolCall] = field(default_factory=list)
+    finish: FinishReason = "length"
+
+    def take(self, piece: Piece) -> None:
+        """Add a piece."""
+        self.text += piece.text
+        self.tokens += piece.tokens
+        self.calls += piece.calls
+        self.finish = piece.finish or self.finish
+
+
+async def asked_of(call: Call, body: ChatRequest) -> GenerationRequest:
+    """The engine's request. Raises ConfigError, APIError."""
+    given = constraint_of(body)
+    if given and wants_tools(body):
+        raise APIError(400, "give either tools or a restriction of the answer's form", param="response_format")
+    # Servers elsewhere get the client's own tools and formats and render them in their models' way.
+    native = bool(getattr(call.engine, "takes_raw", False))
+    constraint = Constraint(kind=given[0], value=given[1]) if given else None  # type: ignore[arg-type]
+    if not native and constraint is None:
+        constraint = constraint_for_tools(body)
+    limit = body.max_completion_tokens or body.max_tokens or NEW_TOKENS
+    params = params_of(
+        call.engine, body, max_new_tokens=limit, n=body.n or 1, top_logprobs=body.top_logprobs or 0, constraint=constraint
+    )
+    return GenerationRequest(
+        request_id=call.request_id,
+        owner=call.principal.id,
+        messages=messages_of(body, native=native),
+        params=params,
+        overflow=body.overflow or "error",
+        raw=await call.raw(),
+    )
+
+
+async def pieces(
+    call: Call, body: ChatRequest, asked: GenerationRequest, tally: Tally
+) -> AsyncGenerator[Piece | None, None]:
+    """The answers piece by piece, calls taken out of their text; None when the engine has begun."""
+    readers: defaultdict[int, ToolReader] = defaultdict(ToolReader)
+    async with aclosing(events_of(call, [asked], tally)) as events:
+        async for _, event in events:
+            if event is None:
+                yield None
+            elif not wants_tools(body):
+                yield _plain(event)
+            elif isinstance(event, Delta):
+                text, calls = readers[event.index].push(event.text)
+                yield Piece(index=event.index, text=text, tokens=event.tokens, calls=tuple(calls))
+            else:
+                reader, finish = readers[event.index], finish_reason(event)
+                if rest := reader.flush():
+                    yield Piece(index=event.index, text=rest)
+                yield Piece(index=event.index, finish="tool_calls" if reader.calls and finish == "stop" else finish)
+
+
+def _plain(event: Delta | Finished) -> Piece:
+    if isinstance(event, Finished):
+        return Piece(index=event.index, finish=finish_reason(event))
+    return Piece(index=event.index, text=event.text, tokens=event.tokens)
+
+
+async def gathered(call: Call, body: ChatRequest, asked: GenerationRequest, tally: Tally) -> list[Answer]:
+    """The whole answers."""
+    answers = [Answer() for _ in range(asked.params.n)]
+    async with aclosing(pieces(call, body, asked, tally)) as parts:
+        async for piece in parts:
+            if piece is not None:
+                answers[piece.index].take(piece)
+    return answers
+
+
+@router.post("/v1/chat/completions", responses=_RESPONSES)
+async def chat_completions(
+    body: ChatRequest, request: Request, principal: Annotated[Principal, Depends(require_scope("chat"))]
+) -> Response:
+    """Answer a conversation, whole or, with `stream`, piece by piece."""
+    call = Call.of(request, principal, body.model)
+    asked = await asked_of(call, body)
+    head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": call.engine.name}
+    if body.stream:
+        return await streamed(request, _chunks(call, body, asked, head))
+    tally = Tally()
+    answers = await unless_gone(request, gathered(call, body, asked, tally))
+    choices = [
+        {
+            "index": index,
+            "message": _message(answer),
+            "logprobs": chat_logprobs(call.engine, answer.tokens) if body.logprobs else None,
+            "finish_reason": answer.finish,
+        }
+        for index, answer in enumerate(answers)
+    ]
+    reply = {**head, "object": "chat.completion", "choices": choices, "usage": tally.usage(), "system_fingerprint": None}
+    return JSONResponse({**reply, "service_tier": None, "dropped_messages": tally.dropped_messages})
+
+
+def _message(answer: Answer) -> dict[str, Any]:
+    content = None if answer.calls and not answer.text else answer.text
+    message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
+    return message | ({"tool_calls": calls_out(answer.calls)} if answer.calls else {})
+
+
+async def _chunks(
+    call: Call, body: ChatRequest, asked: GenerationRequest, head: dict[str, Any]
+) -> AsyncGenerator[str, None]:
+    tally, counts = Tally(), defaultdict[int, int](int)
+
+    def chunk(*choices: dict[str, Any]) -> str:
+        made = {**head, "object": "chat.completion.chunk", "system_fingerprint": None, "choices": list(choices)}
+        if body.include_usage:
+            made["usage"] = tally.usage() if body.usage_everywhere or not choices else None
+        return sse(made)
+
+    def choice(index: int, delta: dict[str, Any], logprobs: Any = None, finish: str | None = None) -> dict[str, Any]:
+        return {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
+
+    async with aclosing(pieces(call, body, asked, tally)) as parts:
+        async for piece in parts:
+            if piece is None:
+                for index in range(asked.params.n):
+                    yield chunk(choice(index, {"role": "assistant", "content": ""}))
+                continue
+            logprobs = chat_logprobs(call.engine, piece.tokens) if body.logprobs and piece.tokens else None
+            if piece.text or logprobs:
+                yield chunk(choice(piece.index, {"content": piece.text}, logprobs))
+            for made in piece.calls:
+                for delta in _call_deltas(counts[piece.index], made):
+                    yield chunk(choice(piece.index, {"tool_calls": [delta]}))
+                counts[piece.index] += 1
+            if piece.finish is not None:
+                yield chunk(choice(piece.index, {}, None, piece.finish))
+    if body.include_usage:
+        yield chunk()
+
+
+def _call_deltas(number: int, call: ToolCall) -> list[dict[str, Any]]:
+    """The name first, then the arguments."""
+    function = {"name": call.name, "arguments": ""}
+    return [
+        {"index": number, "id": call.id, "type": "function", "function": function},
+        {"index": number, "function": {"arguments": call.arguments}},
+    ]

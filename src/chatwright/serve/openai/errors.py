@@ -1,0 +1,189 @@
+"""One shape for every error of the server: `{"error": {"message", "type", "param", "code"}}`.
+
+What a client did wrong is told to it; what went wrong on our side goes to the log, never to the client.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from math import ceil
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from chatwright.errors import ChatwrightError, ConfigError, DataError, TemplateError, UsageError
+from chatwright.serve.engine import EngineBusy, EngineGone, PromptTooLong
+
+log = logging.getLogger(__name__)
+INVALID = "invalid_request_error"
+_FIELDS = frozenset(
+    "temperature top_p top_k n stop logit_bias presence_penalty frequency_penalty ignore_eos top_logprobs dimensions "
+    "script".split()
+)
+_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    409: "conflict_error",
+    429: "rate_limit_error",
+}
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong."""
+
+    message: str
+    """What, where, and what to do."""
+    type: str
+    """Kind of error: invalid_request_error, authentication_error, rate_limit_error, server_error ..."""
+    param: str | None = None
+    """The field of the request that is meant."""
+    code: str | None = None
+    """For programs: context_length_exceeded, model_not_found, rate_limit_exceeded ..."""
+
+
+class ErrorBody(BaseModel):
+    """The body of every answer that is not a success."""
+
+    error: ErrorDetail
+
+
+class APIError(ChatwrightError):
+    """An error with its HTTP status, for any route."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after_s: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """`retry_after_s`: when trying again makes sense; becomes the header, in whole seconds."""
+        super().__init__(message)
+        self.status, self.message, self.param, self.code = status, message, param, code
+        self.type = _type_of(status)
+        self.headers = dict(headers or {})
+        if retry_after_s is not None:
+            self.headers["retry-after"] = str(max(1, ceil(retry_after_s)))
+
+    def body(self) -> dict[str, Any]:
+        """The JSON body."""
+        return error_body(self.status, self.message, self.param, self.code)
+
+    def response(self) -> JSONResponse:
+        """The whole answer."""
+        return JSONResponse(self.body(), status_code=self.status, headers=self.headers)
+
+
+def error_body(status: int, message: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
+    """The JSON body of an error, for code that answers without an exception (ASGI middleware)."""
+    detail = {"message": message, "type": _type_of(status), "param": param, "code": code}
+    # Half a surrogate pair, quoted from a request, cannot be written as UTF-8.
+    return {"error": {k: v if v is None else v.encode("utf-8", "replace").decode() for k, v in detail.items()}}
+
+
+def unsupported(param: str, why: str = "") -> APIError:
+    """A field that exists in the protocol but has no effect here: refused rather than ignored."""
+    reason = f": {why}" if why else "; leave it out"
+    return APIError(400, f"{param} is not supported by this server{reason}", param=param, code="unsupported_parameter")
+
+
+def api_error(error: BaseException, *, prompt_param: str = "messages") -> APIError:
+    """What a client is told about an error; unexpected ones are logged and stay unnamed."""
+    if isinstance(error, APIError):
+        return error
+    if isinstance(error, EngineBusy):
+        return APIError(429, str(error), code="rate_limit_exceeded", retry_after_s=error.retry_after_s)
+    if isinstance(error, EngineGone):
+        return APIError(503, str(error), code="engine_unavailable", retry_after_s=5)
+    if isinstance(error, PromptTooLong):
+        return APIError(400, str(error), param=prompt_param, code="context_length_exceeded")
+    if isinstance(error, (ConfigError, DataError, TemplateError, UsageError)):
+        return APIError(400, str(error), param=_named_field(str(error)))
+    log.error("unexpected error", exc_info=error)
+    return APIError(500, "the server failed to answer; its log says why", code="internal_error")
+
+
+def install(app: FastAPI) -> None:
+    """Let every error of `app` answer in this shape: ours, refused bodies, unknown paths and methods, crashes."""
+    app.add_exception_handler(ChatwrightError, lambda _, error: api_error(error).response())
+    app.add_exception_handler(RequestValidationError, _refused_body)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, lambda _, error: api_error(error).response())
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """For a route's `responses`: the error statuses it may answer with, 400 and 500 always."""
+    return {status: {"model": ErrorBody, "description": _phrase(status)} for status in sorted({400, 500, *statuses})}
+
+
+def generation_responses() -> dict[int | str, dict[str, Any]]:
+    """The error statuses of routes that ask a model by an API key."""
+    return responses(401, 403, 404, 413, 429, 503)
+
+
+def _type_of(status: int) -> str:
+    return _TYPES.get(status, INVALID if status < 500 else "server_error")
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return f"status {status}"
+
+
+def _named_field(message: str) -> str | None:
+    """Our settings' errors begin with the field's name: `top_p 2: must be ...`, `stop: an empty text ...`."""
+    first = message.split(maxsplit=1)[0].rstrip(":") if message else ""
+    return first if first in _FIELDS else None
+
+
+def _refused_body(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    return validation_error(error.errors()).response()
+
+
+def validation_error(errors: Sequence[Mapping[str, Any]]) -> APIError:
+    """The first of pydantic's errors; of a union, the one that got furthest into the value."""
+    if not errors:
+        return APIError(400, "the request is not valid")
+    chosen = max(errors, key=lambda one: len(one.get("loc", ())))
+    if any(one.get("type") == "json_invalid" for one in errors):
+        return APIError(400, "the body is not valid JSON", code="invalid_json")
+    place, *path = chosen.get("loc") or ("body",)
+    param = _dotted(path)
+    cause = (chosen.get("ctx") or {}).get("error")
+    if isinstance(cause, APIError):  # raised by a validator of ours, with its own words
+        return cause
+    where = f"{param}: " if param else f"{place}: "
+    return APIError(400, f"{where}{chosen.get('msg', 'is not valid')}", param=param or None, code=str(chosen.get("type")))
+
+
+def _dotted(path: Sequence[Any]) -> str:
+    """`messages[0].content`; the names of a union's branches, which are not fields, are left out."""
+    out = ""
+    for part in path:
+        if isinstance(part, int):
+            out += f"[{part}]"
+        elif part.isidentifier() and not part[0].isupper() and part not in ("str", "int", "float", "bool"):
+            out += f".{part}" if out else part
+    return out
+
+
+def _http_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    known = {404: "unknown_url", 405: "method_not_allowed"}
+    detail = error.detail if isinstance(error.detail, str) else _phrase(error.status_code)
+    message = {404: "there is no such path here", 405: "this path does not take this method"}.get(error.status_code)
+    text = message if message and detail == _phrase(error.status_code) else detail
+    return APIError(error.status_code, text, code=known.get(error.status_code), headers=error.headers).response()

@@ -1,0 +1,275 @@
+"""POST /v1/responses, the part of it that a stateless text model can answer: input, instructions, functions, text formats,
+streaming events. A request is read as a chat request, so that both mean the same."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from chatwright.serve.auth import Principal, require_scope
+from chatwright.serve.openai.chat import Answer, Piece, asked_of, gathered, pieces
+from chatwright.serve.openai.errors import api_error, generation_responses, unsupported, validation_error
+from chatwright.serve.openai.generate import Call, Tally
+from chatwright.serve.openai.replies import stream_or
+from chatwright.serve.openai.stream import sse, streamed, unless_gone
+from chatwright.serve.openai.tool_calls import ToolCall
+from chatwright.serve.openai.wire import MAX_MESSAGES, MAX_TOOLS, ChatRequest, Count, JsonObject, Text, Wire
+
+router = APIRouter(tags=["responses"])
+
+
+class TextFormat(Wire):
+    """What the answer has to look like."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    name: Annotated[str, Field(max_length=64)] | None = None
+    schema_: JsonObject | None = Field(default=None, alias="schema")
+    strict: bool | None = None
+
+
+class TextOptions(Wire):
+    """Options of the text."""
+
+    format: TextFormat | None = None
+
+
+class ResponsesRequest(Wire):
+    """POST /v1/responses."""
+
+    input: Text | Annotated[list[JsonObject], Field(min_length=1, max_length=MAX_MESSAGES)]
+    """A text, or messages, function_call and function_call_output items."""
+    instructions: Text | None = None
+    """System message before the input."""
+    model: Annotated[str, Field(max_length=256)] | None = None
+    stream: bool | None = None
+    max_output_tokens: Count | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    text: TextOptions | None = None
+    tools: Annotated[list[JsonObject], Field(max_length=MAX_TOOLS)] | None = None
+    """Functions only."""
+    tool_choice: Literal["none", "auto", "required"] | JsonObject | None = None
+    parallel_tool_calls: bool | None = None
+    user: Annotated[str, Field(max_length=256)] | None = None
+    metadata: JsonObject | None = None
+    store: bool | None = None
+    """Accepted; nothing is kept."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            for name in ("previous_response_id", "conversation", "background", "prompt", "max_tool_calls", "truncation"):
+                if value.get(name) not in (None, False, "disabled"):
+                    raise unsupported(name, "responses are not kept here; send the whole conversation as input")
+        return value
+
+    def text_out(self) -> dict[str, Any]:
+        """The format of the answer, as given."""
+        if self.text is None or self.text.format is None:
+            return {"format": {"type": "text"}}
+        return self.text.model_dump(by_alias=True, exclude_none=True)
+
+    def as_chat(self) -> ChatRequest:
+        """The same as a chat request. Raises APIError naming the field."""
+        body: dict[str, Any] = {
+            "messages": self._messages(), "model": self.model, "max_tokens": self.max_output_tokens,
+            "temperature": self.temperature, "top_p": self.top_p, "parallel_tool_calls": self.parallel_tool_calls,
+            "tools": [_tool(tool) for tool in self.tools] if self.tools else None,
+            "tool_choice": _tool_choice(self.tool_choice), "stream": self.stream,
+        }  # fmt: skip
+        form = self.text.format if self.text else None
+        if form is not None and form.type != "text":
+            schema = {"name": form.name or "answer", "schema": form.schema_}
+            body["response_format"] = {"type": form.type} | ({"json_schema": schema} if form.type == "json_schema" else {})
+        try:
+            return ChatRequest.model_validate(body)
+        except ValidationError as error:
+            raise validation_error([{**one, "loc": ("body", *one["loc"])} for one in error.errors()]) from None
+
+    def _messages(self) -> list[dict[str, Any]]:
+        messages: list[dict[str, Any]] = []
+        if self.instructions:
+            messages.append({"role": "system", "content": self.instructions})
+        if isinstance(self.input, str):
+            return [*messages, {"role": "user", "content": self.input}]
+        for number, item in enumerate(self.input):
+            kind = item.get("type", "message")
+            if kind == "message":
+                messages.append({"role": item.get("role"), "content": item.get("content")})
+            elif kind == "function_call":
+                function = {"name": item.get("name"), "arguments": item.get("arguments", "")}
+                call = {"id": str(item.get("call_id", "")), "type": "function", "function": function}
+                messages.append({"role": "assistant", "content": None, "tool_calls": [call]})
+            elif kind == "function_call_output":
+                messages.append({"role": "tool", "content": item.get("output")})
+            elif kind != "reasoning":
+                raise unsupported(f"input[{number}]", f"items of type {str(kind)[:64]!r} cannot be read here")
+        return messages
+
+
+def _tool(tool: dict[str, Any]) -> dict[str, Any]:
+    if tool.get("type") != "function":
+        raise unsupported("tools", "only functions can be called")
+    names = ("name", "description", "parameters", "strict")
+    return {"type": "function", "function": {name: tool[name] for name in names if tool.get(name) is not None}}
+
+
+def _tool_choice(choice: Any) -> Any:
+    if isinstance(choice, dict) and choice.get("type") == "function":
+        return {"type": "function", "function": {"name": choice.get("name")}}
+    return choice
+
+
+class ResponsesReply(BaseModel):
+    """response."""
+
+    id: str
+    object: Literal["response"] = "response"
+    created_at: int
+    status: Literal["in_progress", "completed", "incomplete"]
+    model: str
+    output: list[dict[str, Any]]
+    """Messages and function calls."""
+    usage: dict[str, Any] | None = None
+
+
+_RESPONSES = {**stream_or(ResponsesReply, "response event"), **generation_responses()}
+
+
+@router.post("/v1/responses", responses=_RESPONSES)
+async def create_response(
+    body: ResponsesRequest, request: Request, principal: Annotated[Principal, Depends(require_scope("chat"))]
+) -> Response:
+    """Answer an input, whole or, with `stream`, as events. Nothing is stored."""
+    chat = body.as_chat()
+    call = Call.of(request, principal, chat.model)
+    try:
+        asked = await asked_of(call, chat)
+        writer = _Writer(call, body)
+        if body.stream:
+            return await streamed(request, writer.events(pieces(call, chat, asked, writer.tally)), done=False)
+        answers = await unless_gone(request, gathered(call, chat, asked, writer.tally))
+    except Exception as error:
+        raise api_error(error, prompt_param="input") from error
+    return JSONResponse(writer.reply(answers[0]))
+
+
+class _Writer:
+    """Makes the reply of one request."""
+
+    def __init__(self, call: Call, body: ResponsesRequest) -> None:
+        self.tally = Tally()
+        self._call, self._body = call, body
+        self._id, self._message_id = f"resp_{secrets.token_hex(16)}", f"msg_{secrets.token_hex(16)}"
+        self._created, self._number = int(time.time()), 0
+
+    def reply(self, answer: Answer | None) -> dict[str, Any]:
+        """The response; None: not answered yet."""
+        body, usage = self._body, None
+        status = "in_progress" if answer is None else "incomplete" if answer.finish == "length" else "completed"
+        if answer is not None:
+            usage = {
+                "input_tokens": self.tally.prompt_tokens, "output_tokens": self.tally.completion_tokens,
+                "total_tokens": self.tally.prompt_tokens + self.tally.completion_tokens,
+                "input_tokens_details": {"cached_tokens": self.tally.cached_tokens},
+                "output_tokens_details": {"reasoning_tokens": 0},
+            }  # fmt: skip
+        return {
+            "id": self._id, "object": "response", "created_at": self._created, "status": status, "error": None,
+            "incomplete_details": {"reason": "max_output_tokens"} if status == "incomplete" else None,
+            "instructions": body.instructions, "max_output_tokens": body.max_output_tokens,
+            "model": self._call.engine.name, "output": self._output(answer) if answer is not None else [],
+            "parallel_tool_calls": body.parallel_tool_calls is not False, "previous_response_id": None,
+            "reasoning": {"effort": None, "summary": None}, "store": False,
+            "temperature": 1.0 if body.temperature is None else body.temperature,
+            "text": body.text_out(),
+            "tool_choice": body.tool_choice or "auto", "tools": body.tools or [],
+            "top_p": 1.0 if body.top_p is None else body.top_p, "truncation": "disabled", "usage": usage,
+            "user": body.user, "metadata": body.metadata or {},
+        }  # fmt: skip
+
+    def _output(self, answer: Answer) -> list[dict[str, Any]]:
+        status = "incomplete" if answer.finish == "length" else "completed"
+        message = [self._message([_part(answer.text)], status)] if answer.text or not answer.calls else []
+        return message + [_call_item(call) for call in answer.calls]
+
+    def _message(self, content: list[dict[str, Any]], status: str) -> dict[str, Any]:
+        return {"type": "message", "id": self._message_id, "status": status, "role": "assistant", "content": content}
+
+    def _event(self, kind: str, **fields: Any) -> str:
+        event = {"type": kind, "sequence_number": self._number, **fields}
+        self._number += 1
+        return sse(event, kind)
+
+    async def events(self, parts: AsyncGenerator[Piece | None, None]) -> AsyncGenerator[str, None]:
+        """The stream of events."""
+        answer, text_open = Answer(), False
+        place = {"item_id": self._message_id, "output_index": 0, "content_index": 0}
+        async with aclosing(parts):
+            async for piece in parts:
+                if piece is None:
+                    yield self._event("response.created", response=self.reply(None))
+                    yield self._event("response.in_progress", response=self.reply(None))
+                    continue
+                if piece.text and not text_open:
+                    text_open = True
+                    for event in self._open_text(place):
+                        yield event
+                answer.take(piece)
+                if piece.text:
+                    yield self._event("response.output_text.delta", **place, delta=piece.text, logprobs=[])
+        if not text_open and not answer.calls:
+            text_open = True
+            for event in self._open_text(place):
+                yield event
+        for event in self._close(answer, place, text_open):
+            yield event
+
+    def _open_text(self, place: dict[str, Any]) -> list[str]:
+        item = self._message([], "in_progress")
+        return [
+            self._event("response.output_item.added", output_index=0, item=item),
+            self._event("response.content_part.added", **place, part=_part("")),
+        ]
+
+    def _close(self, answer: Answer, place: dict[str, Any], text_open: bool) -> list[str]:
+        made, items = [], self._output(answer)
+        if text_open:
+            made = [
+                self._event("response.output_text.done", **place, text=answer.text, logprobs=[]),
+                self._event("response.content_part.done", **place, part=_part(answer.text)),
+                self._event("response.output_item.done", output_index=0, item=items[0]),
+            ]
+        for index, item in enumerate(items):
+            if item["type"] != "function_call":
+                continue
+            where = {"item_id": item["id"], "output_index": index}
+            begun = {**item, "arguments": "", "status": "in_progress"}
+            written = {"arguments": item["arguments"], "name": item["name"]}
+            made += [
+                self._event("response.output_item.added", output_index=index, item=begun),
+                self._event("response.function_call_arguments.delta", **where, delta=item["arguments"]),
+                self._event("response.function_call_arguments.done", **where, **written),
+                self._event("response.output_item.done", output_index=index, item=item),
+            ]
+        whole = self.reply(answer) | {"output": items}
+        return [*made, self._event(f"response.{whole['status']}", response=whole)]
+
+
+def _part(text: str) -> dict[str, Any]:
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def _call_item(call: ToolCall) -> dict[str, Any]:
+    return {
+        "type": "function_call", "id": f"fc_{call.id[5:]}", "call_id": call.id, "name": call.name,
+        "arguments": call.arguments, "status": "completed",
+    }  # fmt: skip

@@ -1,0 +1,160 @@
+"""Tool calls between the API's JSON and a model that only writes text.
+
+A call stands in the text as `<tool_call>{"name": ..., "arguments": {...}}</tool_call>`, the form that Qwen, Hermes and
+SmolLM learned. A grammar makes what a local model writes valid; what an earlier answer called is written the same way.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from chatwright.generation.api import Constraint
+from chatwright.records import Message
+from chatwright.serve.openai.wire import ChatMessage, ChatRequest, NamedTool
+
+OPEN, CLOSE = "<tool_call>", "</tool_call>"
+_GRAMMAR = r"""start: %s
+text: /([^<](.|\n)*)?/
+calls: call ("\n" call){0,%d}
+call: "<tool_call>" body "</tool_call>"
+body: %%json %s
+"""
+_INTRODUCTION = """You may call functions to answer the user. These functions exist, as JSON schemas within <tools></tools>:
+<tools>
+{tools}
+</tools>
+To call one, write its name and arguments as JSON within <tool_call></tool_call>:
+<tool_call>{{"name": "function-name", "arguments": {{"argument-name": "value"}}}}</tool_call>"""
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A call found in an answer."""
+
+    id: str
+    name: str
+    arguments: str
+    """JSON text."""
+
+
+def wants_tools(body: ChatRequest) -> bool:
+    """Whether the answer may call a tool."""
+    return bool(body.tools) and body.tool_choice != "none"
+
+
+def messages_of(body: ChatRequest, *, native: bool = False) -> tuple[Message, ...]:
+    """The conversation as the model reads it, tools introduced in its system message. `native`: the engine is told of
+    the tools in its own way."""
+    messages = [Message(role=_role(m), content=m.text + _calls_text(m)) for m in body.messages]
+    if wants_tools(body) and not native:
+        functions = [tool.function.model_dump(exclude_none=True) for tool in body.tools or ()]
+        tools = "\n".join(json.dumps(function, ensure_ascii=False) for function in functions)
+        text = _INTRODUCTION.format(tools=tools)
+        if messages[0].role == "system":
+            messages[0] = Message(role="system", content=f"{messages[0].content}\n\n{text}")
+        else:
+            messages.insert(0, Message(role="system", content=text))
+    return tuple(messages)
+
+
+def _role(message: ChatMessage) -> Any:
+    return "system" if message.role == "developer" else message.role
+
+
+def _calls_text(message: ChatMessage) -> str:
+    return "".join(f"\n{OPEN}{_call_json(c.function.name, c.function.arguments)}{CLOSE}" for c in message.tool_calls or ())
+
+
+def _call_json(name: str, arguments: str) -> str:
+    try:
+        parsed = json.loads(arguments or "{}")
+    except (ValueError, RecursionError):
+        parsed = arguments
+    return json.dumps({"name": name, "arguments": parsed}, ensure_ascii=False)
+
+
+def constraint_for_tools(body: ChatRequest) -> Constraint | None:
+    """What makes calls valid; None when the answer calls nothing. With "auto" an answer is either text or calls."""
+    if not wants_tools(body):
+        return None
+    chosen = body.tool_choice.function.name if isinstance(body.tool_choice, NamedTool) else ""
+    forms = [
+        {
+            "type": "object",
+            "properties": {
+                "name": {"const": tool.function.name},
+                "arguments": tool.function.parameters or {"type": "object"},
+            },
+            "required": ["name", "arguments"],
+            "additionalProperties": False,
+        }
+        for tool in body.tools or ()
+        if chosen in ("", tool.function.name)
+    ]
+    required = bool(chosen) or body.tool_choice == "required"
+    more = 0 if body.parallel_tool_calls is False or chosen else 7
+    schema = forms[0] if len(forms) == 1 else {"anyOf": forms}
+    grammar = _GRAMMAR % ("calls" if required else "text | calls", more, json.dumps(schema))
+    return Constraint(kind="lark", value=grammar)
+
+
+class ToolReader:
+    """Splits an answer, as it comes, into text and calls."""
+
+    def __init__(self) -> None:
+        self.calls: list[ToolCall] = []
+        self._held = ""
+
+    def push(self, text: str) -> tuple[str, list[ToolCall]]:
+        """(text that belongs to the answer, calls that became complete)."""
+        self._held += text
+        shown, found = "", list[ToolCall]()
+        while self._held:
+            start = self._held.find(OPEN)
+            if start < 0:
+                keep = _overlap(self._held, OPEN)
+                shown, self._held = shown + self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
+                break
+            shown, self._held = shown + self._held[:start], self._held[start:]
+            end = self._held.find(CLOSE)
+            if end < 0:
+                break
+            call = _parse(self._held[len(OPEN) : end])
+            if call is None:
+                shown += self._held[: end + len(CLOSE)]
+            else:
+                found.append(call)
+            self._held = self._held[end + len(CLOSE) :]
+        self.calls += found
+        return shown if not self.calls else shown.strip("\n"), found
+
+    def flush(self) -> str:
+        """What was held back: the beginning of a call that never came to its end is text."""
+        held, self._held = self._held, ""
+        return held
+
+
+def _overlap(text: str, mark: str) -> int:
+    """Length of the longest end of `text` that begins `mark`."""
+    return next((n for n in range(min(len(text), len(mark) - 1), 0, -1) if text.endswith(mark[:n])), 0)
+
+
+def _parse(text: str) -> ToolCall | None:
+    try:
+        found = json.loads(text)
+        name, arguments = found["name"], found.get("arguments", {})
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    if not isinstance(name, str):
+        return None
+    shown = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+    return ToolCall(f"call_{secrets.token_hex(12)}", name, shown)
+
+
+def calls_out(calls: Sequence[ToolCall]) -> list[dict[str, Any]]:
+    """As a message holds them."""
+    return [{"id": c.id, "type": "function", "function": {"name": c.name, "arguments": c.arguments}} for c in calls]
