@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 # In CI a skipped test is a failed test (tests/ci_no_skips.py).
 PYTEST := PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p ci_no_skips
 
-.PHONY: quickstart install test lint unit check-slow bench clean
+.PHONY: quickstart install test lint unit check-slow bench clean migration
 
 quickstart: .venv/.installed
 	$(BIN)/chatwright quickstart
@@ -28,6 +28,10 @@ unit: .venv/.installed-test
 
 check-slow: .venv/.installed-test
 	$(PYTEST) -m slow --timeout 3600 $(PYTEST_ARGS)
+
+# While nothing is released there is one revision: it is written anew after a change of tables.
+migration: .venv/.installed
+	$(BIN)/python -m chatwright.serve.tables
 
 bench: .venv/.installed-test
 	for file in benchmarks/[a-z]*.py; do $(BIN)/python $$file || exit 1; done

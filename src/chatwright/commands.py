@@ -39,6 +39,14 @@ GROUPS: dict[str, dict[str, Command]] = {
         "generate": Command("chatwright.generation.commands:generate", "GenerateConfig", "answer one prompt"),
         "chat": Command("chatwright.generation.commands:chat", "ChatConfig", "talk to a model in the terminal"),
     },
+    "The server": {
+        "serve": Command("chatwright.serve.run:serve", "ServeConfig", "serve models: OpenAI-compatible API and chat"),
+        "workspace backup": Command("chatwright.workspace.commands:backup", "BackupConfig", "copy a workspace while it is used"),
+        "workspace restore": Command("chatwright.workspace.commands:restore", "RestoreConfig", "bring a backup back"),
+        "workspace upgrade": Command(
+            "chatwright.workspace.commands:upgrade", "UpgradeConfig", "bring the database to this version of Chatwright"
+        ),
+    },
     "Data": {
         "data check": Command("chatwright.data.commands:check", "CheckConfig", "validate files and count usable rows"),
         "data import": Command(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -168,6 +168,15 @@ def _find_key(shared: Services, value: str) -> tuple[ApiKey | None, User | None]
     return (row[0], row[1]) if row else (None, None)
 
 
+def routes_of(routes: Iterable[Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(path, route) of everything that can be called. Newer FastAPIs keep included routers whole."""
+    for route in routes:
+        if (inner := getattr(route, "original_router", None)) is not None:
+            yield from routes_of(inner.routes, prefix + route.include_context.prefix)
+        else:
+            yield prefix + getattr(route, "path", repr(route)), route
+
+
 def rule_of(route: APIRoute) -> str:
     """The rule of a route; "" when it has none."""
     open_dependants = [route.dependant]
@@ -181,6 +190,6 @@ def rule_of(route: APIRoute) -> str:
 
 def check_rules(app: FastAPI) -> None:
     """Raises ConfigError that names the routes without a rule."""
-    bare = [f"{getattr(r, 'path', r)}" for r in app.routes if not isinstance(r, APIRoute) or not rule_of(r)]
+    bare = [path for path, route in routes_of(app.routes) if not isinstance(route, APIRoute) or not rule_of(route)]
     if bare:
         raise ConfigError(f"routes without a rule of access (serve/auth.py): {', '.join(bare)}")

@@ -181,6 +181,12 @@ class EngineRegistry:
         """Every engine."""
         return list(self._engines.values())
 
+    def add(self, engine: Engine) -> None:
+        """Offer one more model. Raises UsageError when its name is taken."""
+        if engine.name in self._engines:
+            raise UsageError(f"model {engine.name!r}: is served already; use `swap` to replace it")
+        self._engines[engine.name] = engine
+
     def swap(self, name: str, engine: Engine, *, drain_s: float = 300.0) -> None:
         """Let `engine` answer what comes for `name` from now on; what runs on the old one goes on there to its end."""
         if name not in self._engines:

@@ -43,7 +43,9 @@ class Buckets:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._buckets, self._lock = clock, OrderedDict[str, _Bucket](), threading.Lock()
 
-    def take(self, name: str, amount: float, *, capacity: float, per_s: float, overdraw: bool = False) -> tuple[float, float]:
+    def take(
+        self, name: str, amount: float, *, capacity: float, per_s: float, overdraw: bool = False
+    ) -> tuple[float, float]:
         """(what is left, seconds until it would have sufficed: 0 when it did). Nothing is taken when it did not."""
         with self._lock:
             at = self._clock()

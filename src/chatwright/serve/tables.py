@@ -1,4 +1,4 @@
-"""Every table module, so that `Base.metadata` is complete. `python -m chatwright.serve.tables` rewrites the first revision."""
+"""Every table module, so that `Base.metadata` is complete. Run as a module it writes the first revision anew."""
 
 from __future__ import annotations
 

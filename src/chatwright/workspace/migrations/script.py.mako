@@ -1,5 +1,5 @@
 """${message.capitalize()}."""
-# ruff: noqa: D103, E501, F401
+# ruff: noqa
 
 import sqlalchemy as sa
 from alembic import op

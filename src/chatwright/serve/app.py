@@ -1,0 +1,125 @@
+"""The application: every router, behind the gate, each route with its rule of access."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from html import escape
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+
+from chatwright import __version__
+from chatwright.serve import audit, keys, users
+from chatwright.serve.auth import check_rules, metrics_reader, public
+from chatwright.serve.engine import EngineRegistry
+from chatwright.serve.limits import Limits, Throttle
+from chatwright.serve.metrics import Metrics
+from chatwright.serve.openai import errors
+from chatwright.serve.security import Context, Gate
+from chatwright.serve.services import Services
+from chatwright.serve.settings import ServeConfig
+from chatwright.serve.tables import metadata, present
+from chatwright.workspace.database import Workspace
+
+# The web app's fallback answers every other address, so it comes last.
+ROUTERS = (
+    "chatwright.serve.openai.routes",
+    "chatwright.serve.moderation.routes",
+    "chatwright.serve.chat.routes",
+    "chatwright.serve.arena.routes",
+    "chatwright.serve.web",
+)
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+@asynccontextmanager
+async def _nothing(app: FastAPI) -> AsyncIterator[None]:
+    yield
+
+
+def create_app(
+    settings: ServeConfig, registry: EngineRegistry, workspace: Workspace, *, lifespan: Lifespan = _nothing
+) -> FastAPI:
+    """The server's application; `workspace` is migrated. Raises ConfigError for a route without a rule of access."""
+    metadata()  # relations between tables of different modules are resolved by name
+    metrics = Metrics(registry)
+    app = FastAPI(
+        title="Chatwright", version=__version__, docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan,
+        redirect_slashes=False,
+    )  # fmt: skip
+    app.state.services = Services(
+        settings=settings, registry=registry, workspace=workspace, limits=Limits(), throttle=Throttle(), metrics=metrics
+    )
+    app.state.registry, app.state.started_at = registry, time.time()
+    errors.install(app)
+    _operation_routes(app)
+    for router in (users.router, keys.router, audit.router):
+        app.include_router(router)
+    for module in filter(present, ROUTERS):
+        app.include_router(importlib.import_module(module).router)
+    check_rules(app)
+    app.add_middleware(Gate, settings=settings)
+    app.add_middleware(Context, settings=settings, metrics=metrics)
+    return app
+
+
+def _operation_routes(app: FastAPI) -> None:
+    @app.get("/metrics", tags=["operation"], response_class=Response)
+    def prometheus(_: Annotated[None, Depends(metrics_reader)]) -> Response:
+        """Figures for Prometheus."""
+        return Response(app.state.services.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.get("/openapi.json", include_in_schema=False, dependencies=[Depends(public)])
+    def schema(request: Request) -> JSONResponse:
+        """The OpenAPI description."""
+        return JSONResponse(app.openapi())
+
+    @app.get("/docs", include_in_schema=False, dependencies=[Depends(public)])
+    def docs(request: Request) -> HTMLResponse:
+        """The OpenAPI description as a page, without scripts."""
+        return HTMLResponse(docs_page(app.openapi()))
+
+
+def docs_page(schema: dict[str, Any]) -> str:
+    """Every operation of an OpenAPI schema: parameters, body fields, answers."""
+    rows = []
+    for path, operations in sorted(schema["paths"].items()):
+        for method, operation in operations.items():
+            body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
+            fields = _fields(schema, body)
+            fields += [(p["name"], p["schema"], p.get("required", False)) for p in operation.get("parameters", [])]
+            listed = "".join(
+                f"<li><code>{escape(name)}</code> {escape(_kind(kind))}{' (required)' if required else ''}</li>"
+                for name, kind, required in fields
+            )
+            answers = ", ".join(operation["responses"])
+            rows.append(
+                f"<h2><code>{method.upper()} {escape(path)}</code></h2><p>{escape(operation.get('description', ''))}</p>"
+                f"<ul>{listed}</ul><p>Answers: {escape(answers)}</p>"
+            )
+    title = f'{escape(schema["info"]["title"])} API'
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+        f'<h1>{title}</h1><p><a href="/openapi.json">openapi.json</a></p>{"".join(rows)}</html>'
+    )
+
+
+def _fields(schema: dict[str, Any], body: dict[str, Any]) -> list[tuple[str, dict[str, Any], bool]]:
+    if "$ref" in body:
+        body = schema["components"]["schemas"][body["$ref"].rpartition("/")[2]]
+    required = body.get("required", [])
+    return [(name, kind, name in required) for name, kind in body.get("properties", {}).items()]
+
+
+def _kind(kind: dict[str, Any]) -> str:
+    if "$ref" in kind:
+        return str(kind["$ref"].rpartition("/")[2])
+    if "anyOf" in kind:
+        return " or ".join(_kind(one) for one in kind["anyOf"])
+    if kind.get("type") == "array":
+        return f"list of {_kind(kind.get('items', {}))}"
+    return str(kind.get("type") or kind.get("const") or "any")

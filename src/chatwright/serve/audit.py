@@ -1,0 +1,50 @@
+"""The audit log: who did what to whom."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import BaseModel
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from chatwright.serve.auth import Principal, require_user
+from chatwright.serve.auth_tables import AuditEvent
+from chatwright.serve.openai.errors import responses
+from chatwright.serve.services import services
+
+router = APIRouter(prefix="/api", tags=["audit"], responses=responses(401, 403))
+
+
+class AuditRow(BaseModel):
+    """One entry."""
+
+    id: int
+    at: float
+    actor: str
+    action: str
+    target: str
+    detail: dict[str, Any]
+    address: str
+
+
+def record(session: Session, request: Request | None, actor: str, action: str, target: str = "", **detail: Any) -> None:
+    """Add an entry in the same transaction as what it tells of. Never give secrets or texts of people."""
+    address = request.client.host if request is not None and request.client else ""
+    session.add(AuditEvent(actor=actor, action=action, target=target, detail=detail, address=address))
+
+
+@router.get("/audit")
+def audit(
+    request: Request,
+    _: Annotated[Principal, Depends(require_user("admin"))],
+    before: Annotated[int | None, Query(ge=1, le=2**62)] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+) -> list[AuditRow]:
+    """Entries, newest first; `before` an id for the next page."""
+    query = select(AuditEvent).order_by(AuditEvent.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(AuditEvent.id < before)
+    with services(request).workspace.reading() as session:
+        return [AuditRow.model_validate(row, from_attributes=True) for row in session.scalars(query)]

@@ -1,0 +1,138 @@
+"""API keys of people and of the server, and what they used. Somebody else's key is as good as none: 404."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import BaseModel, Field
+from sqlalchemy import func, select
+
+from chatwright.serve import audit
+from chatwright.serve.auth import KEY_PREFIX, Principal, digest, new_secret, require_user
+from chatwright.serve.auth_tables import ApiKey, Usage
+from chatwright.serve.limits import day_of
+from chatwright.serve.openai.errors import APIError, responses
+from chatwright.serve.services import services
+from chatwright.workspace.database import Workspace, now
+
+Scope = Literal["chat", "completions", "embeddings", "models", "moderations", "metrics", "inference", "admin"]
+Count = Annotated[int, Field(ge=0, le=10**15)]
+Rate = Annotated[int, Field(ge=0, le=10**9)]
+Member = Annotated[Principal, Depends(require_user())]
+
+router = APIRouter(prefix="/api", tags=["keys"], responses=responses(401, 403, 404))
+
+
+class NewKey(BaseModel):
+    """A key to make; 0 sets no limit."""
+
+    name: Annotated[str, Field(min_length=1, max_length=128)]
+    scopes: Annotated[list[Scope], Field(min_length=1, max_length=8)] = ["inference"]
+    expires_in_days: Annotated[int, Field(ge=1, le=3650)] | None = None
+    requests_per_minute: Rate = 0
+    tokens_per_minute: Rate = 0
+    tokens_per_day: Count = 0
+    tokens_total: Count = 0
+
+
+class KeyRow(BaseModel):
+    """A key without its secret."""
+
+    id: str
+    name: str
+    prefix: str
+    scopes: list[str]
+    created_at: float
+    expires_at: float | None
+    revoked_at: float | None
+    requests_per_minute: int
+    tokens_per_minute: int
+    tokens_per_day: int
+    tokens_total: int
+
+
+class MadeKey(KeyRow):
+    """A new key; `key` is shown this once."""
+
+    key: str
+
+
+class UsageRow(BaseModel):
+    """What one owner used of one model on one day (UTC)."""
+
+    day: str
+    owner: str
+    user_id: str
+    model: str
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+
+
+def keep_bootstrap_key(workspace: Workspace, value: str) -> None:
+    """Let `value` be the server's own key, with every scope; the one before it stops working."""
+    with workspace.session() as session:
+        for key in session.scalars(select(ApiKey).where(ApiKey.user_id.is_(None), ApiKey.name == "bootstrap")):
+            if key.key_hash == digest(value):
+                key.revoked_at = None
+                return
+            key.revoked_at = key.revoked_at or now()
+        session.add(ApiKey(name="bootstrap", prefix=value[:6], key_hash=digest(value), scopes=["admin", "inference"]))
+
+
+@router.get("/keys")
+def keys(request: Request, who: Member) -> list[KeyRow]:
+    """One's own keys."""
+    query = select(ApiKey).where(ApiKey.user_id == who.id).order_by(ApiKey.created_at)
+    with services(request).workspace.reading() as session:
+        return [KeyRow.model_validate(key, from_attributes=True) for key in session.scalars(query)]
+
+
+@router.post("/keys")
+def make_key(body: NewKey, request: Request, who: Member) -> MadeKey:
+    """Make a key. `metrics` and `admin` are for administrators."""
+    if {"metrics", "admin"} & set(body.scopes) and who.role != "admin":
+        raise APIError(403, "scopes: metrics and admin are for administrators", param="scopes", code="insufficient_role")
+    value = KEY_PREFIX + new_secret()
+    limits = body.model_dump(exclude={"name", "scopes", "expires_in_days"})
+    expires_at = now() + body.expires_in_days * 86_400 if body.expires_in_days else None
+    with services(request).workspace.session() as session:
+        held = select(func.count()).select_from(ApiKey).where(ApiKey.user_id == who.id, ApiKey.revoked_at.is_(None))
+        if (session.scalar(held) or 0) >= 100:
+            raise APIError(400, "100 keys are the most one account may have; revoke one first", code="too_many_keys")
+        key = ApiKey(
+            user_id=who.id, name=body.name, prefix=value[:7], key_hash=digest(value), scopes=list(body.scopes),
+            expires_at=expires_at, **limits,
+        )  # fmt: skip
+        session.add(key)
+        session.flush()
+        audit.record(session, request, who.id, "key.make", key.id, scopes=list(body.scopes))
+    return MadeKey(**KeyRow.model_validate(key, from_attributes=True).model_dump(), key=value)
+
+
+@router.delete("/keys/{key_id}")
+def revoke_key(key_id: str, request: Request, who: Member) -> KeyRow:
+    """Revoke a key, at once and for good."""
+    with services(request).workspace.session() as session:
+        key = session.scalar(select(ApiKey).where(ApiKey.id == key_id, ApiKey.user_id == who.id))
+        if key is None:
+            raise APIError(404, "there is no such key", code="not_found")
+        key.revoked_at = key.revoked_at or now()
+        audit.record(session, request, who.id, "key.revoke", key.id)
+        return KeyRow.model_validate(key, from_attributes=True)
+
+
+@router.get("/usage")
+def usage(
+    request: Request, who: Member, everyone: bool = False, days: Annotated[int, Query(ge=1, le=366)] = 30
+) -> list[UsageRow]:
+    """Usage by day, key and model: one's own, or everyone's for administrators."""
+    if everyone and who.role != "admin":
+        raise APIError(403, "everyone: for administrators", param="everyone", code="insufficient_role")
+    since = day_of(now() - days * 86_400)
+    query = select(Usage).where(Usage.day > since).order_by(Usage.day.desc(), Usage.owner).limit(5000)
+    if not everyone:
+        query = query.where(Usage.user_id == who.id)
+    with services(request).workspace.reading() as session:
+        return [UsageRow.model_validate(row, from_attributes=True) for row in session.scalars(query)]

@@ -1,0 +1,143 @@
+"""`chatwright serve`: one process with models, API, chat and database."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+
+from chatwright.errors import ChatwrightError, UsageError
+from chatwright.serve import logs
+from chatwright.serve.app import create_app
+from chatwright.serve.auth import KEY_PREFIX, new_secret
+from chatwright.serve.engine import Engine, EngineRegistry
+from chatwright.serve.http import DeadlineProtocol
+from chatwright.serve.keys import keep_bootstrap_key
+from chatwright.serve.settings import ServeConfig, secret
+from chatwright.serve.tables import metadata
+from chatwright.serve.users import first_admin_link
+from chatwright.workspace.database import Workspace
+from chatwright.workspace.migrations import prepare
+
+log = logging.getLogger("chatwright.serve")
+KEY_FILE = "api-key"
+
+
+def serve(cfg: ServeConfig) -> None:
+    """Serve until SIGTERM or Ctrl-C. Raises UsageError (port or workspace in use), ConfigError, HubError, ModelError."""
+    names = [entry.partition("=")[0] for entry in (*cfg.model, *cfg.upstream)]
+    if len(set(names)) != len(names) or not names:
+        raise UsageError(f"models must have different names and there must be one at least; given: {', '.join(names)}")
+    logs.configure(as_json=cfg.json_logs)
+    metadata()
+    with Workspace.open(cfg.workspace, cfg.database or secret("CHATWRIGHT_DATABASE_URL")) as workspace:
+        workspace.lock()
+        listener = listen(cfg)
+        with contextlib.closing(listener):
+            prepare(workspace)
+            _greet(cfg, workspace, listener.getsockname()[1])
+            _run(cfg, workspace, listener)
+
+
+def listen(cfg: ServeConfig) -> socket.socket:
+    """A listening socket; UsageError that says what is wrong."""
+    family = socket.AF_INET6 if ":" in cfg.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((cfg.host, cfg.port))
+        listener.listen(1024)
+    except OSError as error:
+        listener.close()
+        raise UsageError(
+            f"{cfg.host}:{cfg.port}: cannot listen there ({error.strerror}); choose another with --port"
+        ) from error
+    return listener
+
+
+def _greet(cfg: ServeConfig, workspace: Workspace, port: int) -> None:
+    """Print the address and, where they are new, the secrets."""
+    shown = f"[{cfg.host}]" if ":" in cfg.host else cfg.host
+    origin = cfg.public_url.rstrip("/") or f"http://{shown}:{port}"
+    print(f"chat {origin}   API {origin}/v1   reference {origin}/docs", flush=True)
+    if token := first_admin_link(workspace):
+        print(f"first administrator: open {origin}/join#{token} (works once)", flush=True)
+    if (key := bootstrap_key(workspace)) is not None:
+        print(f"API key: {key} (shown once; kept in {workspace.folder / KEY_FILE})", flush=True)
+
+
+def bootstrap_key(workspace: Workspace) -> str | None:
+    """See that the server has its own key. Returns it when it was made now, None when it came from outside or was there."""
+    given = secret("CHATWRIGHT_API_KEY")
+    path = workspace.folder / KEY_FILE
+    if given and len(given) < 16:
+        raise UsageError("CHATWRIGHT_API_KEY: must have 16 characters at least")
+    if given or path.is_file():
+        keep_bootstrap_key(workspace, given or path.read_text(encoding="utf-8").strip())
+        return None
+    value = KEY_PREFIX + new_secret()
+    _write_secret(path, value)
+    keep_bootstrap_key(workspace, value)
+    return value
+
+
+def _write_secret(path: Path, value: str) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(f"{value}\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _run(cfg: ServeConfig, workspace: Workspace, listener: socket.socket) -> None:
+    """The event loop: models load in the background while /health answers already."""
+    registry = EngineRegistry()
+    failed: list[ChatwrightError] = []
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        loading = asyncio.create_task(load())
+        yield
+        loading.cancel()
+        await asyncio.gather(*(engine.drain(0.0) for engine in registry.all()), return_exceptions=True)
+
+    async def load() -> None:
+        try:
+            for entry in (*cfg.model, *cfg.upstream):
+                engine = await asyncio.to_thread(open_engine, cfg, entry, entry in cfg.upstream)
+                registry.add(engine)
+                log.info("ready", extra={"fields": {"model": engine.name}})
+        except ChatwrightError as error:
+            failed.append(error)
+            server.should_exit = True
+
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(cfg, registry, workspace, lifespan=lifespan), http=DeadlineProtocol, ws="none", log_config=None,
+            access_log=False, server_header=False, proxy_headers=False, lifespan="on", timeout_keep_alive=5,
+            h11_max_incomplete_event_size=32_768, timeout_graceful_shutdown=max(1, round(cfg.drain_s)),
+        )  # fmt: skip
+    )
+    server.run(sockets=[listener])
+    if failed:
+        raise failed[0]
+
+
+def open_engine(cfg: ServeConfig, entry: str, upstream: bool) -> Engine:
+    """The engine for `name`, `folder` or `name=where`."""
+    name, _, where = entry.partition("=")
+    if upstream:
+        from chatwright.serve.upstream import UpstreamEngine
+
+        return UpstreamEngine.open(name, where)
+    # torch only here: a server with nothing but upstream models does without
+    from chatwright.serve.local_engine import LocalEngine
+
+    return LocalEngine.open(where or name, name=name, precision=cfg.precision, max_batch=cfg.max_batch)

@@ -1,0 +1,193 @@
+"""What every request passes before a route sees it: request ids, Host, limits on bodies, headers of safety. Plain ASGI.
+
+Bodies are read whole, within a deadline, before the application starts: a half-sent request holds no slot of anything.
+JSON that Python would accept but a database or a client would not (NaN, half surrogate pairs, NUL) is refused here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import math
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from chatwright.serve.logs import request_id as current_request
+from chatwright.serve.metrics import Metrics
+from chatwright.serve.openai.errors import APIError
+from chatwright.serve.settings import ServeConfig
+
+MAX_BODY_BYTES = 2_000_000
+MAX_JSON_DEPTH = 64
+BODY_DEADLINE_S = 8.0
+METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+CSP = (
+    "default-src 'self'; base-uri 'none'; object-src 'none'; form-action 'self'; frame-ancestors 'none'; "
+    "img-src 'self' data: blob:"
+)
+# Strings are skipped whole; the possessive loop cannot backtrack.
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
+log = logging.getLogger("chatwright.access")
+
+
+class Context:
+    """Outermost: names the request, counts and logs it, and adds the headers of safety."""
+
+    def __init__(self, app: ASGIApp, *, settings: ServeConfig, metrics: Metrics) -> None:
+        self.app, self.settings, self.metrics = app, settings, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        name = given if re.fullmatch(r"[\w-]{1,64}", given, re.ASCII) else f"req_{secrets.token_hex(12)}"
+        state = scope.setdefault("state", {})
+        state["request_id"] = name
+        token = current_request.set(name)
+        started, status = time.perf_counter(), 500
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                self._add_headers(MutableHeaders(scope=message), scope, name)
+            await send(message)
+
+        self.metrics.open.inc()
+        try:
+            await self.app(scope, receive, answer)
+        finally:
+            self.metrics.open.dec()
+            self._account(scope, status, time.perf_counter() - started)
+            current_request.reset(token)
+
+    def _add_headers(self, headers: MutableHeaders, scope: Scope, name: str) -> None:
+        headers["x-request-id"] = name
+        for key, value in scope["state"].get("extra_headers", {}).items():
+            headers[key] = value
+        headers.setdefault("content-security-policy", CSP)
+        headers["x-content-type-options"] = "nosniff"
+        headers["referrer-policy"] = "no-referrer"
+        headers["cross-origin-opener-policy"] = "same-origin"
+        headers["cross-origin-resource-policy"] = "same-origin"
+        headers.setdefault("cache-control", "no-store")
+        if self.settings.secure:
+            headers["strict-transport-security"] = "max-age=31536000"
+
+    def _account(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "") or "(none)"  # a path may hold the secret of a share
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        self.metrics.requests.labels(method, route, str(status)).inc()
+        self.metrics.seconds.labels(route).observe(seconds)
+        fields = {"method": method, "route": route, "status": status, "ms": round(seconds * 1000, 1)}
+        log.info("request", extra={"fields": {**fields, "principal": scope["state"].get("principal_id", "")}})
+
+
+class Gate:
+    """Refuses foreign Host headers and bodies that are too big, too slow, too deep, or not what JSON may hold."""
+
+    def __init__(self, app: ASGIApp, *, settings: ServeConfig, body_deadline_s: float = BODY_DEADLINE_S) -> None:
+        self.app, self.settings, self.body_deadline_s = app, settings, body_deadline_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        try:
+            headers = Headers(scope=scope)
+            hosts = headers.getlist("host")
+            if len(hosts) != 1 or not self.settings.knows_host(hosts[0]):
+                raise APIError(421, "Host: this server does not answer to that name", code="unknown_host")
+            if "\0" in scope["path"] or b"%00" in scope.get("query_string", b""):
+                raise APIError(400, "the address holds a NUL character", code="invalid_url")
+            body = await self._body(headers, receive)
+            if body and "json" in headers.get("content-type", "json"):
+                check_json(body)
+        except APIError as error:
+            error.headers["connection"] = "close"  # what is left of the body is not read
+            await error.response()(scope, receive, send)
+            return
+        sent = False
+
+        async def replay() -> Message:
+            nonlocal sent
+            if sent:
+                return await receive()
+            sent = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        await self.app(scope, replay, send)
+
+    async def _body(self, headers: Headers, receive: Receive) -> bytes:
+        too_big = APIError(413, f"the body is larger than {MAX_BODY_BYTES} bytes", code="body_too_large")
+        if headers.get("content-length", "0").strip() not in ("", "0") and int(headers["content-length"]) > MAX_BODY_BYTES:
+            raise too_big
+        parts, size = [], 0
+        try:
+            async with asyncio.timeout(self.body_deadline_s):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise APIError(400, "the client went away", code="disconnected")
+                    parts.append(message.get("body", b""))
+                    size += len(parts[-1])
+                    if size > MAX_BODY_BYTES:
+                        raise too_big
+                    if not message.get("more_body"):
+                        return b"".join(parts)
+        except TimeoutError as error:
+            raise APIError(408, f"the body did not arrive within {self.body_deadline_s:g} s", code="timeout") from error
+
+
+def check_json(body: bytes) -> None:
+    """APIError 400 for bytes that are not JSON, are nested too deeply, or hold what JSON texts must not."""
+    depth = 0
+    for match in _BRACKETS.finditer(body):
+        first = match.group()[:1]
+        depth += (first in b"[{") - (first in b"]}")
+        if depth > MAX_JSON_DEPTH:
+            raise APIError(400, f"the JSON is nested more than {MAX_JSON_DEPTH} levels deep", code="json_too_deep")
+    try:
+        value = json.loads(body, parse_constant=_refuse_number, parse_float=_finite)
+    except APIError:
+        raise
+    except ValueError as error:  # also not UTF-8, and integers of thousands of digits
+        raise APIError(400, "the body is not valid JSON", code="invalid_json") from error
+    if b"\\u" in body or b"\0" in body:
+        for text in _texts(value):
+            if "\0" in text or any("\ud800" <= c <= "\udfff" for c in text):
+                raise APIError(400, "the JSON holds a NUL character or half of a surrogate pair", code="invalid_text")
+
+
+def _refuse_number(text: str) -> float:
+    raise APIError(400, f"the JSON holds {text}, which is not a JSON number", code="invalid_json")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise APIError(400, "the JSON holds a number that is too large", code="invalid_json")
+    return number
+
+
+def _texts(value: Any) -> Iterator[str]:
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, str):
+            yield one
+        elif isinstance(one, list):
+            waiting += one
+        elif isinstance(one, dict):
+            waiting += one.keys()
+            waiting += one.values()

@@ -1,0 +1,91 @@
+"""`chatwright workspace backup | restore | upgrade`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from chatwright.errors import UsageError
+from chatwright.workspace import migrations
+from chatwright.workspace.backup import back_up, bring_back
+from chatwright.workspace.database import Workspace
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackupConfig:
+    """A backup; the server may be running."""
+
+    workspace: str = "workspace"
+    """The workspace folder."""
+    database: str = ""
+    """Database URL; empty: CHATWRIGHT_DATABASE_URL, else SQLite in the workspace."""
+    out: str
+    """New folder for the backup. It holds the workspace's secrets."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestoreConfig:
+    """A backup brought back; the server must not be running."""
+
+    backup: str
+    """The backup's folder."""
+    workspace: str = "workspace"
+    """Where the workspace is to be: a new or empty folder."""
+    database: str = ""
+    """Database URL; empty: CHATWRIGHT_DATABASE_URL, else SQLite in the workspace."""
+    force: bool = False
+    """Replace what is there (the old folder is kept beside it; an old PostgreSQL database is overwritten)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpgradeConfig:
+    """The database brought to this version."""
+
+    workspace: str = "workspace"
+    """The workspace folder."""
+    database: str = ""
+    """Database URL; empty: CHATWRIGHT_DATABASE_URL, else SQLite in the workspace."""
+    yes: bool = False
+    """Do it; without this the plan is printed only."""
+
+
+def _open(folder: str, database: str) -> Workspace:
+    if not Path(folder).is_dir():
+        raise UsageError(f"{folder}: there is no such folder")
+    return Workspace.open(folder, _url(database))
+
+
+def _url(database: str) -> str:
+    return database or os.environ.get("CHATWRIGHT_DATABASE_URL", "")
+
+
+def backup(cfg: BackupConfig) -> None:
+    """Copy a workspace. Raises UsageError, DataError."""
+    with _open(cfg.workspace, cfg.database) as workspace:
+        if not migrations.current(workspace):
+            raise UsageError(f"{cfg.workspace}: holds no database of a server; is this the workspace?")
+        back_up(workspace, Path(cfg.out))
+    print(f"backup written to {cfg.out}")
+
+
+def restore(cfg: RestoreConfig) -> None:
+    """Bring a backup back. Raises UsageError, DataError."""
+    bring_back(Path(cfg.backup), Path(cfg.workspace), _url(cfg.database), force=cfg.force)
+    print(f"{cfg.workspace}: restored from {cfg.backup}")
+
+
+def upgrade(cfg: UpgradeConfig) -> None:
+    """Print what is to be done, and do it with `yes`. Raises UsageError."""
+    with _open(cfg.workspace, cfg.database) as workspace:
+        steps = migrations.pending(workspace)
+        for step in steps:
+            print(step)
+        if not steps:
+            print("the database is up to date")
+        elif cfg.yes:
+            workspace.lock()
+            migrations.upgrade(workspace)
+            print("done")
+        else:
+            print("to do this, make a backup and add --yes")
