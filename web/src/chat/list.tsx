@@ -1,0 +1,100 @@
+import { useInfiniteQuery, useQueryClient } from "@tanstack/react-query";
+import { Pencil, Search, Trash2 } from "lucide-react";
+import { useDeferredValue, useState } from "react";
+import { useTranslation } from "react-i18next";
+import { Link, useLocation } from "wouter";
+import { changeConversation, deleteConversation, type ConversationHead } from "../api/chat";
+import client, { ok } from "../api/client";
+import { ageOf, type Age } from "../lib/format";
+import { Confirm, Dialog } from "../ui/dialog";
+import { TextField } from "../ui/fields";
+import { Menu } from "../ui/menu";
+
+const PAGE = 50;
+
+/** One's conversations by age, or those that hold the words looked for. */
+export function ConversationList() {
+  const { t } = useTranslation();
+  const [location, navigate] = useLocation();
+  const queries = useQueryClient();
+  const [search, setSearch] = useState("");
+  const q = useDeferredValue(search.trim());
+  const [renaming, setRenaming] = useState<ConversationHead | null>(null);
+  const [deleting, setDeleting] = useState<ConversationHead | null>(null);
+  const list = useInfiniteQuery({
+    queryKey: ["conversations", q],
+    initialPageParam: 0,
+    queryFn: ({ pageParam }) => ok(client.GET("/api/conversations", { params: { query: { q, offset: pageParam, limit: PAGE } } })),
+    getNextPageParam: (last, pages) => (last.more ? pages.length * PAGE : undefined),
+    placeholderData: (before) => before,
+  });
+  const rows = list.data?.pages.flatMap((page) => page.conversations) ?? [];
+  const groups = q ? [["found", rows] as const] : (["today", "yesterday", "week", "older"] as Age[]).map((age) => [age, rows.filter((row) => ageOf(row.updated_at) === age)] as const);
+  const headings = { found: t("side.found"), today: t("side.today"), yesterday: t("side.yesterday"), week: t("side.week"), older: t("side.older") };
+
+  async function remove(row: ConversationHead) {
+    await deleteConversation(row.id);
+    queries.removeQueries({ queryKey: ["conversation", row.id] });
+    void queries.invalidateQueries({ queryKey: ["conversations"] });
+    if (location === `/c/${row.id}`) navigate("/");
+  }
+
+  return (
+    <>
+      <div className="side-tools">
+        <div className="search">
+          <Search size={16} aria-hidden />
+          <input id="search" className="input" type="search" aria-label={t("side.search")} placeholder={t("side.search")} value={search} onChange={(event) => setSearch(event.target.value)} />
+        </div>
+      </div>
+      <div className="side-list">
+        {groups.map(([group, members]) => members.length ? (
+          <section key={group} aria-label={headings[group]}>
+            <h2>{headings[group]}</h2>
+            <ul>
+              {members.map((row) => {
+                const href = `/c/${row.id}`;
+                return (
+                  <li key={row.id} className={location === href ? "side-item active" : "side-item"}>
+                    <Link href={href} aria-current={location === href ? "page" : undefined}>
+                      <span className="ellipsis" style={{ display: "block" }}>{row.title || t("side.untitled")}</span>
+                      {row.excerpt ? <span className="snippet ellipsis">{row.excerpt}</span> : null}
+                    </Link>
+                    <Menu label={t("side.more", { title: row.title || t("side.untitled") })} items={[
+                      { label: t("common.rename"), icon: <Pencil size={15} aria-hidden />, onSelect: () => setRenaming(row) },
+                      { label: t("common.delete"), icon: <Trash2 size={15} aria-hidden />, danger: true, onSelect: () => setDeleting(row) },
+                    ]} />
+                  </li>
+                );
+              })}
+            </ul>
+          </section>
+        ) : null)}
+        {list.isSuccess && !rows.length ? <p className="empty small">{q ? t("side.nothingFound") : t("side.nothingYet")}</p> : null}
+        {list.hasNextPage ? <button type="button" className="button plain wide" onClick={() => void list.fetchNextPage()}>{t("common.more")}</button> : null}
+      </div>
+      {renaming ? <Rename row={renaming} onClose={() => setRenaming(null)} /> : null}
+      {deleting ? <Confirm title={t("side.deleteTitle")} text={t("side.deleteText", { title: deleting.title })} action={t("common.delete")} onConfirm={() => void remove(deleting)} onClose={() => setDeleting(null)} /> : null}
+    </>
+  );
+}
+
+function Rename({ row, onClose }: { row: ConversationHead; onClose: () => void }) {
+  const { t } = useTranslation();
+  const queries = useQueryClient();
+  const [title, setTitle] = useState(row.title);
+  async function save() {
+    await changeConversation(row.id, { title: title.trim() });
+    void queries.invalidateQueries({ queryKey: ["conversations"] });
+    void queries.invalidateQueries({ queryKey: ["conversation", row.id] });
+    onClose();
+  }
+  return (
+    <Dialog title={t("common.rename")} onClose={onClose}>
+      <form className="stack" onSubmit={(event) => { event.preventDefault(); void save(); }}>
+        <TextField label={t("side.title")} required maxLength={200} value={title} onChange={(event) => setTitle(event.target.value)} />
+        <div className="row end"><button className="button primary" disabled={!title.trim()}>{t("common.save")}</button></div>
+      </form>
+    </Dialog>
+  );
+}

@@ -1,0 +1,141 @@
+import { Calculator, Check, ChevronLeft, ChevronRight, Copy, Pencil, RotateCcw, Sigma, ThumbsDown, ThumbsUp } from "lucide-react";
+import { memo, useEffect, useRef, useState } from "react";
+import { useTranslation } from "react-i18next";
+import type { Message } from "../api/chat";
+import { copyText } from "../lib/format";
+import { isSendKey } from "../lib/ime";
+import { toast } from "../ui/toast";
+import { LazyMarkdown } from "./lazy-markdown";
+import { Tokens } from "./tokens";
+
+export type MessageActions = {
+  edit: (message: Message, text: string) => void;
+  regenerate: (message: Message) => void;
+  select: (message: Message) => void;
+  rate: (message: Message, rating: "up" | "down") => void;
+  branch: (message: Message, index: number, tokenId: number) => void;
+};
+
+type Props = { message: Message; siblings: Message[]; last: boolean; busy: boolean; readOnly?: boolean; actions: MessageActions };
+
+/** Memoised on what it shows: a streaming answer redraws itself and none of its neighbours. */
+export const MessageView = memo(
+  function MessageView(props: Props) {
+    return props.message.role === "user" ? <UserMessage {...props} /> : <AssistantMessage {...props} />;
+  },
+  (before, after) =>
+    before.message === after.message && before.last === after.last && before.busy === after.busy && before.actions === after.actions &&
+    before.siblings.length === after.siblings.length && before.siblings.every((each, index) => each.id === after.siblings[index]?.id),
+);
+
+function UserMessage({ message, siblings, last, busy, readOnly, actions }: Props) {
+  const { t } = useTranslation();
+  const [editing, setEditing] = useState(false);
+  return (
+    <article className={last ? "message message-user last" : "message message-user"} aria-label={t("message.yours")}>
+      {editing
+        ? <EditBox text={message.content} onCancel={() => setEditing(false)} onSave={(text) => { setEditing(false); actions.edit(message, text); }} />
+        : <div className="bubble">{message.content}</div>}
+      {readOnly || editing ? null : (
+        <div className="message-tools">
+          <CopyButton text={message.content} />
+          <button type="button" className="icon-button" aria-label={t("message.edit")} title={t("message.edit")} disabled={busy} onClick={() => setEditing(true)}><Pencil size={16} aria-hidden /></button>
+          <Branches message={message} siblings={siblings} onSelect={actions.select} />
+        </div>
+      )}
+    </article>
+  );
+}
+
+function EditBox(props: { text: string; onSave: (text: string) => void; onCancel: () => void }) {
+  const { t } = useTranslation();
+  const [text, setText] = useState(props.text);
+  const input = useRef<HTMLTextAreaElement>(null);
+  useEffect(() => {
+    input.current?.focus();
+    input.current?.setSelectionRange(text.length, text.length);
+  }, []);
+  const save = () => { if (text.trim()) props.onSave(text.trim()); };
+  return (
+    <div className="edit-box">
+      <textarea
+        ref={input} className="input" aria-label={t("message.edit")} value={text} rows={3} onChange={(event) => setText(event.target.value)}
+        onKeyDown={(event) => {
+          if (isSendKey(event.nativeEvent)) { event.preventDefault(); save(); }
+          else if (event.key === "Escape") props.onCancel();
+        }}
+      />
+      <div className="row end">
+        <span className="soft small grow">{t("message.editHint")}</span>
+        <button type="button" className="button plain" onClick={props.onCancel}>{t("common.cancel")}</button>
+        <button type="button" className="button primary" onClick={save} disabled={!text.trim()}>{t("composer.send")}</button>
+      </div>
+    </div>
+  );
+}
+
+function AssistantMessage({ message, siblings, last, busy, readOnly, actions }: Props) {
+  const { t } = useTranslation();
+  const [showTokens, setShowTokens] = useState(false);
+  const streaming = message.status === "streaming";
+  const script = message.settings.script;
+  return (
+    <article className={`message message-assistant${last ? " last" : ""}${streaming ? " live" : ""}`} aria-label={t("message.answerOf", { model: message.model })} aria-busy={streaming}>
+      <div className="message-model">
+        <span className="ellipsis">{message.model}</span>
+        {typeof script === "string" && script ? <span className="badge accent">{script}</span> : null}
+      </div>
+      {message.dropped_messages > 0 ? <p className="notice calm">{t("message.dropped", { count: message.dropped_messages })}</p> : null}
+      {message.steps.map((step, index) => (
+        <div className="step" key={index}>
+          <Calculator size={16} aria-hidden />
+          <span><span className="sr-only">{t("message.calculated")} </span>{String(step.expression ?? "")} = <strong>{String(step.result ?? step.error ?? "")}</strong></span>
+        </div>
+      ))}
+      {showTokens
+        ? <Tokens message={message} canBranch={!busy && !readOnly} onBranch={(index, id) => { setShowTokens(false); actions.branch(message, index, id); }} />
+        : message.content
+          ? <LazyMarkdown text={message.content} eager={streaming || last} />
+          : streaming ? <div className="thinking" role="status"><i /><i /><i /><span className="sr-only">{t("message.waiting")}</span></div> : null}
+      {message.status === "stopped" ? <p className="soft small">{t("message.stopped")}</p> : null}
+      {message.status === "error" ? <p className="notice danger" role="alert">{message.error || t("message.failed")}</p> : null}
+      {message.finish_reason === "length" ? <p className="soft small">{t("message.length")}</p> : null}
+      {streaming || readOnly ? null : (
+        <div className="message-tools">
+          <CopyButton text={message.content} />
+          <button type="button" className="icon-button" aria-label={t("message.regenerate")} title={t("message.regenerate")} disabled={busy} onClick={() => actions.regenerate(message)}><RotateCcw size={16} aria-hidden /></button>
+          <button type="button" className="icon-button" aria-label={t("message.good")} title={t("message.good")} aria-pressed={message.feedback?.vote === "up"} onClick={() => actions.rate(message, "up")}><ThumbsUp size={16} aria-hidden /></button>
+          <button type="button" className="icon-button" aria-label={t("message.bad")} title={t("message.bad")} aria-pressed={message.feedback?.vote === "down"} onClick={() => actions.rate(message, "down")}><ThumbsDown size={16} aria-hidden /></button>
+          <button type="button" className="icon-button" aria-label={t("message.tokens")} title={t("message.tokens")} disabled={!message.has_tokens} aria-pressed={showTokens} onClick={() => setShowTokens(!showTokens)}><Sigma size={16} aria-hidden /></button>
+          <Branches message={message} siblings={siblings} onSelect={actions.select} />
+        </div>
+      )}
+    </article>
+  );
+}
+
+function CopyButton({ text }: { text: string }) {
+  const { t } = useTranslation();
+  const [copied, setCopied] = useState(false);
+  async function copy() {
+    if (!(await copyText(text))) return toast(t("common.copyFailed"));
+    setCopied(true);
+    setTimeout(() => setCopied(false), 1500);
+  }
+  return <button type="button" className="icon-button" aria-label={copied ? t("common.copied") : t("common.copy")} title={t("common.copy")} onClick={() => void copy()}>{copied ? <Check size={16} aria-hidden /> : <Copy size={16} aria-hidden />}</button>;
+}
+
+function Branches(props: { message: Message; siblings: Message[]; onSelect: (message: Message) => void }) {
+  const { t } = useTranslation();
+  const { siblings } = props;
+  if (siblings.length < 2) return null;
+  const at = siblings.findIndex((each) => each.id === props.message.id);
+  const go = (to: number) => { const sibling = siblings[to]; if (sibling) props.onSelect(sibling); };
+  return (
+    <span className="branch" role="group" aria-label={t("message.versions")}>
+      <button type="button" className="icon-button" aria-label={t("message.previous")} disabled={at <= 0} onClick={() => go(at - 1)}><ChevronLeft size={16} aria-hidden /></button>
+      {at + 1}/{siblings.length}
+      <button type="button" className="icon-button" aria-label={t("message.next")} disabled={at >= siblings.length - 1} onClick={() => go(at + 1)}><ChevronRight size={16} aria-hidden /></button>
+    </span>
+  );
+}

@@ -1,0 +1,84 @@
+import { Keyboard, LogOut, Menu as MenuIcon, MessageSquarePlus, NotebookText, PanelLeftClose, Settings, Swords } from "lucide-react";
+import { createContext, useContext, useEffect, useMemo, useState, type ReactNode } from "react";
+import { useTranslation } from "react-i18next";
+import { tinykeys } from "tinykeys";
+import { Link, useLocation } from "wouter";
+import client, { ok } from "../api/client";
+import { useSetSession } from "../api/session";
+import { ConversationList } from "../chat/list";
+import { isComposing, isTyping } from "../lib/ime";
+import { Shortcuts } from "./shortcuts";
+
+const SideContext = createContext<{ open: boolean; setOpen: (open: boolean) => void }>({ open: true, setOpen: () => {} });
+
+const narrow = () => matchMedia("(max-width: 800px)").matches;
+
+/** The button that brings the side bar back; every page puts it at the start of its top row. */
+export function SideButton() {
+  const { t } = useTranslation();
+  const side = useContext(SideContext);
+  if (side.open) return null;
+  return <button type="button" className="icon-button" aria-label={t("side.open")} title={t("side.open")} onClick={() => side.setOpen(true)}><MenuIcon size={19} aria-hidden /></button>;
+}
+
+/** Side bar and page of somebody who is signed in. */
+export function Frame({ children }: { children: ReactNode }) {
+  const { t } = useTranslation();
+  const [location, navigate] = useLocation();
+  const [open, setOpen] = useState(() => !narrow());
+  const [help, setHelp] = useState(false);
+  const setSession = useSetSession();
+  const side = useMemo(() => ({ open, setOpen }), [open]);
+
+  useEffect(() => { if (narrow()) setOpen(false); }, [location]);
+  useEffect(() => {
+    const quiet = (action: () => void) => (event: KeyboardEvent) => {
+      if (isTyping(event.target) || isComposing(event) || document.querySelector("dialog[open]")) return;
+      event.preventDefault();
+      action();
+    };
+    const always = (action: () => void) => (event: KeyboardEvent) => { if (!isComposing(event)) { event.preventDefault(); action(); } };
+    return tinykeys(window, {
+      "Shift+?": quiet(() => setHelp(true)),
+      "$mod+Shift+o": always(() => navigate("/")),
+      "$mod+k": always(() => { setOpen(true); requestAnimationFrame(() => document.getElementById("search")?.focus()); }),
+      "$mod+b": always(() => setOpen((now) => !now)),
+      "/": quiet(() => document.getElementById("composer")?.querySelector("textarea")?.focus()),
+    });
+  }, [navigate]);
+
+  async function signOut() {
+    setSession(await ok(client.DELETE("/api/session")));
+  }
+
+  const links = [["/arena", t("side.arena"), Swords], ["/prompts", t("side.prompts"), NotebookText], ["/settings", t("side.settings"), Settings]] as const;
+  return (
+    <SideContext value={side}>
+      <a className="skip" href="#main">{t("side.skip")}</a>
+      <div className={open ? "frame" : "frame no-side"}>
+        {open ? (
+          <nav className="side" aria-label={t("side.label")} onKeyDown={(event) => event.key === "Escape" && narrow() && setOpen(false)}>
+            <div className="side-head">
+              <Link className="brand grow" href="/"><img src="/icon.svg" alt="" />Chatwright</Link>
+              <Link className="icon-button" href="/" aria-label={t("side.new")} title={t("side.new")}><MessageSquarePlus size={18} aria-hidden /></Link>
+              <button type="button" className="icon-button" aria-label={t("side.close")} title={t("side.close")} onClick={() => setOpen(false)}><PanelLeftClose size={18} aria-hidden /></button>
+            </div>
+            <ConversationList />
+            <div className="side-foot">
+              {links.map(([href, label, Icon]) => (
+                <Link key={href} href={href} aria-current={location.startsWith(href) ? "page" : undefined}><Icon size={17} aria-hidden />{label}</Link>
+              ))}
+              <div className="row">
+                <button type="button" className="button plain grow" onClick={() => void signOut()}><LogOut size={16} aria-hidden />{t("side.signOut")}</button>
+                <button type="button" className="icon-button" aria-label={t("keys.title")} title={`${t("keys.title")} (?)`} onClick={() => setHelp(true)}><Keyboard size={17} aria-hidden /></button>
+              </div>
+            </div>
+          </nav>
+        ) : null}
+        {open ? <button type="button" className="scrim" aria-label={t("side.close")} onClick={() => setOpen(false)} /> : null}
+        <main className="main" id="main" tabIndex={-1}>{children}</main>
+      </div>
+      {help ? <Shortcuts onClose={() => setHelp(false)} /> : null}
+    </SideContext>
+  );
+}
