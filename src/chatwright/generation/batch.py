@@ -7,6 +7,7 @@ through prefill; prompts that several answers share are prefilled once, and so i
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from chatwright.text.tokenizer import StreamDecoder, Tokenizer
 
 _PREFILL_TOKENS = 1024  # of one prefill call; more does not make the matrix products faster
 _PREFILL_CHUNK = 256  # columns of one call: bounds the memory of attention for long prompts
+_SHRINK_FROM = 256  # columns; a smaller cache is never made smaller while answers run
 
 
 @dataclass(eq=False)
@@ -55,6 +57,13 @@ class Answer:
     """How often each token was drawn; kept when a penalty asks for it."""
     shown: int = 0
     """Characters of `text` that `take_text` has given out."""
+    cached: int = 0
+    """Prompt tokens whose keys and values came from the prefix cache."""
+
+    @property
+    def final_length(self) -> int:
+        """`length` if it is written to its limit."""
+        return len(self.prompt_ids) + self.limit
 
     @property
     def length(self) -> int:
@@ -153,26 +162,49 @@ def _held_back(text: str, stops: Sequence[str]) -> int:
 
 
 class Batch:
-    """At most `max_rows` answers at a time over one cache."""
+    """At most `max_rows` answers at a time over one cache.
 
-    def __init__(self, decoder: Decoder, max_rows: int, prefixes: PrefixCache | None = None) -> None:
-        """`prefixes`: where the keys and values of finished answers go, and those of known beginnings come from."""
-        self.decoder, self.max_rows, self.prefixes = decoder, max_rows, prefixes
+    With a prefix cache it serves a scheduler: its own cache then has only the rows and columns that the answers in it need,
+    as one long conversation would otherwise give every row its length.
+    """
+
+    def __init__(
+        self, decoder: Decoder, max_rows: int, prefixes: PrefixCache | None = None, *, cache_bytes: int = 2 * 2**30
+    ) -> None:
+        """
+        Args:
+            prefixes: where the keys and values of finished answers go, and those of known beginnings come from.
+            cache_bytes: what `fits` keeps to.
+        """
+        self.decoder, self.max_rows, self.prefixes, self.cache_bytes = decoder, max_rows, prefixes, cache_bytes
         self.answers: list[Answer] = []
         self.prefill_tokens = 0
         """Tokens that went through prefill, padding not counted (the last token of a prompt goes through a step)."""
         self._prefix: tuple[int, ...] = ()
         self._cache: DecodeCache | None = None
+        self._ahead: DecodeCache | None = None
+        """One row: the long prompt that is being computed."""
         self._settings: RowSettings | None = None
         self._workspace = Workspace()
         # A matrix product of one row may add up in another order than one of several rows (seen in fp32).
         on_cpu_fp32 = decoder.device.type == "cpu" and decoder.dtype == torch.float32
         self._least_rows = (2 if decoder.packed else 4) if on_cpu_fp32 else 1
+        config = decoder.config
+        numbers = 2 * config.num_layers * config.num_kv_heads * config.head_dim
+        self._position_bytes = numbers * decoder.dtype.itemsize
 
     @property
     def free(self) -> int:
         """Rows an answer could enter."""
         return self.max_rows - len(self.answers)
+
+    def fits(self, more: Sequence[Answer]) -> bool:
+        """Whether rows and `cache_bytes` suffice for these answers too, written to their limits. One answer always fits."""
+        answers = [*self.answers, *more]
+        if len(answers) > self.max_rows:
+            return False
+        longest = round_up(max((answer.final_length for answer in answers), default=0), SPAN_BLOCK)
+        return len(answers) == 1 or self._rows_for(len(answers)) * longest * self._position_bytes <= self.cache_bytes
 
     @torch.inference_mode()
     def set_prefix(self, ids: Sequence[int]) -> None:
@@ -187,21 +219,18 @@ class Batch:
     def admit(self, answers: Sequence[Answer]) -> None:
         """Let answers in (at most `free`): copy what is known of their prompts, prefill the rest."""
         assert len(answers) <= self.free
-        cache = self._reserve(max(answer.length for answer in answers) + 1)
-        sources = {a.prompt_ids: row for row, a in enumerate(self.answers)}
+        cache = self._reserve(max(answer.length for answer in answers) + 1, len(answers))
+        known = {answer.prompt_ids for answer in self.answers}
         fresh: list[Answer] = []
         copies: list[Answer] = []
         for answer in answers:
-            if answer.prompt_ids in sources:
-                copies.append(answer)
-            else:
-                sources[answer.prompt_ids] = len(self.answers) + len(fresh)
-                fresh.append(answer)
-        if self.prefixes is not None:
-            for answer in fresh:
-                self._prefill_known(answer)
+            (copies if answer.prompt_ids in known else fresh).append(answer)
+            known.add(answer.prompt_ids)
+        if fresh and self.prefixes is not None:
+            self._prefill_known(fresh, self.prefixes)
         elif fresh:
             self._prefill_new(fresh)
+        sources = {answer.prompt_ids: row for row, answer in enumerate(self.answers)}
         for answer in copies:
             cache.copy_row(sources[answer.prompt_ids], len(self.answers), len(answer.prompt_ids) - 1)
             self.answers.append(answer)
@@ -209,25 +238,35 @@ class Batch:
 
     @torch.inference_mode()
     def prefill_ahead(self, answer: Answer, done: int) -> int:
-        """Compute the next part of a long prompt in the spare row while others go on; returns how far it is.
+        """Compute the next part of a long prompt beside the batch while others go on; returns how far it is.
 
-        Call it with what it returned until that is `answer.length`, then `admit_ahead`. One prompt at a time.
+        Call it with 0, then with what it returned until that is `answer.length`, then `admit_ahead`. One prompt at a time.
         """
-        assert not self._prefix, "the spare row holds the common beginning"
-        self._reserve(answer.length + 1)
-        ids, row = answer.prompt_ids[:-1], self._prefix_row
-        if not done and self.prefixes is not None:
-            done = self._copy_known(ids, row)
+        ids = answer.prompt_ids[:-1]
+        if not done or self._ahead is None:
+            self._ahead = DecodeCache(self.decoder.config, 1, self.decoder.dtype, self.decoder.device)
+            self._ahead.resize(1, round_up(len(ids), SPAN_BLOCK))
+            if self.prefixes is not None:
+                done, layers = self.prefixes.longest(ids)
+                _put(self._ahead, 0, done, layers)
+                answer.cached = done
         part = ids[done : done + _PREFILL_CHUNK]
-        self._prefill([part], row, done)
+        self._prefill([part], 0, done, self._ahead)
         return done + len(part)
 
     @torch.inference_mode()
     def admit_ahead(self, answer: Answer) -> None:
         """Let an answer in whose prompt `prefill_ahead` has computed."""
-        self._reserve(answer.length + 1).copy_row(self._prefix_row, len(self.answers), answer.length)
+        assert self._ahead is not None
+        layers = [layer[:, 0] for layer in self._ahead.layers_2RKSC]
+        _put(self._reserve(answer.length + 1, 1), len(self.answers), answer.length, layers)
+        self._ahead = None
         self.answers.append(answer)
         self._settings = None
+
+    def forget_ahead(self) -> None:
+        """Give up the prompt that `prefill_ahead` was computing."""
+        self._ahead = None
 
     @torch.inference_mode()
     def step(self) -> list[Answer]:
@@ -247,7 +286,9 @@ class Batch:
             if math.isnan(logprob):
                 raise ModelError("the model's output is not finite (NaN or infinity); its weights are damaged")
             if answer.params.top_logprobs:
-                answer.top_logprobs.append(most_likely(self._workspace.probs_BV[row], answer.params.top_logprobs))
+                top = most_likely(self._workspace.probs_BV[row], answer.params.top_logprobs)
+                # The logarithm of one number may differ from that of many in its last bit.
+                answer.top_logprobs.append(tuple((i, logprob if i == token else other) for i, other in top))
             answer.take(token, logprob)
         return self._remove_finished()
 
@@ -290,18 +331,31 @@ class Batch:
             self._cache.copy_row(len(self.answers), row, last.length)
             self.answers[row] = last
         self._settings = None
+        self._shrink()
         return answer
 
     # ---- memory and prefill ----------------------------------------------------------------------------
 
-    def _reserve(self, length: int) -> DecodeCache:
-        """The cache, with room for `length` positions in every row; what is in it stays."""
+    def _reserve(self, length: int, entering: int = 0) -> DecodeCache:
+        """The cache, with room for `length` positions in every row and for more answers; what is in it stays."""
+        rows = self._prefix_row + 1 if self.prefixes is None else self._rows_for(len(self.answers) + entering)
         if self._cache is None:
-            decoder = self.decoder
-            self._cache = DecodeCache(decoder.config, self._prefix_row + 1, decoder.dtype, decoder.device)
-        if self._cache.columns < length:
-            self._cache.grow(round_up(length, SPAN_BLOCK))
+            self._cache = DecodeCache(self.decoder.config, rows, self.decoder.dtype, self.decoder.device)
+        if self._cache.columns < length or self._cache.rows < rows:
+            columns = max(self._cache.columns, round_up(length, SPAN_BLOCK))
+            self._cache.resize(max(self._cache.rows, rows), columns)
         return self._cache
+
+    def _shrink(self) -> None:
+        """Give memory back, and the time that steps spend on empty columns, once the longest answers have left."""
+        if self.prefixes is None or self._cache is None:
+            return
+        if not self.answers:
+            self._cache = None
+            return
+        needed = round_up(max(answer.length for answer in self.answers) + 1, SPAN_BLOCK)
+        if self._cache.columns >= max(_SHRINK_FROM, 2 * needed):
+            self._cache.resize(self._rows_for(len(self.answers)), needed)
 
     def _prefill_new(self, answers: list[Answer]) -> None:
         """Prefill answers into the rows after the live ones, those of similar length together."""
@@ -317,23 +371,27 @@ class Batch:
             self._prefill(suffixes[at : at + group], first + at, start)
         self.answers += answers
 
-    def _prefill_known(self, answer: Answer) -> None:
-        """Prefill one answer into the next row, after what is known of its prompt."""
-        row, ids = len(self.answers), answer.prompt_ids[:-1]
-        start = self._copy_known(ids, row)
-        self._prefill([ids[start:]], row, start)
-        self.answers.append(answer)
-
-    def _copy_known(self, ids: tuple[int, ...], row: int) -> int:
-        """Put the known beginning of a prompt into a row; its length."""
-        assert self.prefixes is not None and self._cache is not None
-        length, layers = self.prefixes.longest(ids)
-        for layer_2RKSC, known_2KTC in zip(self._cache.layers_2RKSC, layers, strict=False):
-            layer_2RKSC[:, row, :, :length] = known_2KTC[:, :, :length]
-        return length
-
-    def _prefill(self, parts: list[tuple[int, ...]], first_row: int, start: int) -> None:
+    def _prefill_known(self, answers: list[Answer], prefixes: PrefixCache) -> None:
+        """Prefill answers into the next rows after what is known of their prompts, those with equally much together."""
         assert self._cache is not None
+        found = [(*prefixes.longest(answer.prompt_ids[:-1]), answer) for answer in answers]
+        found.sort(key=lambda item: (item[0], len(item[2].prompt_ids)))
+        for start, items in itertools.groupby(found, key=lambda item: item[0]):
+            first, suffixes = len(self.answers), []
+            for _, layers, answer in items:
+                _put(self._cache, len(self.answers), start, layers)
+                answer.cached = start
+                suffixes.append(answer.prompt_ids[start:-1])
+                self.answers.append(answer)
+            group = max(1, _PREFILL_TOKENS // max(*map(len, suffixes), 1))
+            for at in range(0, len(suffixes), group):
+                self._prefill(suffixes[at : at + group], first + at, start)
+
+    def _prefill(
+        self, parts: list[tuple[int, ...]], first_row: int, start: int, cache: DecodeCache | None = None
+    ) -> None:
+        cache = cache or self._cache
+        assert cache is not None
         longest = max(map(len, parts))
         self.prefill_tokens += sum(map(len, parts))
         if not longest:
@@ -343,4 +401,11 @@ class Batch:
             tokens_BT[row, : len(part)] = torch.tensor(part, dtype=torch.long)
         for at in range(0, longest, _PREFILL_CHUNK):
             chunk_BT = tokens_BT[:, at : at + _PREFILL_CHUNK].to(self.decoder.device)
-            self.decoder.prefill(chunk_BT, self._cache, first_row=first_row, start=start + at)
+            self.decoder.prefill(chunk_BT, cache, first_row=first_row, start=start + at)
+
+
+def _put(cache: DecodeCache, row: int, length: int, layers_2KTC: Sequence[torch.Tensor]) -> None:
+    """Write the first `length` positions of a sequence's keys and values into a row."""
+    if length:
+        for layer_2RKSC, known_2KTC in zip(cache.layers_2RKSC, layers_2KTC, strict=True):
+            layer_2RKSC[:, row, :, :length] = known_2KTC[:, :, :length]

@@ -66,11 +66,15 @@ class DecodeCache:
 
     def grow(self, columns: int) -> None:
         """Give every row this many columns; what is there stays."""
-        old = self.columns
+        self.resize(self.rows, columns)
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Make it this many rows of this many columns; what fits of what is there stays."""
+        kept_rows, kept = min(rows, self.rows), min(columns, self.columns)
         for number, layer in enumerate(self.layers_2RKSC):
             # Zeros, not whatever is in memory: masked columns are multiplied by 0, which a NaN would survive.
-            new = layer.new_zeros((*layer.shape[:3], columns, layer.shape[4]))
-            new[:, :, :, :old] = layer
+            new = layer.new_zeros((2, rows, layer.shape[2], columns, layer.shape[4]))
+            new[:, :kept_rows, :, :kept] = layer[:, :kept_rows, :, :kept]
             self.layers_2RKSC[number] = new
         self._views = None
 

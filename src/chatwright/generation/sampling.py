@@ -155,7 +155,7 @@ def adjusted_logits(
         counts = torch.tensor(list(drawn.values()), dtype=torch.float32, device=out_V.device)
         out_V[tokens] -= params.presence_penalty + params.frequency_penalty * counts
     if params.ignore_eos:
-        out_V[torch.tensor(sorted(stop_ids), device=out_V.device)] = -math.inf
+        out_V[torch.tensor(sorted(stop_ids), dtype=torch.long, device=out_V.device)] = -math.inf
     if mask_V is not None:
         out_V.masked_fill_(~mask_V, -math.inf)
     return out_V
