@@ -102,6 +102,7 @@ class Workspace:
         engine = self.engine.execution_options(chatwright_reading=True)
         with Session(engine, expire_on_commit=False) as session:
             yield session
+            session.expunge_all()  # a rollback would empty what was read
             session.rollback()
 
     def lock(self) -> None:
