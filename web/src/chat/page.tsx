@@ -1,0 +1,233 @@
+import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { ChevronDown, Download, Languages, Link2, SlidersHorizontal, Trash2, WifiOff } from "lucide-react";
+import { useCallback, useEffect, useMemo, useRef, useState } from "react";
+import { useTranslation } from "react-i18next";
+import { useLocation, useParams } from "wouter";
+import { changeConversation, defaultSettings, deleteConversation, modelsQuery, type Message, type Settings } from "../api/chat";
+import client, { ApiError, ok } from "../api/client";
+import { messageOf } from "../auth/login";
+import { download } from "../lib/format";
+import { Confirm } from "../ui/dialog";
+import { SideButton } from "../ui/frame";
+import { Menu } from "../ui/menu";
+import { toast } from "../ui/toast";
+import { Spinner } from "../ui/fields";
+import { Composer } from "./composer";
+import { FeedbackDialog, ShareDialog } from "./dialogs";
+import { type MessageActions } from "./message";
+import { ModelPicker, ScriptPicker, SettingsPanel } from "./panel";
+import { takeInsert } from "./insert";
+import { threadOf, useThread } from "./thread";
+import { ThreadView } from "./thread-view";
+import { leafBelow, pathTo, treeOf } from "./tree";
+
+type Open = "models" | "panel" | "script" | "share" | "delete" | null;
+
+export default function ChatPage() {
+  const { t } = useTranslation();
+  const { id } = useParams<{ id?: string }>();
+  const [, navigate] = useLocation();
+  const queries = useQueryClient();
+  const thread = id ? threadOf(id, queries) : null;
+  const { thread: state, conversation, live, phase, lost } = useThread(thread);
+  const { data: available = [] } = useQuery(modelsQuery);
+  const [open, setOpen] = useState<Open>(null);
+  const [rated, setRated] = useState<{ message: Message; vote: "up" | "down" } | null>(null);
+  const [insert, setInsert] = useState<{ text: string } | null>(null);
+  const [fresh, setFresh] = useState<{ system: string; settings: Settings }>({ system: "", settings: defaultSettings });
+  const [chosen, setChosen] = useState<string[]>([]);
+  const input = useRef<HTMLTextAreaElement>(null);
+
+  useEffect(() => {
+    if (thread) void thread.load();
+    setChosen([]);
+    const waiting = takeInsert();
+    if (waiting) {
+      if (waiting.system !== undefined) setFresh((now) => ({ ...now, system: waiting.system ?? "" }));
+      else if (waiting.text) setInsert({ text: waiting.text });
+    }
+    if (matchMedia("(pointer: fine)").matches) input.current?.focus();
+  }, [thread]);
+
+  const fallback = available.find((model) => model.default)?.name ?? "";
+  const models = chosen.length ? chosen : [conversation?.model || fallback];
+  const settings = conversation?.settings ?? fresh.settings;
+  const system = conversation?.system ?? fresh.system;
+  const busy = live.size > 0;
+  const tree = useMemo(() => treeOf(state.messages), [state.messages]);
+  const path = useMemo(() => pathTo(tree, state.leaf), [tree, state.leaf]);
+  useEffect(() => { document.title = conversation?.title ? `${conversation.title} · Chatwright` : "Chatwright"; }, [conversation?.title]);
+  useEffect(() => {
+    const onKey = (event: KeyboardEvent) => {
+      if (event.key === "Escape" && busy && !document.querySelector("dialog[open], :popover-open")) void thread?.stop();
+    };
+    addEventListener("keydown", onKey);
+    return () => removeEventListener("keydown", onKey);
+  }, [busy, thread]);
+
+  const complain = useCallback((failure: unknown) => toast(messageOf(failure, t)), [t]);
+  const answering = chosen.length ? { models: chosen } : {};
+
+  async function send(text: string): Promise<boolean> {
+    try {
+      let target = thread;
+      if (!target) {
+        const made = await ok(client.POST("/api/conversations", { body: { title: "", system: fresh.system, model: models[0] ?? "", settings: fresh.settings } }));
+        target = threadOf(made.id, queries);
+        await target.load();
+      }
+      const parent = pathTo(treeOf(target.get().thread.messages), target.get().thread.leaf).at(-1)?.id ?? null;
+      await target.ask(`/api/conversations/${target.id}/messages`, { content: text, parent_id: parent, ...answering }, { content: text, parent });
+      if (!id) navigate(`/c/${target.id}`);
+      void queries.invalidateQueries({ queryKey: ["conversations"] });
+      return true;
+    } catch (failure) {
+      complain(failure);
+      return false;
+    }
+  }
+
+  const actions = useMemo<MessageActions>(() => {
+    const run = (action: Promise<unknown>) => void action.catch(complain);
+    return {
+      edit: (message, text) => run(thread!.ask(`/api/messages/${message.id}/edit`, { content: text }, { content: text, parent: message.parent_id })),
+      regenerate: (message) => run(thread!.ask(`/api/messages/${message.id}/regenerate`, {}, null)),
+      branch: (message, token, alternative) => run(thread!.ask(`/api/messages/${message.id}/branch`, { token, alternative }, null)),
+      select: (message) => {
+        const leaf = leafBelow(treeOf(thread!.get().thread.messages), message.id);
+        thread!.select(leaf);
+        run(changeConversation(thread!.id, { active_leaf: leaf }));
+      },
+      rate: (message, vote) => {
+        const next = message.feedback?.vote === vote ? "none" : vote;
+        thread!.patch(message.id, { feedback: { vote: next, reasons: [], comment: "" } });
+        run(giveFeedback(message.id, next, [], ""));
+        if (next !== "none") setRated({ message, vote });
+      },
+    };
+  }, [thread, complain]);
+
+  async function save(change: { system?: string; settings?: Settings }) {
+    if (!thread) return setFresh((now) => ({ ...now, ...change }));
+    thread.update(change);
+    try {
+      await changeConversation(thread.id, change);
+    } catch (failure) {
+      complain(failure);
+      void thread.load();
+    }
+  }
+
+  async function pick(list: string[]) {
+    setChosen(list);
+    if (thread && list.length === 1 && list[0]) {
+      thread.update({ model: list[0] });
+      await changeConversation(thread.id, { model: list[0] }).catch(complain);
+    }
+  }
+
+  async function saveAs(format: "json" | "markdown") {
+    try {
+      const response = await fetch(`/api/conversations/${id}/export?format=${format}`);
+      if (!response.ok) throw new ApiError(response.status, response.statusText, "");
+      download(`${(conversation?.title || "chat").replace(/[\\/:*?"<>|]/g, "_").slice(0, 60)}.${format === "json" ? "json" : "md"}`, await response.blob());
+    } catch (failure) {
+      complain(failure);
+    }
+  }
+
+  if (phase === "missing") return <div className="empty grow"><h1>{t("chat.missing")}</h1><p>{t("chat.missingText")}</p><button type="button" className="button" onClick={() => navigate("/")}>{t("side.new")}</button></div>;
+
+  return (
+    <>
+      <header className="top">
+        <SideButton />
+        <button type="button" className="model-button" aria-haspopup="dialog" onClick={() => setOpen("models")}>
+          <span className="ellipsis">{models.length > 1 ? t("models.count", { count: models.length }) : models[0] || t("models.title")}</span><ChevronDown size={15} aria-hidden />
+        </button>
+        <h1 className="grow ellipsis sr-only">{conversation?.title || t("side.new")}</h1>
+        <span className="grow" />
+        {id ? (
+          <>
+            <button type="button" className="icon-button" aria-label={t("share.title")} title={t("share.title")} onClick={() => setOpen("share")}><Link2 size={18} aria-hidden /></button>
+            <Menu label={t("chat.more")} items={[
+              { label: t("chat.exportMarkdown"), icon: <Download size={15} aria-hidden />, onSelect: () => void saveAs("markdown") },
+              { label: t("chat.exportJson"), icon: <Download size={15} aria-hidden />, onSelect: () => void saveAs("json") },
+              { label: t("common.delete"), icon: <Trash2 size={15} aria-hidden />, danger: true, onSelect: () => setOpen("delete") },
+            ]} />
+          </>
+        ) : null}
+      </header>
+      {phase === "loading" ? <Spinner label={t("common.loading")} />
+        : phase === "failed" ? <div className="empty grow"><h2>{t("offline.title")}</h2><button type="button" className="button" onClick={() => void thread?.load()}>{t("common.retry")}</button></div>
+        : path.length ? <ThreadView key={id} tree={tree} path={path} busy={busy} actions={actions} />
+        : <Welcome onPick={(text) => setInsert({ text })} />}
+      <div className="composer-wrap" id="composer">
+        <Banner lost={lost} />
+        <Composer
+          draftKey={id ?? "new"} busy={busy} inputRef={input} insert={insert} onSend={send} onStop={() => void thread?.stop()}
+          tools={
+            <>
+              <button type="button" className={system ? "pill on" : "pill"} aria-haspopup="dialog" onClick={() => setOpen("panel")}><SlidersHorizontal size={15} aria-hidden />{t("panel.button")}</button>
+              <button type="button" className={settings.script ? "pill on" : "pill"} aria-haspopup="dialog" onClick={() => setOpen("script")}><Languages size={15} aria-hidden />{settings.script ? `${t("script.button")}: ${settings.script}` : t("script.button")}</button>
+            </>
+          }
+        />
+        <p className="composer-foot">{t("composer.foot")}</p>
+      </div>
+      {open === "models" ? <ModelPicker chosen={models} onChange={(list) => void pick(list)} onClose={() => setOpen(null)} /> : null}
+      {open === "panel" ? <SettingsPanel system={system} settings={settings} onSave={(nextSystem, nextSettings) => void save({ system: nextSystem, settings: nextSettings })} onClose={() => setOpen(null)} /> : null}
+      {open === "script" ? <ScriptPicker value={settings.script} onChange={(script) => void save({ settings: { ...settings, script } })} onClose={() => setOpen(null)} /> : null}
+      {open === "share" && id ? <ShareDialog conversationId={id} token={conversation?.share_token ?? null} onChange={(token) => thread?.update({ share_token: token })} onClose={() => setOpen(null)} /> : null}
+      {open === "delete" && id ? (
+        <Confirm title={t("side.deleteTitle")} text={t("side.deleteText", { title: conversation?.title ?? "" })} action={t("common.delete")} onClose={() => setOpen(null)}
+          onConfirm={() => void deleteConversation(id).then(() => { void queries.invalidateQueries({ queryKey: ["conversations"] }); navigate("/"); }, complain)} />
+      ) : null}
+      {rated ? (
+        <FeedbackDialog message={rated.message} vote={rated.vote} onClose={() => setRated(null)}
+          onSave={(reasons, comment) => {
+            thread?.patch(rated.message.id, { feedback: { vote: rated.vote, reasons, comment } });
+            void giveFeedback(rated.message.id, rated.vote, reasons, comment).then(() => toast(t("feedback.thanks")), complain);
+          }} />
+      ) : null}
+    </>
+  );
+}
+
+function giveFeedback(id: string, vote: "up" | "down" | "none", reasons: Parameters<Parameters<typeof FeedbackDialog>[0]["onSave"]>[0], comment: string) {
+  return ok(client.POST("/api/messages/{message_id}/feedback", { params: { path: { message_id: id } }, body: { vote, reasons, comment } }));
+}
+
+function Welcome({ onPick }: { onPick: (text: string) => void }) {
+  const { t } = useTranslation();
+  const starters = ["explain", "translate", "calculate", "write"] as const;
+  return (
+    <div className="thread">
+      <div className="welcome">
+        <h1>{t("welcome.title")}</h1>
+        <p className="soft">{t("welcome.text")}</p>
+        <div className="starters">
+          {starters.map((name) => (
+            <button key={name} type="button" className="starter" onClick={() => onPick(t(`starters.${name}.text`))}>
+              <strong>{t(`starters.${name}.title`)}</strong><span className="soft">{t(`starters.${name}.text`)}</span>
+            </button>
+          ))}
+        </div>
+      </div>
+    </div>
+  );
+}
+
+function Banner({ lost }: { lost: boolean }) {
+  const { t } = useTranslation();
+  const [online, setOnline] = useState(navigator.onLine);
+  useEffect(() => {
+    const update = () => setOnline(navigator.onLine);
+    addEventListener("online", update);
+    addEventListener("offline", update);
+    return () => { removeEventListener("online", update); removeEventListener("offline", update); };
+  }, []);
+  if (online && !lost) return null;
+  return <div className="notice banner" role="status"><WifiOff size={17} aria-hidden />{lost ? t("offline.lost") : t("offline.offline")}</div>;
+}
+
