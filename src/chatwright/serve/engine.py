@@ -14,7 +14,7 @@ from chatwright.errors import ChatwrightError, UsageError
 from chatwright.generation.api import SamplingParams, TopLogprobs
 from chatwright.records import Message
 
-EndReason = Literal["stop", "length", "deadline"]
+EndReason = Literal["stop", "length", "deadline", "content_filter"]
 Overflow = Literal["error", "drop_oldest"]
 
 
@@ -59,6 +59,8 @@ class GenerationRequest:
     """Seconds until answers are ended as they are."""
     overflow: Overflow = "error"
     """A conversation longer than the context: an error, or its oldest messages are left out and counted."""
+    answer_prefix: tuple[int, ...] = ()
+    """Tokens every answer begins with; events tell only what follows them."""
     raw: Mapping[str, Any] = field(default_factory=dict)
     """The client's own JSON body, for engines that pass it on."""
 

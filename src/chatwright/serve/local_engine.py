@@ -11,6 +11,7 @@ from typing import Any
 from chatwright.errors import ModelError
 from chatwright.generation.lm import LM, load
 from chatwright.generation.score import embed, score_tokens
+from chatwright.records import Message
 from chatwright.serve.engine import EngineStats, Event, GenerationRequest, PromptTooLong, Started, TokenLogprob
 from chatwright.serve.scheduler import Scheduler
 from chatwright.text.chat import jinja
@@ -44,7 +45,12 @@ class LocalEngine:
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[Event]:
         """See `Engine`."""
+        self.scheduler.refuse_when_full(request.params.n)  # before any work
         ids, dropped = await asyncio.to_thread(self._prompt, request)
+        if request.answer_prefix:
+            ids = [*ids, *request.answer_prefix]
+            if len(ids) >= self.context_length:
+                raise PromptTooLong(len(ids), self.context_length)
         started = Started(prompt_tokens=len(ids), dropped_messages=dropped)
         events = self.scheduler.submit(request.owner, ids, request.params, started, request.deadline_s)
         async with aclosing(events):  # type: ignore[type-var]
@@ -59,19 +65,32 @@ class LocalEngine:
             if len(ids) >= self.context_length:
                 raise PromptTooLong(len(ids), self.context_length)
             return ids, 0
-        messages = list(request.messages)
-        room = min(request.params.max_new_tokens, self.context_length // 4) if request.overflow == "drop_oldest" else 1
-        dropped = 0
-        while True:
-            ids = self.lm.prompt_ids(messages)
-            if len(ids) + room <= self.context_length:
-                return ids, dropped
-            first = 1 if messages[0].role == "system" else 0
-            later = [n for n, message in enumerate(messages) if message.role == "user" and n > first]
-            if request.overflow == "error" or not later:
+        ids = self.lm.prompt_ids(request.messages)
+        if request.overflow == "error":
+            if len(ids) >= self.context_length:
                 raise PromptTooLong(len(ids), self.context_length)
-            dropped += later[0] - first
-            del messages[first : later[0]]
+            return ids, 0
+        room = min(request.params.max_new_tokens, self.context_length // 4)
+        if len(ids) + room <= self.context_length:
+            return ids, 0
+        return self._shortened(list(request.messages), self.context_length - room, len(ids))
+
+    def _shortened(self, messages: list[Message], most: int, num_tokens: int) -> tuple[list[int], int]:
+        """The prompt without as few of the oldest turns as it takes to have at most `most` tokens, and the number of
+        messages left out. The system message and the last turn stay."""
+        first = 1 if messages[0].role == "system" else 0
+        turns = [n for n, message in enumerate(messages) if message.role == "user" and n > first]
+
+        def without(turn: int) -> list[int]:
+            return self.lm.prompt_ids(messages[:first] + messages[turns[turn] :])
+
+        low, high = 0, len(turns)  # bisection: a long conversation is rendered a few times, not once a turn
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (low, middle) if len(without(middle)) <= most else (middle + 1, high)
+        if low == len(turns):
+            raise PromptTooLong(num_tokens, self.context_length)
+        return without(low), turns[low] - first
 
     async def score(self, ids: Sequence[int], top: int) -> list[TokenLogprob | None]:
         """See `Engine`."""

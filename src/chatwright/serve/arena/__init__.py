@@ -1,0 +1,1 @@
+"""Blind comparisons of two models, their votes and the board."""

@@ -1,0 +1,309 @@
+"""The chat API. What it reads and writes: wire.py; live answers: live.py."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, Literal, TypeVar
+
+from fastapi import APIRouter, Depends, Header, HTTPException, Query, Response
+from fastapi.responses import StreamingResponse
+from sqlalchemy import select
+from starlette.concurrency import run_in_threadpool
+
+from chatwright.serve.auth import Principal, public, require_user
+from chatwright.serve.chat import answers, exchange, library, store, wire
+from chatwright.serve.chat.live import LiveAnswer, follow, sse, stream
+from chatwright.serve.chat.tables import ConversationRow, FeedbackEvent, MessageTokens, Share
+from chatwright.serve.chat.tokens import unpack
+from chatwright.serve.services import Services, services
+
+EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "events start, context, delta, step, error, done", "content": {"text/event-stream": {}}}
+}
+Member = Annotated[Principal, Depends(require_user("member"))]
+Shared = Annotated[Services, Depends(services)]
+Result = TypeVar("Result")
+chat = APIRouter(prefix="/api", tags=["chat"])
+
+
+@chat.get("/models")
+def models(who: Member, shared: Shared) -> list[wire.ModelInfo]:
+    """What can be chosen, the default first."""
+    engines = shared.registry.all()
+    return [
+        wire.ModelInfo(name=e.name, context_length=e.context_length, ready=e.ready, default=e is engines[0]) for e in engines
+    ]
+
+
+@chat.get("/preferences")
+def preferences(who: Member, shared: Shared) -> wire.Preferences:
+    """What the user allows."""
+    with shared.workspace.reading() as session:
+        return store.preferences(session, who.id)
+
+
+@chat.put("/preferences")
+def set_preferences(new: wire.Preferences, who: Member, shared: Shared) -> wire.Preferences:
+    """Allow, or withdraw, the use of own conversations as training data."""
+    with shared.workspace.session() as session:
+        store.set_preferences(session, who.id, new)
+    return new
+
+
+# ---- conversations -----------------------------------------------------------------------------------------
+
+
+@chat.get("/conversations")
+def conversations(
+    who: Member,
+    shared: Shared,
+    q: Annotated[str, Query(max_length=200)] = "",
+    before: Annotated[float | None, Query(allow_inf_nan=False)] = None,
+) -> wire.ConversationList:
+    """A page of the list; `before`: the `updated_at` of the last line of the page before."""
+    with shared.workspace.reading() as session:
+        return store.listed(session, who.id, _storable(q).strip(), before)
+
+
+@chat.post("/conversations", status_code=201)
+def begin(new: wire.NewConversation, who: Member, shared: Shared) -> wire.Conversation:
+    """Begin a conversation."""
+    model = answers.engine_of(shared, new.model).name
+    with shared.workspace.session() as session:
+        row = store.create(session, who.id, new.model_copy(update={"model": model}))
+        return store.whole(session, row, answers.hub_of(shared).writing)
+
+
+@chat.delete("/conversations", status_code=204)
+async def delete_all(who: Member, shared: Shared) -> Response:
+    """Delete every conversation of the user, for good."""
+    with_answers = [a for a in answers.hub_of(shared).of_owner(who.id) if "conversation_id" in a.label]
+    await answers.hub_of(shared).stop(with_answers)
+    await run_in_threadpool(_in_session, shared, lambda session: store.remove_all(session, who.id))
+    return Response(status_code=204)
+
+
+@chat.post("/conversations/import", status_code=201)
+def take(given: exchange.ExportedConversation, who: Member, shared: Shared) -> wire.Conversation:
+    """Make a conversation of an export."""
+    with shared.workspace.session() as session:
+        row = exchange.take(session, who.id, given)
+        return store.whole(session, row, answers.hub_of(shared).writing)
+
+
+@chat.get("/conversations/{conversation_id}")
+def conversation(conversation_id: str, who: Member, shared: Shared) -> wire.Conversation:
+    """A conversation with all its branches."""
+    with shared.workspace.reading() as session:
+        row = store.conversation_of(session, who.id, conversation_id)
+        return store.whole(session, row, answers.hub_of(shared).writing)
+
+
+@chat.patch("/conversations/{conversation_id}")
+def change(
+    conversation_id: str, new: wire.ConversationChange, who: Member, shared: Shared
+) -> wire.Conversation:  # fmt: skip
+    """Change title, system prompt, model, settings, or the branch that is shown."""
+    if new.model is not None:
+        new = new.model_copy(update={"model": answers.engine_of(shared, new.model).name})
+    with shared.workspace.session() as session:
+        row = store.conversation_of(session, who.id, conversation_id)
+        store.change(session, row, new)
+        return store.whole(session, row, answers.hub_of(shared).writing)
+
+
+@chat.delete("/conversations/{conversation_id}", status_code=204)
+async def delete(conversation_id: str, who: Member, shared: Shared) -> Response:
+    """Delete a conversation with its messages, thumbs and link, for good."""
+
+    def find(session: Any) -> ConversationRow:
+        return store.conversation_of(session, who.id, conversation_id)
+
+    await run_in_threadpool(_in_session, shared, find)
+    hub = answers.hub_of(shared)
+    await hub.stop(hub.of_label("conversation_id", conversation_id))
+    await run_in_threadpool(_in_session, shared, lambda session: session.delete(find(session)))
+    return Response(status_code=204)
+
+
+@chat.get("/conversations/{conversation_id}/export")
+def export(
+    conversation_id: str, who: Member, shared: Shared, format: Literal["json", "markdown"] = "json"
+) -> Response:  # fmt: skip
+    """A file: `json` has every branch and can be imported; `markdown` has the branch that is shown."""
+    with shared.workspace.reading() as session:
+        row = store.conversation_of(session, who.id, conversation_id)
+        if format == "json":
+            text, kind = exchange.as_json(session, row).model_dump_json(indent=1), "application/json"
+        else:
+            text, kind = exchange.as_markdown(session, row), "text/markdown; charset=utf-8"
+    name = f'attachment; filename="conversation.{"json" if format == "json" else "md"}"'
+    return Response(text, media_type=kind, headers={"content-disposition": name})
+
+
+# ---- answers -----------------------------------------------------------------------------------------------
+
+
+@chat.post("/conversations/{conversation_id}/messages", response_class=StreamingResponse, responses=EVENTS)
+async def ask(conversation_id: str, new: wire.NewMessage, who: Member, shared: Shared) -> StreamingResponse:
+    """Send a message; the answers come as events, each with its `message_id`."""
+    return _begun(shared, await run_in_threadpool(answers.ask, shared, who, conversation_id, new))
+
+
+@chat.post("/messages/{message_id}/edit", response_class=StreamingResponse, responses=EVENTS)
+async def edit(message_id: str, new: wire.Edit, who: Member, shared: Shared) -> StreamingResponse:
+    """Send another wording of a message, beside the old one."""
+    return _begun(shared, await run_in_threadpool(answers.edit, shared, who, message_id, new))
+
+
+@chat.post("/messages/{message_id}/regenerate", response_class=StreamingResponse, responses=EVENTS)
+async def regenerate(message_id: str, new: wire.Answering, who: Member, shared: Shared) -> StreamingResponse:
+    """Write another answer beside one; of a user's message: another answer to it."""
+    return _begun(shared, await run_in_threadpool(answers.regenerate, shared, who, message_id, new))
+
+
+@chat.post("/messages/{message_id}/branch", response_class=StreamingResponse, responses=EVENTS)
+async def branch(message_id: str, new: wire.Branch, who: Member, shared: Shared) -> StreamingResponse:
+    """Write an answer that is the same up to a token and goes on with an alternative of it."""
+    return _begun(shared, await run_in_threadpool(answers.branch, shared, who, message_id, new))
+
+
+def _begun(shared: Services, begun: Iterable[LiveAnswer]) -> StreamingResponse:
+    begun = list(begun)
+    for answer in begun:
+        answers.hub_of(shared).start(answer)
+    return stream(follow(begun))
+
+
+@chat.get("/generations/{message_id}", response_class=StreamingResponse, responses=EVENTS)
+async def reconnect(
+    message_id: str,
+    who: Member,
+    shared: Shared,
+    after: Annotated[int, Query(ge=0)] = 0,
+    last_event_id: Annotated[str, Header()] = "",
+) -> StreamingResponse:
+    """Follow an answer again: all its events, or those after an event, and what is still to come. Of an answer that was
+    finished long ago, its whole text comes as one event."""
+    live = answers.hub_of(shared).get(message_id)
+    if live is not None and live.owner == who.id:
+        return stream(follow([live], int(last_event_id) if last_event_id.isdecimal() and not after else after))
+
+    def read(session: Any) -> wire.Message:
+        _, row = store.message_of(session, who.id, message_id)
+        return store.message(row, answers.hub_of(shared).writing, False, None)
+
+    return stream(_told_again(await run_in_threadpool(_in_reading, shared, read)))
+
+
+async def _told_again(message: wire.Message) -> Any:
+    label = {"message_id": message.id, "parent_id": message.parent_id, "model": message.model}
+    yield sse("start", {**label, "steps": message.steps}, 1)
+    yield sse("delta", {**label, "text": message.content}, 2)
+    if message.error:
+        yield sse("error", {**label, "message": message.error}, 3)
+    done = {
+        "status": message.status, "finish_reason": message.finish_reason, "completion_tokens": message.completion_tokens
+    }  # fmt: skip
+    yield sse("done", {**label, **done}, 4)
+
+
+@chat.delete("/generations/{message_id}")
+async def stop(message_id: str, who: Member, shared: Shared) -> wire.Message:
+    """Stop an answer; what was written stays. The message as it is now."""
+    live = answers.hub_of(shared).get(message_id)
+    if live is not None and live.owner == who.id:
+        await answers.hub_of(shared).stop([live])
+
+    def read(session: Any) -> wire.Message:
+        _, row = store.message_of(session, who.id, message_id)
+        kept = session.get(MessageTokens, message_id) is not None
+        return store.message(row, answers.hub_of(shared).writing, kept, None)
+
+    return await run_in_threadpool(_in_reading, shared, read)
+
+
+@chat.get("/messages/{message_id}/tokens")
+def tokens(message_id: str, who: Member, shared: Shared) -> wire.TokenView:
+    """An answer by its tokens, each with its likeliest alternatives; log-probabilities in nats under the model's own
+    distribution at the answer's temperature. 404 when they are not known, as for answers of other servers."""
+    with shared.workspace.reading() as session:
+        store.message_of(session, who.id, message_id)
+        kept = session.get(MessageTokens, message_id)
+        if kept is None:
+            raise HTTPException(404, "the tokens of this message are not known")
+        return wire.TokenView(message_id=message_id, tokens=unpack(kept.data))
+
+
+@chat.post("/messages/{message_id}/feedback")
+def feedback(message_id: str, new: wire.NewFeedback, who: Member, shared: Shared) -> wire.NewFeedback:
+    """Give an answer a thumb, change it, or take it back; every one is kept as an event."""
+    with shared.workspace.session() as session:
+        _, row = store.message_of(session, who.id, message_id)
+        if row.role != "assistant":
+            raise HTTPException(409, "only answers get thumbs")
+        session.add(FeedbackEvent(message_id=row.id, user_id=who.id, **new.model_dump()))
+    return new
+
+
+# ---- links -------------------------------------------------------------------------------------------------
+
+
+@chat.post("/conversations/{conversation_id}/share")
+def share(conversation_id: str, who: Member, shared: Shared) -> wire.ShareInfo:
+    """Make a link that shows the conversation as it is now to everybody who has it, or bring its content up to date.
+    Later messages stay private until this is called again."""
+    with shared.workspace.session() as session:
+        row = store.conversation_of(session, who.id, conversation_id)
+        found = session.scalar(select(Share).where(Share.conversation_id == row.id))
+        kept = found or Share(token=secrets.token_urlsafe(32), conversation_id=row.id)
+        kept.snapshot = store.snapshot(session, row)
+        session.add(kept)
+        session.flush()
+        return wire.ShareInfo(token=kept.token, created_at=kept.created_at)
+
+
+@chat.delete("/conversations/{conversation_id}/share", status_code=204)
+def revoke(conversation_id: str, who: Member, shared: Shared) -> Response:
+    """Make the link void; its copy is deleted."""
+    with shared.workspace.session() as session:
+        row = store.conversation_of(session, who.id, conversation_id)
+        found = session.scalar(select(Share).where(Share.conversation_id == row.id))
+        if found is None:
+            raise store.missing("link")
+        session.delete(found)
+    return Response(status_code=204)
+
+
+@chat.get("/shares/{token}", dependencies=[Depends(public)])
+def shared_conversation(token: str, shared: Shared, response: Response) -> wire.SharedConversation:
+    """What a link shows."""
+    with shared.workspace.reading() as session:
+        found = session.get(Share, token) if len(token) <= 64 else None
+        if found is None:
+            raise store.missing("link; it may have been revoked")
+        response.headers.update({"cache-control": "no-store", "x-robots-tag": "noindex"})
+        return wire.SharedConversation(created_at=found.created_at, **found.snapshot)
+
+
+def _storable(text: str) -> str:
+    try:
+        return wire.whole_characters(text)
+    except ValueError as error:
+        raise HTTPException(400, f"q: {error}") from error
+
+
+def _in_session(shared: Services, work: Callable[[Any], Result]) -> Result:
+    with shared.workspace.session() as session:
+        return work(session)
+
+
+def _in_reading(shared: Services, work: Callable[[Any], Result]) -> Result:
+    with shared.workspace.reading() as session:
+        return work(session)
+
+
+router = APIRouter()
+router.include_router(chat)
+router.include_router(library.router)
