@@ -1,0 +1,101 @@
+"""Log-probabilities of given tokens, embeddings, and logits changed before a draw."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+
+from chatwright.errors import ConfigError, DataError
+from chatwright.generation.api import SamplingParams
+from chatwright.generation.lm import LM
+from chatwright.generation.local import LocalGenerator
+from chatwright.generation.sampling import adjusted_logits
+from chatwright.generation.score import embed, score_tokens
+from tiny_models import tiny_model
+
+
+@pytest.fixture
+def lm(tokenizer: Any) -> LM:
+    return LM(tiny_model("llama", tokenizer.vocab_size, max_positions=640), tokenizer)
+
+
+def test_scores_are_those_of_the_logits(lm: LM) -> None:
+    ids = [5 + n % 80 for n in range(600)]
+    wanted = torch.log_softmax(lm.logits(ids), -1)
+    scores = score_tokens(lm.model, ids, top=3)
+    assert scores[0] is None and len(scores) == len(ids)
+    for place, row in enumerate(scores[1:], start=1):
+        assert row is not None and row[0] == pytest.approx(float(wanted[place - 1, ids[place]]), abs=1e-5)
+        assert [i for i, _ in row[1]] == wanted[place - 1].topk(3).indices.tolist()
+        assert dict(row[1]).get(ids[place], row[0]) == row[0], "bit for bit"
+    for bad in ([], [0] * 641, [10**6]):
+        with pytest.raises(DataError):
+            score_tokens(lm.model, bad)
+
+
+def test_embeddings_are_unit_vectors_of_the_models_width(lm: LM) -> None:
+    vector = embed(lm.model, [5, 6, 7])
+    assert len(vector) == 32 and sum(x * x for x in vector) == pytest.approx(1.0)
+    short = embed(lm.model, [5, 6, 7], 8)
+    assert len(short) == 8 and sum(x * x for x in short) == pytest.approx(1.0)
+    assert short == pytest.approx([x / sum(y * y for y in vector[:8]) ** 0.5 for x in vector[:8]])
+    with pytest.raises(ConfigError, match="dimensions 1536: the model's embeddings have 32 numbers"):
+        embed(lm.model, [5], 1536)
+
+
+def test_biases_and_penalties() -> None:
+    logits = torch.zeros(6)
+    params = SamplingParams(logit_bias=((1, 2.5), (99, 1.0)), presence_penalty=0.5, frequency_penalty=0.25, ignore_eos=True)
+    out = adjusted_logits(
+        logits, params, Counter({2: 3, 1: 1}), frozenset({5}), torch.tensor([True] * 3 + [False] + [True] * 2)
+    )
+    assert out.tolist() == [0.0, 2.5 - 0.75, -(0.5 + 0.75), -float("inf"), 0.0, -float("inf")]
+    assert logits.tolist() == [0.0] * 6, "the caller's logits stay"
+
+
+def test_adjusted_draws_report_the_models_own_probabilities(lm: LM, tokenizer: Any) -> None:
+    generator = LocalGenerator(lm.model, tokenizer)
+    forced = SamplingParams(max_new_tokens=4, temperature=0.0, logit_bias=((9, 100.0),), top_logprobs=5)
+    ((answer,),) = generator.generate([[5, 6]], forced)
+    assert answer.ids == (9, 9, 9, 9)
+    scores = score_tokens(lm.model, [5, 6, *answer.ids], top=5)[2:]
+    for logprob, top, row in zip(answer.logprobs, answer.top_logprobs, scores, strict=True):
+        assert row is not None and logprob == pytest.approx(row[0], abs=1e-4) and len(top) == 5
+        assert [i for i, _ in top] == [i for i, _ in row[1]]
+    ((plain,),) = generator.generate(
+        [[5, 6]], SamplingParams(max_new_tokens=20, temperature=0.0, top_logprobs=2, stop_ids=frozenset())
+    )
+    for token, logprob, top in zip(plain.ids, plain.logprobs, plain.top_logprobs, strict=True):
+        assert top[0] == (token, logprob), "bit for bit"
+    penalised = SamplingParams(
+        max_new_tokens=20, temperature=0.0, presence_penalty=2.0, frequency_penalty=2.0, stop_ids=frozenset()
+    )
+    ((varied,),) = generator.generate([[5, 6]], penalised)
+    assert len(set(varied.ids)) >= len(set(plain.ids))
+
+
+def test_ignored_stop_tokens_are_never_drawn(lm: LM, tokenizer: Any) -> None:
+    with torch.no_grad():
+        lm.model.embed.weight[tokenizer.end_of_turn_id] *= 50
+    generator = LocalGenerator(lm.model, tokenizer)
+    ((usual,),) = generator.generate([[5]], SamplingParams(max_new_tokens=30, temperature=5.0))
+    ((longer,),) = generator.generate([[5]], SamplingParams(max_new_tokens=30, temperature=5.0, ignore_eos=True))
+    assert usual.finish_reason == "stop" and longer.finish_reason == "length" and len(longer.ids) == 30
+    assert not set(longer.ids) & tokenizer.stop_ids
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"top_logprobs": 21}, "top_logprobs 21"),
+        ({"presence_penalty": 3.0}, "presence_penalty 3.0"),
+        ({"frequency_penalty": -2.5}, "frequency_penalty -2.5"),
+        ({"logit_bias": ((5, 101.0),)}, "logit_bias of token 5"),
+    ],
+)
+def test_settings_out_of_range(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        SamplingParams(**fields)

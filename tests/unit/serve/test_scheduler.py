@@ -1,0 +1,340 @@
+"""Scheduler: everybody gets what they would get alone, in turn, and every stream ends whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from chatwright.errors import ModelError
+from chatwright.generation.api import Constraint, SamplingParams
+from chatwright.generation.local import LocalGenerator
+from chatwright.serve.engine import Delta, EngineBusy, EngineGone, Event, Finished, Started
+from chatwright.serve.scheduler import LONG_PROMPT, Scheduler
+from tiny_models import tiny_model
+
+GREEDY = SamplingParams(max_new_tokens=12, temperature=0, stop_ids=frozenset())
+LONG = replace(GREEDY, max_new_tokens=900)
+
+
+@pytest.fixture
+def generator(tokenizer: Any) -> LocalGenerator:
+    return LocalGenerator(tiny_model("llama", tokenizer.vocab_size, max_positions=1024), tokenizer)
+
+
+@pytest.fixture
+def scheduler(generator: LocalGenerator) -> Iterator[Scheduler]:
+    made = Scheduler(generator, max_batch=4, max_waiting=8)
+    made.start()
+    yield made
+    asyncio.run(made.drain(0))
+    assert not made._thread.is_alive()
+
+
+def submit(
+    scheduler: Scheduler, ids: Sequence[int], params: SamplingParams = GREEDY, owner: str = "a", deadline_s: float = 60.0
+) -> AsyncIterator[Event]:
+    return scheduler.submit(owner, ids, params, Started(prompt_tokens=len(ids)), deadline_s)
+
+
+async def collect(events: AsyncIterator[Event]) -> list[Event]:
+    return [event async for event in events]
+
+
+def ids_of(events: Sequence[Event], index: int = 0) -> tuple[int, ...]:
+    deltas = [event for event in events if isinstance(event, Delta) and event.index == index]
+    return tuple(token.id for delta in deltas for token in delta.tokens)
+
+
+def text_of(events: Sequence[Event], index: int = 0) -> str:
+    return "".join(event.text for event in events if isinstance(event, Delta) and event.index == index)
+
+
+async def until(condition: Any, seconds: float = 20.0) -> None:
+    ends_at = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends_at, "it never came true"
+        await asyncio.sleep(0.002)
+
+
+def test_everybody_gets_what_they_get_alone(scheduler: Scheduler, generator: LocalGenerator) -> None:
+    """Short and long prompts, greedy and drawn, more than there are rows."""
+    prompts = [[5 + n] * size for n, size in enumerate((3, 20, LONG_PROMPT + 40, 7, 2 * LONG_PROMPT + 9, 2, 31))]
+    params = [replace(GREEDY, temperature=float(n % 2), seed=n) for n in range(len(prompts))]
+    wanted = [generator.generate([p], one)[0][0] for p, one in zip(prompts, params, strict=True)]
+
+    async def run() -> list[list[Event]]:
+        return await asyncio.gather(*(collect(submit(scheduler, p, s)) for p, s in zip(prompts, params, strict=True)))
+
+    for events, alone, prompt in zip(asyncio.run(run()), wanted, prompts, strict=True):
+        assert isinstance(events[0], Started) and events[0].prompt_tokens == len(prompt)
+        assert events[-1] == Finished(index=0, reason="length", completion_tokens=12)
+        assert ids_of(events) == alone.ids and text_of(events) == alone.text
+    assert scheduler.stats().completion_tokens == 12 * len(prompts)
+    assert scheduler.stats().prompt_tokens == sum(map(len, prompts))
+
+
+def test_answers_of_one_request_share_a_prefill(scheduler: Scheduler, generator: LocalGenerator) -> None:
+    params = replace(GREEDY, temperature=1.0, n=3)
+    for size in (30, LONG_PROMPT + 30):
+        prompt = [size % 50, *(token % 400 for token in range(30, 30 + size - 1))]
+        wanted = [answer.ids for answer in generator.generate([prompt], params)[0]]
+        asyncio.run(collect(submit(scheduler, [3])))
+        before = scheduler._batch.prefill_tokens
+        events = asyncio.run(collect(submit(scheduler, prompt, params)))
+        assert [ids_of(events, index) for index in range(3)] == wanted
+        assert {event.index for event in events if isinstance(event, Finished)} == {0, 1, 2}
+        assert scheduler._batch.prefill_tokens - before == size - 1
+
+
+def test_the_next_turn_of_a_conversation_reuses_the_last(generator: LocalGenerator) -> None:
+    """The same tokens as without the cache, and only what is new is computed."""
+
+    async def turns(scheduler: Scheduler) -> list[tuple[int, tuple[int, ...]]]:
+        out, prompt = [], [9, 8, 7] * 10
+        for turn in range(4):
+            events = await collect(submit(scheduler, prompt))
+            assert isinstance(events[0], Started)
+            out.append((events[0].cached_tokens, ids_of(events)))
+            prompt = [*prompt, *ids_of(events), 20 + turn, 21, 22]
+        return out
+
+    def run(prefix_bytes: int) -> list[tuple[int, tuple[int, ...]]]:
+        scheduler = Scheduler(generator, prefix_bytes=prefix_bytes)
+        scheduler.start()
+        try:
+            return asyncio.run(turns(scheduler))
+        finally:
+            asyncio.run(scheduler.drain(1))
+
+    with_cache, without = run(2**20), run(0)
+    assert [ids for _, ids in with_cache] == [ids for _, ids in without]
+    assert [cached for cached, _ in without] == [0] * 4
+    assert [cached for cached, _ in with_cache] == [0, 41, 56, 71]  # all but an answer's last token
+
+
+def test_owners_take_turns(generator: LocalGenerator) -> None:
+    """One asks eight times, then another once: that one is second, not ninth."""
+    order: list[str] = []
+
+    async def one(scheduler: Scheduler, owner: str, token: int) -> None:
+        async for event in submit(scheduler, [token, 3], owner=owner):
+            if isinstance(event, Started):
+                order.append(owner)
+
+    async def run() -> None:
+        scheduler = Scheduler(generator, max_batch=1, max_waiting=20)
+        tasks = []
+        scheduler.start()
+        for n in range(8):
+            tasks.append(asyncio.create_task(one(scheduler, "many", 10 + n)))
+        await until(lambda: order)
+        tasks.append(asyncio.create_task(one(scheduler, "few", 50)))
+        await asyncio.gather(*tasks)
+        await scheduler.drain(1)
+
+    asyncio.run(run())
+    assert order.count("many") == 8 and order.index("few") < 6
+
+
+def test_a_full_queue_is_busy_and_says_so_at_once(scheduler: Scheduler) -> None:
+    async def run() -> list[float]:
+        tasks = [asyncio.create_task(collect(submit(scheduler, [5 + n, 6], LONG))) for n in range(12)]
+        await until(lambda: scheduler.stats().running == 4 and scheduler.stats().waiting == 8)
+        waits = []
+        for _ in range(50):
+            began = time.monotonic()
+            with pytest.raises(EngineBusy) as caught:
+                await collect(submit(scheduler, [3, 4]))
+            waits.append(time.monotonic() - began)
+            assert caught.value.retry_after_s >= 1
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await until(lambda: scheduler.stats().running == scheduler.stats().waiting == 0)
+        return waits
+
+    assert statistics.median(asyncio.run(run())) < 0.05
+
+
+def test_leaving_a_stream_frees_its_place(scheduler: Scheduler) -> None:
+    """In the batch, in the queue, and while its long prompt is being computed."""
+
+    async def run() -> list[float]:
+        waits = []
+        for n in range(20):
+            prompt = [5 + n] * (700 if n % 2 else 2)
+            async with aclosing(submit(scheduler, prompt, LONG)) as events:  # type: ignore[type-var]
+                if n % 2:
+                    pending = asyncio.ensure_future(anext(events))
+                    await until(lambda: scheduler._ahead is not None or pending.done())  # noqa: B023
+                    pending.cancel()
+                    await asyncio.gather(pending, return_exceptions=True)
+                else:
+                    async for event in events:
+                        if isinstance(event, Delta):
+                            break
+            began = time.monotonic()
+            await until(lambda: not scheduler._jobs and scheduler._ahead is None and not scheduler.stats().waiting)
+            waits.append(time.monotonic() - began)
+        return waits
+
+    assert statistics.median(asyncio.run(run())) < 0.2
+    assert scheduler.ready
+
+
+def test_a_deadline_ends_an_answer_with_what_there_is(scheduler: Scheduler) -> None:
+    async def run() -> list[list[Event]]:
+        blockers = [asyncio.create_task(collect(submit(scheduler, [5 + n], LONG, deadline_s=0.4))) for n in range(4)]
+        await until(lambda: scheduler.stats().running == 4)
+        queued = await collect(submit(scheduler, [40, 41], deadline_s=0.05))
+        return [queued, *await asyncio.gather(*blockers)]
+
+    queued, *running = asyncio.run(run())
+    assert [type(event) for event in queued] == [Started, Finished]
+    assert queued[-1] == Finished(index=0, reason="deadline", completion_tokens=0)
+    ended = [events for events in running if isinstance(events[-1], Finished) and events[-1].reason == "deadline"]
+    for events in ended:
+        assert isinstance(events[-1], Finished)
+        assert len(ids_of(events)) == events[-1].completion_tokens, "every token is in one Delta"
+    assert scheduler.stats().running == 0
+
+
+def test_a_long_prompt_does_not_stop_the_others(scheduler: Scheduler) -> None:
+    """Tokens of a running answer and a short newcomer come between the parts of a long prompt."""
+
+    async def run() -> None:
+        async with aclosing(submit(scheduler, [5, 6], LONG)) as running:  # type: ignore[type-var]
+            assert isinstance(await anext(running), Started)
+            long = submit(scheduler, [n % 300 for n in range(4 * LONG_PROMPT - 40)], GREEDY, "b")
+            async with aclosing(long):  # type: ignore[type-var]
+                first = asyncio.ensure_future(anext(long))
+                await until(lambda: scheduler._ahead is not None)
+                short = await collect(submit(scheduler, [9, 9], replace(GREEDY, max_new_tokens=1), "c"))
+                assert isinstance(short[-1], Finished) and not first.done()
+                assert isinstance(await first, Started)
+
+    asyncio.run(run())
+
+
+def test_a_crash_reaches_every_stream(generator: LocalGenerator, monkeypatch: pytest.MonkeyPatch) -> None:
+    scheduler = Scheduler(generator, max_batch=2)
+    scheduler.start()
+
+    async def run(error: Exception) -> list[Any]:
+        tasks = [asyncio.create_task(collect(submit(scheduler, [5 + n, 6], LONG))) for n in range(4)]
+        await until(lambda: scheduler.stats().running == 2)
+
+        def broken(*_: Any) -> None:
+            raise error
+
+        monkeypatch.setattr(scheduler._batch, "step", broken)
+        found = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 20)
+        with pytest.raises(EngineGone, match="stopped"):
+            await collect(submit(scheduler, [3]))
+        with pytest.raises(EngineGone):
+            await scheduler.call(lambda: 1)
+        return found
+
+    assert all(isinstance(e, EngineGone) for e in asyncio.run(run(RuntimeError("out of memory"))))
+    assert not scheduler.ready
+
+
+@pytest.mark.parametrize("where", ["admit", "prefill_ahead"])
+def test_a_crash_while_entering_reaches_the_stream(
+    where: str, generator: LocalGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler = Scheduler(generator)
+    scheduler.start()
+
+    def broken(*_: Any) -> None:
+        raise ModelError("damaged")
+
+    async def run() -> None:
+        await collect(submit(scheduler, [3]))
+        monkeypatch.setattr(scheduler._batch, where, broken)
+        with pytest.raises(ModelError, match="damaged"):
+            await asyncio.wait_for(collect(submit(scheduler, [3] * (LONG_PROMPT + 9 if where != "admit" else 3))), 20)
+
+    asyncio.run(run())
+    assert not scheduler.ready
+
+
+def test_drain_finishes_what_runs_and_takes_nothing_new(generator: LocalGenerator) -> None:
+    scheduler = Scheduler(generator, max_batch=2)
+    scheduler.start()
+
+    async def run() -> None:
+        tasks = [asyncio.create_task(collect(submit(scheduler, [5 + n, 6]))) for n in range(5)]
+        await until(lambda: scheduler.stats().running)
+        draining = asyncio.create_task(scheduler.drain(30))
+        await asyncio.sleep(0)
+        with pytest.raises(EngineGone):
+            await collect(submit(scheduler, [3]))
+        for events in await asyncio.gather(*tasks):
+            assert isinstance(events[-1], Finished) and len(ids_of(events)) == 12
+        await draining
+
+    asyncio.run(run())
+    assert not scheduler._thread.is_alive()
+
+
+def test_a_reader_whose_loop_is_gone_does_no_harm(scheduler: Scheduler) -> None:
+    loop = asyncio.new_event_loop()
+    events = submit(scheduler, [5, 6], LONG)
+    assert isinstance(loop.run_until_complete(anext(events)), Started)  # type: ignore[arg-type]
+    loop.close()
+
+    async def run() -> list[Event]:
+        await until(lambda: not scheduler._jobs)
+        return await collect(submit(scheduler, [7, 8]))
+
+    assert len(ids_of(asyncio.run(run()))) == 12
+
+
+def test_answers_wait_for_cache_memory(generator: LocalGenerator) -> None:
+    """Two long answers do not fit beside one another, so they come one after the other."""
+    one = 2 * 2 * 2 * 8 * 4 * 1024  # bytes of 1024 positions: two kinds, layers, heads, 8 features in fp32
+    scheduler = Scheduler(generator, cache_bytes=2 * one + 1)  # in fp32 a step never has fewer than two rows
+    most = 0
+
+    async def one_of(token: int) -> None:
+        nonlocal most
+        async for _ in submit(scheduler, [token] * 1000):
+            most = max(most, scheduler.stats().running)
+
+    async def run() -> None:
+        scheduler.start()
+        await asyncio.gather(*(one_of(5 + n) for n in range(4)))
+        await scheduler.drain(5)
+
+    asyncio.run(run())
+    assert most == 2
+
+
+def test_the_cache_is_only_as_large_as_its_answers_need(scheduler: Scheduler) -> None:
+    async def run() -> None:
+        await collect(submit(scheduler, [4] * 900))
+        async with aclosing(submit(scheduler, [5, 6], LONG)) as events:  # type: ignore[type-var]
+            async for event in events:
+                if isinstance(event, Delta):
+                    break
+            cache = scheduler._batch._cache
+            assert cache is not None and cache.columns < 900 and cache.rows == 2
+
+    asyncio.run(run())
+
+
+def test_a_constraint_and_text_across_tokens(scheduler: Scheduler) -> None:
+    """Bytes of a character come in several tokens: pieces of text are whole, and tokens are neither lost nor doubled."""
+    params = SamplingParams(max_new_tokens=30, temperature=1.0, constraint=Constraint(kind="script", value="Han"), seed=3)
+    events = asyncio.run(collect(submit(scheduler, [5, 6], params)))
+    assert isinstance(events[-1], Finished) and events[-1].completion_tokens == len(ids_of(events))
+    assert text_of(events) and "\ufffd" not in text_of(events)
+    assert len([event for event in events if isinstance(event, Delta)]) < len(ids_of(events))
