@@ -387,9 +387,7 @@ class Batch:
             for at in range(0, len(suffixes), group):
                 self._prefill(suffixes[at : at + group], first + at, start)
 
-    def _prefill(
-        self, parts: list[tuple[int, ...]], first_row: int, start: int, cache: DecodeCache | None = None
-    ) -> None:
+    def _prefill(self, parts: list[tuple[int, ...]], first_row: int, start: int, cache: DecodeCache | None = None) -> None:
         cache = cache or self._cache
         assert cache is not None
         longest = max(map(len, parts))

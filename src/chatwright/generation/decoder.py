@@ -193,10 +193,11 @@ class Decoder:
     @torch.no_grad()
     def pack(self) -> None:
         """Read the model's weights and LoRA adapters into the layout of the matrix products."""
-        self.layers = []
+        layers = []
         for block in self.model.blocks:
             assert isinstance(block, Block)
-            self.layers.append(self._pack_block(block))
+            layers.append(self._pack_block(block))
+        self.layers = layers
         self.final_norm = self._norm(self.model.final_norm)
         self.head = decode_linear(self.model.output_weight(), packed=self.packed)
 

@@ -131,9 +131,9 @@ class LocalGenerator:
             answer.decoder = self.tokenizer.stream_decoder()
         return answers
 
-    def new_batch(self, max_rows: int, prefixes: PrefixCache | None = None) -> Batch:
+    def new_batch(self, max_rows: int, prefixes: PrefixCache, *, cache_bytes: int) -> Batch:
         """An empty batch over the weights as they are now, for a scheduler that lets answers in and out itself."""
-        return Batch(self._ready_decoder(), max_rows, prefixes)
+        return Batch(self._ready_decoder(), max_rows, prefixes, cache_bytes=cache_bytes)
 
     # ---- how -------------------------------------------------------------------------------------------
 

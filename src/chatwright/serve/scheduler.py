@@ -14,7 +14,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from chatwright.errors import ChatwrightError
@@ -44,7 +44,9 @@ class _Job:
     owner: str
     answers: list[Answer]
     started: Started
-    send: Callable[[Event | BaseException], None]
+    loop: asyncio.AbstractEventLoop
+    events: asyncio.Queue[Event | BaseException]
+    """Read by `loop`."""
     ends_at: float
     """Deadline on the monotonic clock."""
     open: int
@@ -59,15 +61,23 @@ class Scheduler:
     """Runs a generator in a thread of its own. `start` it, then `submit` from an event loop."""
 
     def __init__(
-        self, generator: LocalGenerator, *, max_batch: int = 32, max_waiting: int = 256, prefix_bytes: int = 512 * 2**20
+        self,
+        generator: LocalGenerator,
+        *,
+        max_batch: int = 32,
+        max_waiting: int = 256,
+        prefix_bytes: int = 512 * 2**20,
+        cache_bytes: int = 2 * 2**30,
     ) -> None:
         """
         Args:
             max_batch: answers written at the same time.
-            max_waiting: answers that may wait; more are refused with EngineBusy.
+            max_waiting: answers that may wait beside those; more are refused with EngineBusy.
             prefix_bytes: memory for the keys and values of finished answers.
+            cache_bytes: memory for those of answers being written; answers wait rather than exceed it (one always runs).
         """
         self._generator, self.max_batch, self.max_waiting = generator, max_batch, max_waiting
+        self._cache_bytes = cache_bytes
         self._prefixes = PrefixCache(prefix_bytes)
         self._changed = threading.Condition()
         self._waiting: OrderedDict[str, deque[tuple[_Job, Answer]]] = OrderedDict()
@@ -78,6 +88,7 @@ class Scheduler:
         self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._ahead: tuple[_Job, Answer, int] | None = None
         """A long prompt that is being computed, and how far."""
+        self._outbox: list[tuple[_Job, Event | BaseException]] = []
         self._closing, self._failed = False, ""
         self._prompt_tokens = self._completion_tokens = 0
         self._seconds_per_answer = 1.0
@@ -98,19 +109,22 @@ class Scheduler:
         self, owner: str, prompt_ids: Sequence[int], params: SamplingParams, started: Started, deadline_s: float
     ) -> AsyncIterator[Event]:
         """Events of one request. Leaving the iterator early frees its places in queue and batch."""
-        answers = self._generator.prepare(prompt_ids, params)
-        loop, events = asyncio.get_running_loop(), asyncio.Queue[Event | BaseException]()
-
-        def send(event: Event | BaseException) -> None:
-            loop.call_soon_threadsafe(events.put_nowait, event)
-
-        ends_at = time.monotonic() + deadline_s
-        job = _Job(owner=owner, answers=answers, started=started, send=send, ends_at=ends_at, open=len(answers))
+        self.refuse_when_full(params.n)
+        answers = await asyncio.to_thread(self._generator.prepare, prompt_ids, params)
+        job = _Job(
+            owner=owner,
+            answers=answers,
+            started=started,
+            loop=asyncio.get_running_loop(),
+            events=asyncio.Queue(),
+            ends_at=time.monotonic() + deadline_s,
+            open=len(answers),
+        )
         self._enqueue(job)
         try:
             unfinished = len(answers)
             while unfinished:
-                event = await events.get()
+                event = await job.events.get()
                 if isinstance(event, BaseException):
                     raise event
                 unfinished -= isinstance(event, Finished)
@@ -154,16 +168,20 @@ class Scheduler:
         if self._thread.is_alive():
             await asyncio.to_thread(self._thread.join, 30.0)
 
+    def refuse_when_full(self, num_answers: int) -> None:
+        """Raise what `submit` would for so many more answers: EngineBusy, EngineGone. Costs nothing, so ask first."""
+        self._refuse_when_gone()
+        if self._num_waiting + len(self._jobs) + num_answers > self.max_waiting + self.max_batch:
+            ahead = self._num_waiting / self.max_batch
+            raise EngineBusy(max(1.0, round(ahead * self._seconds_per_answer)))
+
     def _refuse_when_gone(self) -> None:
         if self._failed or self._closing or not self._thread.is_alive():
             raise EngineGone(self._failed or "the model is not running; it is being replaced or shut down")
 
     def _enqueue(self, job: _Job) -> None:
         with self._changed:
-            self._refuse_when_gone()
-            if self._num_waiting + len(job.answers) > self.max_waiting:
-                ahead = self._num_waiting / self.max_batch
-                raise EngineBusy(max(1.0, round(ahead * self._seconds_per_answer)))
+            self.refuse_when_full(len(job.answers))
             self._waiting.setdefault(job.owner, deque()).extend((job, answer) for answer in job.answers)
             self._num_waiting += len(job.answers)
             self._changed.notify()
@@ -172,9 +190,9 @@ class Scheduler:
 
     def _main(self) -> None:
         try:
-            self._batch = self._generator.new_batch(self.max_batch, self._prefixes)
+            self._batch = self._generator.new_batch(self.max_batch, self._prefixes, cache_bytes=self._cache_bytes)
             while self._turn():
-                pass
+                self._deliver()
         except BaseException as error:
             self._fail(f"the model stopped: {type(error).__name__}: {error}", error)
 
@@ -201,45 +219,77 @@ class Scheduler:
         return True
 
     def _admit(self) -> None:
-        """Let answers in while rows are free: short prompts at once, of a long one the next part."""
-        if self._ahead is not None:
-            job, answer, done = self._ahead
-            done = self._batch.prefill_ahead(answer, done)
-            self._ahead = (job, answer, done)
-            if done < answer.length:
-                return
-            self._ahead = None
+        """Let answers in while there is room: short prompts at once, of a long one the next part."""
+        self._compute_ahead()
+        entering: list[tuple[_Job, Answer]] = []
+        budget = LONG_PROMPT
+        while budget > 0 and (taken := self._next([answer for _, answer in entering])) is not None:
+            if self._is_long(taken[1]):
+                self._ahead = (*taken, 0)
+                continue
+            entering.append(taken)
+            budget -= taken[1].length
+        if entering:
+            self._jobs |= {answer: job for job, answer in entering}  # first, so that none is forgotten if this fails
+            self._batch.admit([answer for _, answer in entering])
+            for job, answer in entering:
+                self._enter(job, answer)
+
+    def _compute_ahead(self) -> None:
+        if self._ahead is None:
+            return
+        job, answer, done = self._ahead
+        done = self._batch.prefill_ahead(answer, done)
+        self._ahead = (job, answer, done)
+        if done >= answer.length:
             self._batch.admit_ahead(answer)
             self._enter(job, answer)
-        budget = LONG_PROMPT
-        while budget > 0 and self._batch.free and (taken := self._next()) is not None:
-            job, answer = taken
-            if answer.length > LONG_PROMPT and not any(a.prompt_ids == answer.prompt_ids for a in self._batch.answers):
-                self._ahead = (job, answer, 0)
-                return
-            self._batch.admit([answer])
-            self._enter(job, answer)
-            budget -= answer.length
+            self._ahead = None
 
-    def _next(self) -> tuple[_Job, Answer] | None:
-        """The next answer of the owner whose turn it is."""
+    def _is_long(self, answer: Answer) -> bool:
+        """Whether its prompt is to be computed in parts."""
+        return answer.length > LONG_PROMPT and all(a.prompt_ids != answer.prompt_ids for a in self._batch.answers)
+
+    def _next(self, entering: list[Answer]) -> tuple[_Job, Answer] | None:
+        """The next answer of the owner whose turn it is; None when nothing may enter. Long prompts come one by one."""
+        reserved = [*entering] if self._ahead is None else [*entering, self._ahead[1]]
         with self._changed:
-            if not self._waiting:
-                return None
-            owner, queue = next(iter(self._waiting.items()))
-            taken = queue.popleft()
-            self._num_waiting -= 1
-            del self._waiting[owner]
-            if queue:
-                self._waiting[owner] = queue  # behind the others
-            return taken
+            for owner, queue in self._waiting.items():
+                answer = queue[0][1]
+                if self._ahead is not None and self._is_long(answer):
+                    continue
+                if not self._batch.fits([*reserved, answer]):
+                    return None  # those behind wait too: a large answer would never get in otherwise
+                taken = queue.popleft()
+                self._num_waiting -= 1
+                del self._waiting[owner]
+                if queue:
+                    self._waiting[owner] = queue  # behind the others
+                return taken
+        return None
 
     def _enter(self, job: _Job, answer: Answer) -> None:
         self._jobs[answer] = job
         if not job.seen:
             job.seen = True
             self._prompt_tokens += job.started.prompt_tokens
-            job.send(job.started)
+            self._send(job, replace(job.started, cached_tokens=answer.cached))
+
+    def _send(self, job: _Job, event: Event | BaseException) -> None:
+        self._outbox.append((job, event))
+
+    def _deliver(self) -> None:
+        """Hand over the events of a turn, all of an event loop at once: waking it is what costs."""
+        outbox, self._outbox = self._outbox, []
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Job, Event | BaseException]]] = {}
+        for job, event in outbox:
+            by_loop.setdefault(job.loop, []).append((job, event))
+        for loop, items in by_loop.items():
+            try:
+                loop.call_soon_threadsafe(_hand_over, items)
+            except RuntimeError:  # the loop is closed: nobody reads these any more
+                with self._changed:
+                    self._cancelled += {id(job): job for job, _ in items if job.open}.values()
 
     def _step(self) -> None:
         began = time.monotonic()
@@ -261,17 +311,19 @@ class Scheduler:
         held.append(TokenLogprob(id=answer.ids[-1], logprob=answer.logprobs[-1], top=top))
         text = answer.take_text()
         if text or answer.finish is not None:
-            job.send(Delta(index=index, text=text, tokens=tuple(held)))
+            self._send(job, Delta(index=index, text=text, tokens=tuple(held)))
             job.pending[index] = []
 
     def _finish(self, answer: Answer, reason: Any) -> None:
         job = self._jobs.pop(answer)
         job.open -= 1
-        job.send(Finished(index=answer.place[1], reason=reason, completion_tokens=len(answer.ids)))
+        self._send(job, Finished(index=answer.place[1], reason=reason, completion_tokens=len(answer.ids)))
 
     def _end_late(self) -> None:
         now = time.monotonic()
         late = {id(job): job for job in self._jobs.values() if job.ends_at < now}
+        if self._ahead is not None and self._ahead[0].ends_at < now:
+            late[id(self._ahead[0])] = self._ahead[0]
         with self._changed:
             for queue in self._waiting.values():
                 late |= {id(job): job for job, _ in queue if job.ends_at < now}
@@ -279,9 +331,15 @@ class Scheduler:
             open_answers = [a for a in job.answers if a.finish is None]
             self._end(job)
             if not job.seen:
-                job.send(job.started)
+                self._send(job, job.started)
             for answer in open_answers:
-                job.send(Finished(index=answer.place[1], reason="deadline", completion_tokens=len(answer.ids)))
+                index = answer.place[1]
+                if answer.ids:  # what was held back until more is known comes now
+                    answer.finish = "length"
+                    held = tuple(job.pending.get(index, ()))
+                    if (text := answer.take_text()) or held:
+                        self._send(job, Delta(index=index, text=text, tokens=held))
+                self._send(job, Finished(index=index, reason="deadline", completion_tokens=len(answer.ids)))
 
     def _end(self, job: _Job) -> None:
         """Take a request out of queue and batch."""
@@ -295,6 +353,7 @@ class Scheduler:
                     del self._waiting[owner]
         if self._ahead is not None and self._ahead[0] is job:
             self._ahead = None
+            self._batch.forget_ahead()
         for answer in [answer for answer, its in self._jobs.items() if its is job]:
             self._batch.drop(answer)
             del self._jobs[answer]
@@ -311,11 +370,17 @@ class Scheduler:
         ahead = [self._ahead[0]] if self._ahead is not None else []
         for job in {id(j): j for j in [*waiting, *self._jobs.values(), *ahead]}.values():
             job.open = 0
-            job.send(error if isinstance(error, ChatwrightError) else EngineGone(reason))
+            self._send(job, error if isinstance(error, ChatwrightError) else EngineGone(reason))
         for _, future in calls:
             future.set_exception(EngineGone(reason))
         self._jobs.clear()
         self._ahead = None
+        self._deliver()
+
+
+def _hand_over(items: list[tuple[_Job, Event | BaseException]]) -> None:
+    for job, event in items:
+        job.events.put_nowait(event)
 
 
 def _run(function: Callable[[], Any], future: Future[Any]) -> None:
