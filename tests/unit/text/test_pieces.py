@@ -26,7 +26,7 @@ def test_sentencepiece_pieces() -> None:
     content = {
         "version": "1.0",
         "added_tokens": [
-            {"id": n, "content": name, "special": True, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+            {"id": n, "content": name, "special": True, **dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)}
             for n, name in ((0, "<unk>"), (4, "</s>"))
         ],
         "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
