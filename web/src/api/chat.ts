@@ -4,7 +4,7 @@ import client, { ok, type Schemas } from "./client";
 export type Message = Schemas["Message"];
 export type Conversation = Schemas["Conversation"];
 export type ConversationHead = Schemas["ConversationHead"];
-export type Settings = Schemas["Settings-Output"];
+export type Settings = Schemas["Settings"];
 export type Token = Schemas["Token"];
 export type Step = Message["steps"][number];
 export type ModelInfo = Schemas["ModelInfo"];

@@ -1,3 +1,4 @@
+import type { TFunction } from "i18next";
 import { useState, type FormEvent } from "react";
 import { useTranslation } from "react-i18next";
 import { Redirect, useSearchParams } from "wouter";
@@ -47,7 +48,7 @@ export default function Login() {
   );
 }
 
-export function messageOf(failure: unknown, t: (key: string, values?: Record<string, unknown>) => string): string {
+export function messageOf(failure: unknown, t: TFunction): string {
   if (!(failure instanceof ApiError)) return t("errors.network");
   if (failure.status === 429) return t("errors.tooMany", { seconds: failure.retryAfter || 60 });
   const known: Record<string, string> = {

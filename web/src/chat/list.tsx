@@ -10,8 +10,6 @@ import { Confirm, Dialog } from "../ui/dialog";
 import { TextField } from "../ui/fields";
 import { Menu } from "../ui/menu";
 
-const PAGE = 50;
-
 /** One's conversations by age, or those that hold the words looked for. */
 export function ConversationList() {
   const { t } = useTranslation();
@@ -23,9 +21,9 @@ export function ConversationList() {
   const [deleting, setDeleting] = useState<ConversationHead | null>(null);
   const list = useInfiniteQuery({
     queryKey: ["conversations", q],
-    initialPageParam: 0,
-    queryFn: ({ pageParam }) => ok(client.GET("/api/conversations", { params: { query: { q, offset: pageParam, limit: PAGE } } })),
-    getNextPageParam: (last, pages) => (last.more ? pages.length * PAGE : undefined),
+    initialPageParam: null as number | null,
+    queryFn: ({ pageParam }) => ok(client.GET("/api/conversations", { params: { query: { q, before: pageParam } } })),
+    getNextPageParam: (last) => (last.more ? last.conversations.at(-1)?.updated_at : undefined),
     placeholderData: (before) => before,
   });
   const rows = list.data?.pages.flatMap((page) => page.conversations) ?? [];
