@@ -12,6 +12,9 @@ from chatwright.text.pieces import byte_alphabet, token_bytes
 from chatwright.text.tokenizer import Tokenizer
 
 
+NO_FLAGS = ("single_word", "lstrip", "rstrip", "normalized")
+
+
 def test_the_bytes_of_any_text_are_those_of_its_tokens(tokenizer: Any) -> None:
     pieces = token_bytes(tokenizer)
     for text in ("Hello, world!\n", " 你好，世界", "🍎👨‍👩‍👧", "a\tb\x7f", "<|im_start|>"):
@@ -26,7 +29,7 @@ def test_sentencepiece_pieces() -> None:
     content = {
         "version": "1.0",
         "added_tokens": [
-            {"id": n, "content": name, "special": True, **dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)}
+            {"id": n, "content": name, "special": True, **dict.fromkeys(NO_FLAGS, False)}
             for n, name in ((0, "<unk>"), (4, "</s>"))
         ],
         "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
