@@ -16,7 +16,6 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from chatwright import __version__
 from chatwright.errors import DataError, UsageError
 from chatwright.workspace.database import DATABASE_FILE, Workspace
 from chatwright.workspace.migrations import current, pending
@@ -45,7 +44,7 @@ def back_up(workspace: Workspace, out: Path) -> None:
         else:
             _postgres_tool("pg_dump", workspace, ["--format=custom", f"--file={aside / DUMP_FILE}"])
         manifest = {
-            "format": FORMAT, "chatwright": __version__, "revision": current(workspace), "made_at": time.time(),
+            "format": FORMAT, "revision": current(workspace), "made_at": time.time(),
             "database": workspace.engine.dialect.name,
             "files": {str(p.relative_to(aside)): _digest(p) for p in sorted(aside.rglob("*")) if p.is_file()},
         }  # fmt: skip
