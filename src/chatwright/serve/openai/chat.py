@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse, Response
 from chatwright.generation.api import Constraint
 from chatwright.serve.auth import Principal, require_scope
 from chatwright.serve.engine import Delta, Finished, GenerationRequest, TokenLogprob
-from chatwright.serve.openai.errors import APIError, generation_responses
+from chatwright.serve.openai.errors import APIError, api_error, generation_responses
 from chatwright.serve.openai.generate import Call, Tally, events_of, finish_reason, params_of
 from chatwright.serve.openai.replies import ChatReply, FinishReason, stream_or
 from chatwright.serve.openai.stream import sse, streamed, unless_gone
@@ -131,10 +131,19 @@ async def chat_completions(
 ) -> Response:
     """Answer a conversation, whole or, with `stream`, piece by piece."""
     call = Call.of(request, principal, body.model)
-    asked = await asked_of(call, body)
     head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": call.engine.name}
-    if body.stream:
-        return await streamed(request, _chunks(call, body, asked, head))
+    try:
+        asked = await asked_of(call, body)
+        if body.stream:
+            return await streamed(request, _chunks(call, body, asked, head))
+        return JSONResponse(await _whole(request, call, body, asked, head))
+    except Exception as error:
+        raise api_error(error) from error
+
+
+async def _whole(
+    request: Request, call: Call, body: ChatRequest, asked: GenerationRequest, head: dict[str, Any]
+) -> dict[str, Any]:
     tally = Tally()
     answers = await unless_gone(request, gathered(call, body, asked, tally))
     choices = [
@@ -147,7 +156,7 @@ async def chat_completions(
         for index, answer in enumerate(answers)
     ]
     reply = {**head, "object": "chat.completion", "choices": choices, "usage": tally.usage(), "system_fingerprint": None}
-    return JSONResponse({**reply, "service_tier": None, "dropped_messages": tally.dropped_messages})
+    return {**reply, "service_tier": None, "dropped_messages": tally.dropped_messages}
 
 
 def _message(answer: Answer) -> dict[str, Any]:

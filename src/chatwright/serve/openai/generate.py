@@ -120,7 +120,7 @@ def raw_ids(engine: Engine, text: str, *, special: bool = True) -> list[int]:
 
 def finish_reason(event: Finished) -> FinishReason:
     """As the API calls it: an answer ended by its deadline was cut, like one at its length limit."""
-    return "stop" if event.reason == "stop" else "length"
+    return event.reason if event.reason in ("stop", "content_filter") else "length"
 
 
 async def events_of(

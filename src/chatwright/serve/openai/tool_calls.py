@@ -19,7 +19,7 @@ from chatwright.serve.openai.wire import ChatMessage, ChatRequest, NamedTool
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 _GRAMMAR = r"""start: %s
 text: /([^<](.|\n)*)?/
-calls: call ("\n" call){0,%d}
+calls: %s
 call: "<tool_call>" body "</tool_call>"
 body: %%json %s
 """
@@ -96,9 +96,10 @@ def constraint_for_tools(body: ChatRequest) -> Constraint | None:
         if chosen in ("", tool.function.name)
     ]
     required = bool(chosen) or body.tool_choice == "required"
-    more = 0 if body.parallel_tool_calls is False or chosen else 7
-    schema = forms[0] if len(forms) == 1 else {"anyOf": forms}
-    grammar = _GRAMMAR % ("calls" if required else "text | calls", more, json.dumps(schema))
+    calls = "call" if body.parallel_tool_calls is False or chosen else 'call ("\\n" call){0,7}'
+    # A small model would fill its length with the blanks that JSON allows.
+    schema = (forms[0] if len(forms) == 1 else {"anyOf": forms}) | {"x-guidance": {"whitespace_flexible": False}}
+    grammar = _GRAMMAR % ("calls" if required else "text | calls", calls, json.dumps(schema))
     return Constraint(kind="lark", value=grammar)
 
 

@@ -1,0 +1,76 @@
+"""The Responses API: whole, streamed, functions, items."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from api_server import ApiClient, ScriptedEngine
+
+ADD = {"type": "function", "name": "add", "parameters": {"type": "object"}}
+
+
+def events(response: Any) -> list[dict[str, Any]]:
+    found = []
+    for block in filter(None, response.text.split("\n\n")):
+        name, data = block.split("\n")
+        found.append(json.loads(data.removeprefix("data: ")))
+        assert name == f"event: {found[-1]['type']}"
+    assert [event["sequence_number"] for event in found] == list(range(len(found)))
+    return found
+
+
+def test_whole(client: ApiClient, engine: ScriptedEngine) -> None:
+    fields = {"input": "hi", "instructions": "be kind", "max_output_tokens": 5, "store": True, "temperature": 0}
+    reply = client.post("/v1/responses", json=fields).json()
+    assert reply["status"] == "incomplete" and reply["incomplete_details"] == {"reason": "max_output_tokens"}
+    assert reply["output"][0]["content"][0]["text"] == "Hello" and reply["store"] is False
+    assert reply["usage"]["output_tokens"] == 5 and reply["usage"]["input_tokens"] == 9
+    assert [(m.role, m.content) for m in engine.asked[0].messages] == [("system", "be kind"), ("user", "hi")]
+    assert client.post("/v1/responses", json={"input": "hi"}).json()["status"] == "completed"
+
+
+def test_items_become_messages(client: ApiClient, engine: ScriptedEngine) -> None:
+    items = [
+        {"role": "user", "content": [{"type": "input_text", "text": "2+2"}]},
+        {"type": "reasoning", "summary": []},
+        {"type": "function_call", "call_id": "c1", "name": "add", "arguments": '{"a": 2}'},
+        {"type": "function_call_output", "call_id": "c1", "output": "4"},
+    ]
+    assert client.post("/v1/responses", json={"input": items}).status_code == 200
+    assert [m.role for m in engine.asked[0].messages] == ["user", "assistant", "tool"]
+
+
+def test_stream(client: ApiClient) -> None:
+    found = events(client.post("/v1/responses", json={"input": "hi", "stream": True}))
+    kinds = [event["type"].removeprefix("response.") for event in found]
+    assert kinds[:4] == ["created", "in_progress", "output_item.added", "content_part.added"]
+    assert kinds[-4:] == ["output_text.done", "content_part.done", "output_item.done", "completed"]
+    text = "".join(event["delta"] for event in found if event["type"] == "response.output_text.delta")
+    assert text == "Hello there" == found[-1]["response"]["output"][0]["content"][0]["text"]
+    assert found[0]["response"]["status"] == "in_progress" and found[-1]["response"]["usage"]["output_tokens"] == 11
+
+
+def test_function_calls(client: ApiClient, engine: ScriptedEngine) -> None:
+    engine.answer = '<tool_call>{"name": "add", "arguments": {"a": 1}}</tool_call>'
+    fields = {"input": "hi", "tools": [ADD], "tool_choice": {"type": "function", "name": "add"}}
+    (item,) = client.post("/v1/responses", json=fields).json()["output"]
+    assert (item["type"], item["name"], item["arguments"]) == ("function_call", "add", '{"a": 1}')
+    found = events(client.post("/v1/responses", json={**fields, "stream": True}))
+    assert [event["type"] for event in found][2:-1] == [
+        "response.output_item.added", "response.function_call_arguments.delta",
+        "response.function_call_arguments.done", "response.output_item.done",
+    ]  # fmt: skip
+
+
+def test_refused(client: ApiClient) -> None:
+    for fields, param in (
+        ({"previous_response_id": "resp_1"}, "previous_response_id"),
+        ({"tools": [{"type": "web_search"}]}, "tools"),
+        ({"input": [{"type": "computer_call"}]}, "input[0]"),
+        ({"input": [{"role": "king", "content": "x"}]}, "messages[0].role"),
+        ({"max_output_tokens": 0}, "max_output_tokens"),
+        ({"text": {"format": {"type": "json_schema"}}}, "response_format"),
+    ):
+        answer = client.post("/v1/responses", json={"input": "hi", **fields})
+        assert answer.status_code == 400 and answer.json()["error"]["param"] == param, answer.text
