@@ -41,6 +41,12 @@ GROUPS: dict[str, dict[str, Command]] = {
     },
     "The server": {
         "serve": Command("chatwright.serve.run:serve", "ServeConfig", "serve models: OpenAI-compatible API and chat"),
+        "moderation train": Command(
+            "chatwright.serve.moderation.commands:train", "TrainConfig", "train the classifier of the safety filters"
+        ),
+        "moderation check": Command(
+            "chatwright.serve.moderation.commands:check", "CheckConfig", "judge a text, or measure a classifier on files"
+        ),
         "workspace backup": Command("chatwright.workspace.commands:backup", "BackupConfig", "copy a workspace while it is used"),
         "workspace restore": Command("chatwright.workspace.commands:restore", "RestoreConfig", "bring a backup back"),
         "workspace upgrade": Command(
@@ -76,6 +82,9 @@ GROUPS: dict[str, dict[str, Command]] = {
     "Results": {
         "evaluate": Command(
             "chatwright.recipes.evaluate:print_summary", "EvaluateConfig", "compare models on held-out questions"
+        ),
+        "overopt": Command(
+            "chatwright.recipes.overopt:main", "OveroptConfig", "reward against distance: where over-optimisation begins"
         ),
         "report": Command("chatwright.evals.commands:report", "ReportConfig", "write the report page of a run"),
         "runs list": Command("chatwright.engine.commands:list_", "ListConfig", "list run folders with their figures"),

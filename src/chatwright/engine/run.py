@@ -216,11 +216,17 @@ def _check_same_config(folder: Path, kind: str, text: str) -> None:
     never_stepped = not metrics.is_file() or not metrics.stat().st_size
     if old == text or (never_stepped and not (folder / MANIFEST).exists() and not (folder / CHECKPOINTS).exists()):
         return  # nothing is lost when a run that stopped before its first step starts with other settings
-    changed = sorted(set(old.splitlines()) ^ set(text.splitlines()))
-    shown = "; ".join(line.strip() for line in changed[:4] if line.strip())
+    was, now = (_only_in(one, other) for one, other in ((old, text), (text, old)))
     raise ConfigError(
-        f"{folder}: holds a {kind} run with other settings ({shown}). Use another --out, or remove the folder to start anew"
+        f"{folder}: holds a {kind} run with other settings (there: {was}; now: {now}). "
+        "Use another --out, or remove the folder to start anew"
     )
+
+
+def _only_in(text: str, other: str) -> str:
+    """The first lines of a config that the other lacks."""
+    lines = [line.strip() for line in text.splitlines() if line.strip() and line not in other.splitlines()]
+    return ", ".join(lines[:4]) + (" ..." if len(lines) > 4 else "") if lines else "nothing more"
 
 
 def remove_run(folder: Path) -> None:

@@ -73,6 +73,7 @@ def main(cfg: BestOfNConfig) -> dict[str, Any]:
                 "completion": answers[top].text,
                 "finish_reason": answers[top].finish_reason,
                 "completions": [a.text for a in answers],
+                "finish_reasons": [a.finish_reason for a in answers],
                 "scores": [round(s, 6) for s in scores],
             }
         )

@@ -22,17 +22,16 @@ from chatwright.engine.checkpoint import write_text
 from chatwright.errors import ConfigError
 from chatwright.evals.harness import Answer, Evaluation, Judge, common_budget, evaluate, figures
 from chatwright.evals.metrics import duplicate_pairs
-from chatwright.evals.rewards import LearnedReward, open_learned
 from chatwright.evals.winrate import win_rate
 from chatwright.generation.answers import sample_answers
 from chatwright.generation.api import SamplingParams
 from chatwright.generation.lm import load_model
 from chatwright.generation.local import LocalGenerator
 from chatwright.kernels.cross_entropy import token_logprobs
-from chatwright.labellers.rubric import gold_judge, keywords_of, rubric_for
 from chatwright.model.precision import DeviceName, Precision, pick_device, pick_dtype
 from chatwright.model.transformer import Transformer
 from chatwright.progress import console
+from chatwright.recipes.judges import check_prompts, open_judge
 from chatwright.records import Prompt, load_prompts, read_jsonl, write_jsonl
 
 
@@ -66,12 +65,6 @@ class EvaluateConfig:
     """Compute format."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _RewardVerdict:
-    total: float
-    parts: Mapping[str, float]
-
-
 Decoding = Literal["sampled", "greedy"]
 KL = dict[str, float] | None
 
@@ -87,20 +80,6 @@ def named_models(models: Sequence[str]) -> dict[str, str]:
     return named
 
 
-def open_judge(cfg: EvaluateConfig, device: torch.device, dtype: torch.dtype) -> tuple[Judge, str]:
-    """(judge, language) of --judge."""
-    if cfg.judge.startswith("museum-"):
-        language = cfg.judge.removeprefix("museum-")
-        return gold_judge(rubric_for(language)), language
-    learned: LearnedReward = open_learned(cfg.judge, dtype=dtype, device=device)
-
-    def judge(prompt: Prompt, answer: Answer) -> _RewardVerdict:
-        score = float(learned.score_texts([(prompt.messages, answer.text, answer.ended)])[0])
-        return _RewardVerdict(total=score, parts={"reward": score})
-
-    return judge, "en"
-
-
 def main(cfg: EvaluateConfig) -> dict[str, Any]:
     """Answer, judge, compare; returns evaluation.json's contents."""
     device = pick_device(cfg.device)
@@ -109,14 +88,12 @@ def main(cfg: EvaluateConfig) -> dict[str, Any]:
     if cfg.reference and cfg.reference not in models:
         raise ConfigError(f"--reference {cfg.reference}: not one of the names in --models ({', '.join(models)})")
     prompts = load_prompts(cfg.data)
-    if cfg.judge.startswith("museum-"):  # before anything is generated
-        for prompt in prompts:
-            keywords_of(prompt.meta, f"{', '.join(cfg.data)}: question {prompt.messages[-1].content!r}")
+    check_prompts(cfg.judge, prompts, ", ".join(cfg.data))
     folder = Path(cfg.out)
     folder.mkdir(parents=True, exist_ok=True)
     _check_settings(cfg, folder)
     kls = _answer_all(cfg, models, prompts, folder, device, dtype)
-    judge, language = open_judge(cfg, device, dtype)
+    judge, language = open_judge(cfg.judge, device, dtype)
     result: dict[str, Any] = {"judge": cfg.judge, "questions": len(prompts)}
     sampled = _judge_all(cfg, models, prompts, folder, "sampled", judge, language)
     greedy = _judge_all(cfg, models, prompts, folder, "greedy", judge, language)

@@ -377,7 +377,7 @@ def _to_score(row: Mapping[str, Any], where: Where) -> list[tuple[Conversation, 
     """(messages, answer, ended) of every completion of a row."""
     prompt = Prompt.from_dict({key: value for key, value in row.items() if key != "completion"}, where)
     answers = where.list(row.get("completions", [row.get("completion")]), "completions")
-    reasons = row.get("finish_reason")
+    reasons = row.get("finish_reasons", row.get("finish_reason"))  # bestofn: the plural is of all its answers
     cut = [r == "length" for r in reasons] if isinstance(reasons, list) else [reasons == "length"] * len(answers)
     if len(cut) != len(answers):
         raise where.error("finish_reason", f"has {len(cut)} values for {len(answers)} completions")
