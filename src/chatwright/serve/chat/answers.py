@@ -18,6 +18,7 @@ from chatwright.serve.chat.tables import ConversationRow, MessageRow, MessageTok
 from chatwright.serve.chat.tokens import pack, unpack
 from chatwright.serve.engine import Engine, GenerationRequest, TokenLogprob
 from chatwright.serve.services import Services
+from chatwright.serve.tools import calculator_steps, steps_constraint, with_steps
 from chatwright.workspace.database import now
 
 
@@ -119,6 +120,8 @@ def _answers(
     settings = new.settings or wire.Settings(**row.settings)
     hub_of(shared).check(who.id, len(engines))
     messages = _context(session, row, question)
+    steps = calculator_steps(messages)
+    messages = with_steps(messages, steps)
     answers = []
     for number, engine in enumerate(engines):
         made = store.add_message(
@@ -128,6 +131,8 @@ def _answers(
         params = settings.params()
         if settings.seed is not None and number:  # the same model twice gives two answers
             params = replace(params, seed=settings.seed + number)
+        if steps and not prefix and params.constraint is None and not getattr(engine, "takes_raw", False):
+            params = replace(params, constraint=steps_constraint(steps))
         if prefix:
             params = replace(params, max_new_tokens=max(1, params.max_new_tokens - len(prefix)))
         request = GenerationRequest(
@@ -140,7 +145,7 @@ def _answers(
         answers.append(
             LiveAnswer(
                 id=made.id, owner=who.id, engine=engine, request=request, save=_saver(shared, who), label=label,
-                prefix=prefix,
+                prefix=prefix, steps=[step.to_dict() for step in steps],
             )  # fmt: skip
         )
     row.active_leaf = answers[0].id

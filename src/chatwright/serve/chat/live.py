@@ -11,7 +11,7 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +43,9 @@ class LiveAnswer:
     """What every event of it carries."""
     prefix: tuple[TokenLogprob, ...] = ()
     """Tokens that it was made to begin with."""
+    blind: bool = False
+    """Whether nothing may be told that could give its model away: token counts differ between tokenizers, and errors
+    name models."""
     text: str = ""
     tokens: list[TokenLogprob] = field(default_factory=list)
     steps: list[dict[str, Any]] = field(default_factory=list)
@@ -69,16 +72,12 @@ class LiveAnswer:
         """Write the answer to its end, and always save it."""
         self._begin()
         pump, stop = asyncio.ensure_future(self._pump()), asyncio.ensure_future(self.stopping.wait())
-        try:
+        with suppress(asyncio.CancelledError):  # the server ends
             await asyncio.wait({pump, stop}, return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:  # the server ends
-            self.stopping.set()
-        finally:
-            stopped = not pump.done()
-            pump.cancel()
-            stop.cancel()
-            (outcome, _) = await asyncio.gather(pump, stop, return_exceptions=True)
-        if stopped:
+        pump.cancel()
+        stop.cancel()
+        (outcome, _) = await asyncio.gather(pump, stop, return_exceptions=True)
+        if isinstance(outcome, asyncio.CancelledError):
             self.status = "stopped"
         elif isinstance(outcome, BaseException):
             self.status, self.error = "error", told(outcome)
@@ -90,8 +89,10 @@ class LiveAnswer:
             log.exception("an answer could not be saved")
             self.status, self.error = "error", "the answer could not be saved; the server's log says why"
         if self.status == "error":
-            self.emit("error", {"message": self.error})
-        figures = {"status": self.status, "finish_reason": self.finish_reason, "completion_tokens": self.completion_tokens}
+            self.emit("error", {"message": "the model failed to answer" if self.blind else self.error})
+        figures: dict[str, Any] = {"status": self.status, "finish_reason": self.finish_reason}
+        if not self.blind:
+            figures["completion_tokens"] = self.completion_tokens
         self.over = True
         self.emit("done", figures)
 
@@ -116,8 +117,9 @@ class LiveAnswer:
     def _take(self, event: Started | Delta | Finished) -> None:
         if isinstance(event, Started):
             self.started = event
-            dropped = event.dropped_messages
-            self.emit("context", {"prompt_tokens": event.prompt_tokens, "dropped_messages": dropped})
+            if not self.blind:
+                figures = {"prompt_tokens": event.prompt_tokens, "dropped_messages": event.dropped_messages}
+                self.emit("context", figures)
         elif isinstance(event, Delta):
             text = event.text
             if self._next is not None:

@@ -1,0 +1,198 @@
+"""Entrants, battles and votes in the database, the board made of them, and their export as preferences."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import secrets
+from collections.abc import Iterator
+from typing import Any
+
+from fastapi import HTTPException
+from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from chatwright.evals.bradley_terry import Board, Vote
+from chatwright.evals.bradley_terry import board as fitted
+from chatwright.records import Ranking, WeakOrder, user
+from chatwright.records.messages import Message
+from chatwright.serve.arena import wire
+from chatwright.serve.arena.tables import ArenaVote, Battle, EntrantRow
+from chatwright.serve.chat.store import missing
+from chatwright.serve.chat.wire import Settings
+from chatwright.serve.engine import EngineRegistry
+
+OUTCOMES = {"a": 1.0, "b": 0.0, "tie": 0.5, "both_bad": 0.5}
+ORDERS = {"a": "A>B", "b": "B>A", "tie": "A=B", "both_bad": "A=B"}
+# Parts of model names that are ordinary words: an answer may use them.
+_ORDINARY = {
+    "instruct", "chat", "base", "model", "coder", "code", "small", "large", "medium", "mini", "tiny", "turbo", "pro",
+    "assistant", "preview", "latest", "prompt", "system", "default", "english", "chinese", "short", "long", "test",
+    "step", "final", "best", "merged", "quickstart", "museum", "checkpoint", "bf16", "int8", "fp32", "gguf",
+}  # fmt: skip
+
+
+def entrants(session: Session, registry: EngineRegistry) -> list[wire.Entrant]:
+    """Every served model as it is, and the variants of served models."""
+    served = registry.names()
+    plain = [wire.Entrant(id=n, name=n, model=n, system="", settings=Settings(), variant=False) for n in served]
+    rows = session.scalars(select(EntrantRow).order_by(EntrantRow.name))
+    return plain + [
+        wire.Entrant(
+            id=row.id, name=row.name, model=row.model, system=row.system, settings=Settings(**row.settings), variant=True
+        )
+        for row in rows
+        if row.model in served
+    ]
+
+
+def add_entrant(session: Session, registry: EngineRegistry, new: wire.NewEntrant) -> wire.Entrant:
+    """Add a variant; 404 for a model that is not served, 409 for a name that is taken or when there are too many."""
+    if registry.get(new.model) is None or not new.model:
+        raise HTTPException(404, f"model {new.model!r} is not served here; models: {', '.join(registry.names())}")
+    if new.name in registry.names() or session.scalar(select(EntrantRow.id).where(EntrantRow.name == new.name)):
+        raise HTTPException(409, f"name {new.name!r} is taken")
+    if (session.scalar(select(func.count()).select_from(EntrantRow)) or 0) >= wire.MAX_ENTRANTS:
+        raise HTTPException(409, f"there are {wire.MAX_ENTRANTS} entrants, as many as are allowed; delete some")
+    row = EntrantRow(**new.model_dump())
+    session.add(row)
+    session.flush()
+    return wire.Entrant(id=row.id, variant=True, **new.model_dump())
+
+
+def draw(found: list[wire.Entrant]) -> tuple[wire.Entrant, wire.Entrant]:
+    """Two different entrants in random order; 409 when there are not two."""
+    if len(found) < 2:
+        raise HTTPException(
+            409, "a battle needs two entrants: serve a second model, or add a variant of this one with another system prompt"
+        )
+    first, second = secrets.SystemRandom().sample(found, 2)
+    return first, second
+
+
+def battle_of(session: Session, owner: str, battle_id: str) -> Battle:
+    """A battle of `owner`; 404."""
+    row = session.get(Battle, battle_id)
+    if row is None or row.owner != owner:
+        raise missing("battle")
+    return row
+
+
+def vote(session: Session, row: Battle, kind: wire.VoteKind, writing: bool) -> ArenaVote:
+    """Count a vote once. 409 while answers are being written, for a failed battle, for a second vote on it, and for one
+    on the same question to the same pair."""
+    if writing:
+        raise HTTPException(409, "an answer is still being written; vote when both are complete, or stop them")
+    if "error" in (row.status_a, row.status_b) or not (row.answer_a.strip() and row.answer_b.strip()):
+        raise HTTPException(409, "an answer is missing, so there is nothing to compare; begin another battle")
+    made = ArenaVote(
+        battle_id=row.id, user_id=row.owner, question=question_of(row), vote=kind, void="named_model" if named(row) else ""
+    )
+    session.add(made)
+    try:
+        session.flush()
+    except IntegrityError:
+        raise HTTPException(409, "you have already voted on this question with this pair; your first vote counts") from None
+    return made
+
+
+def question_of(row: Battle) -> str:
+    """Digest of the prompt and the pair, in whichever order they were shown."""
+    pair = sorted(side["name"] for side in row.entrants.values())
+    text = json.dumps([" ".join(row.prompt.split()), *pair], ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def named(row: Battle) -> bool:
+    """Whether an answer names one of the two models, so that the vote was not blind."""
+    answers = f"{row.answer_a}\n{row.answer_b}".lower()
+    prompt = row.prompt.lower()
+    for side in row.entrants.values():
+        for name in names_of(side["model"], side["name"]):
+            # A name the question itself used tells nothing.
+            pattern = rf"(?<![a-z0-9]){re.escape(name)}(?![a-z])"
+            if re.search(pattern, answers) and not re.search(pattern, prompt):
+                return True
+    return False
+
+
+def names_of(*names: str) -> set[str]:
+    """How an answer may name a model: its names, and their parts that are no ordinary words (`smollm2-135m-instruct`:
+    also `smollm2` and `smollm`)."""
+    found = {name.lower() for name in names if len(name) >= 4 and name.lower() not in _ORDINARY}
+    for part in re.split(r"[^a-z0-9]+", " ".join(names).lower()):
+        stem = part.rstrip("0123456789")
+        found |= {one for one in (part, stem) if len(one) >= 4 and one not in _ORDINARY and not one[0].isdigit()}
+    return found
+
+
+def info(session: Session, row: Battle, live: dict[str, Any]) -> wire.BattleInfo:
+    """A battle as its owner may see it; names only after the vote. `live`: answers being written, by side."""
+    made = session.get(ArenaVote, row.id)
+
+    def side(name: str) -> wire.Side:
+        writer, status = live.get(name), getattr(row, f"status_{name}")
+        if status == "streaming" and writer is None:
+            status = "stopped"  # the server ended meanwhile
+        return wire.Side(
+            text=writer.text if writer is not None else getattr(row, f"answer_{name}"), status=status,
+            finish_reason=getattr(row, f"finish_{name}"), name=row.entrants[name]["name"] if made else None,
+        )  # fmt: skip
+
+    return wire.BattleInfo(
+        id=row.id, prompt=row.prompt, a=side("a"), b=side("b"), vote=made.vote if made else None,  # type: ignore[arg-type]
+        void=made.void if made else "",
+    )  # fmt: skip
+
+
+def votes(session: Session) -> Iterator[tuple[Battle, ArenaVote]]:
+    """Every vote with its battle, in the order they were given."""
+    query = select(Battle, ArenaVote).join(ArenaVote, ArenaVote.battle_id == Battle.id)
+    for row in session.execute(query.order_by(ArenaVote.created_at, ArenaVote.battle_id)):
+        yield row[0], row[1]
+
+
+def counted(session: Session) -> tuple[list[Vote], int]:
+    """(votes that count, number of void ones)."""
+    found, num_void = [], 0
+    for battle, made in votes(session):
+        if made.void:
+            num_void += 1
+            continue
+        found.append(
+            Vote(
+                a=battle.entrants["a"]["name"], b=battle.entrants["b"]["name"], outcome=OUTCOMES[made.vote],
+                length_a=len(battle.answer_a), length_b=len(battle.answer_b),
+            )  # fmt: skip
+        )
+    return found, num_void
+
+
+def board(found: list[Vote], num_void: int, length_control: bool) -> wire.BoardInfo:
+    """The board of votes."""
+    fit: Board = fitted(found, length_control=length_control)
+    lines = [wire.BoardLine(**{name: getattr(s, name) for name in wire.BoardLine.model_fields}) for s in fit.standings]
+    return wire.BoardInfo(
+        lines=lines, num_votes=fit.num_votes, num_void=num_void, length_control=length_control,
+        length_effect=fit.length_effect, regularised=fit.regularised,
+    )  # fmt: skip
+
+
+def ranking(battle: Battle, made: ArenaVote) -> Ranking:
+    """A vote as a preference of two answers. Voters are named by a digest, so that data can be split by user."""
+    messages = user(battle.prompt)
+    systems = {side["system"] for side in battle.entrants.values()}
+    if len(systems) == 1 and (system := systems.pop()).strip():
+        messages = (Message(role="system", content=system), *messages)
+    return Ranking(
+        messages=messages, completions=(battle.answer_a, battle.answer_b), order=WeakOrder.parse(ORDERS[made.vote], 2),
+        labeller=hashlib.sha256(made.user_id.encode()).hexdigest()[:16], labeller_kind="human", shown_order=(0, 1),
+        uuid=battle.id,
+        meta={
+            "models": [battle.entrants["a"]["name"], battle.entrants["b"]["name"]],
+            "none_acceptable": made.vote == "both_bad",
+            "finish_reasons": [battle.finish_a, battle.finish_b],
+        },
+    )  # fmt: skip
