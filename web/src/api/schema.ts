@@ -4,6 +4,190 @@
  */
 
 export interface paths {
+    "/api/arena/battles": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Begin
+         * @description Ask two entrants, drawn at random and shown in random order.
+         */
+        post: operations["begin_api_arena_battles_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/arena/battles/{battle_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Battle
+         * @description A battle with what is written so far.
+         */
+        get: operations["battle_api_arena_battles__battle_id__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/arena/battles/{battle_id}/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Reconnect
+         * @description Follow a battle again, from its beginning. 409 when it was over long ago: read it instead.
+         */
+        get: operations["reconnect_api_arena_battles__battle_id__events_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/arena/battles/{battle_id}/stop": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Stop
+         * @description Stop both answers; what was written stays and can be voted on.
+         */
+        post: operations["stop_api_arena_battles__battle_id__stop_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/arena/battles/{battle_id}/vote": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Vote
+         * @description Vote, once; then the names are told. A vote is void when an answer names its model.
+         */
+        post: operations["vote_api_arena_battles__battle_id__vote_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/arena/board": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Board
+         * @description Ratings of everybody with a vote; with `length_control`: at equal length of the answers.
+         */
+        get: operations["board_api_arena_board_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/arena/entrants": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Entrants
+         * @description Everybody who takes part.
+         */
+        get: operations["entrants_api_arena_entrants_get"];
+        put?: never;
+        /**
+         * Add Entrant
+         * @description Let a variant of a model take part.
+         */
+        post: operations["add_entrant_api_arena_entrants_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/arena/entrants/{entrant_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Remove Entrant
+         * @description Let a variant take part no more; its votes stay on the board.
+         */
+        delete: operations["remove_entrant_api_arena_entrants__entrant_id__delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/arena/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Export
+         * @description Votes that count as rankings (JSON lines), ready for `chatwright reward`.
+         */
+        get: operations["export_api_arena_export_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/audit": {
         parameters: {
             query?: never;
@@ -415,6 +599,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/moderation/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Events
+         * @description What the filters flagged and did, the newest first; `before` (seconds since 1970) pages back.
+         */
+        get: operations["events_api_moderation_events_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/preferences": {
         parameters: {
             query?: never;
@@ -686,6 +890,58 @@ export interface components {
             target: string;
         };
         /**
+         * BattleInfo
+         * @description A battle as its owner may see it now.
+         */
+        BattleInfo: {
+            a: components["schemas"]["Side"];
+            b: components["schemas"]["Side"];
+            /** Id */
+            id: string;
+            /** Prompt */
+            prompt: string;
+            /** Void */
+            void: string;
+            /** Vote */
+            vote: ("a" | "b" | "tie" | "both_bad") | null;
+        };
+        /**
+         * BoardInfo
+         * @description The board: Bradley-Terry ratings with 95 % intervals.
+         */
+        BoardInfo: {
+            /** Length Control */
+            length_control: boolean;
+            /** Length Effect */
+            length_effect: number;
+            /** Lines */
+            lines: components["schemas"]["BoardLine"][];
+            /** Num Void */
+            num_void: number;
+            /** Num Votes */
+            num_votes: number;
+            /** Regularised */
+            regularised: boolean;
+        };
+        /**
+         * BoardLine
+         * @description An entrant on the board.
+         */
+        BoardLine: {
+            /** High */
+            high: number;
+            /** Low */
+            low: number;
+            /** Name */
+            name: string;
+            /** Num Votes */
+            num_votes: number;
+            /** Rating */
+            rating: number;
+            /** Win Rate */
+            win_rate: number;
+        };
+        /**
          * Branch
          * @description Another token at one place of an answer.
          */
@@ -785,6 +1041,23 @@ export interface components {
              */
             models: string[];
             settings?: components["schemas"]["Settings"] | null;
+        };
+        /**
+         * Entrant
+         * @description Somebody to compare.
+         */
+        Entrant: {
+            /** Id */
+            id: string;
+            /** Model */
+            model: string;
+            /** Name */
+            name: string;
+            settings: components["schemas"]["Settings"];
+            /** System */
+            system: string;
+            /** Variant */
+            variant: boolean;
         };
         /**
          * ErrorBody
@@ -1003,6 +1276,42 @@ export interface components {
             token: string;
         };
         /**
+         * LoggedEvent
+         * @description A line of the filters' log.
+         */
+        LoggedEvent: {
+            /** Action */
+            action: string;
+            /** At */
+            at: number;
+            /** Category */
+            category: string;
+            /** Direction */
+            direction: string;
+            /** Id */
+            id: string;
+            /** Model */
+            model: string;
+            /** Owner */
+            owner: string;
+            /** Request Id */
+            request_id: string;
+            /** Score */
+            score: number;
+            /** Text */
+            text: string | null;
+            /** Text Hash */
+            text_hash: string;
+        };
+        /**
+         * LoggedEvents
+         * @description The newest first.
+         */
+        LoggedEvents: {
+            /** Events */
+            events: components["schemas"]["LoggedEvent"][];
+        };
+        /**
          * Login
          * @description Name and password.
          */
@@ -1109,6 +1418,14 @@ export interface components {
             ready: boolean;
         };
         /**
+         * NewBattle
+         * @description A question for two entrants, who are drawn.
+         */
+        NewBattle: {
+            /** Prompt */
+            prompt: string;
+        };
+        /**
          * NewConversation
          * @description A conversation to begin.
          */
@@ -1138,6 +1455,31 @@ export interface components {
              * @default
              */
             title: string;
+        };
+        /**
+         * NewEntrant
+         * @description A variant of a model.
+         */
+        NewEntrant: {
+            /** Model */
+            model: string;
+            /** Name */
+            name: string;
+            /**
+             * @default {
+             *       "max_tokens": 1024,
+             *       "script": "",
+             *       "temperature": 0.7,
+             *       "top_k": 0,
+             *       "top_p": 0.95
+             *     }
+             */
+            settings: components["schemas"]["Settings"];
+            /**
+             * System
+             * @default
+             */
+            system: string;
         };
         /**
          * NewFeedback
@@ -1242,6 +1584,17 @@ export interface components {
             text: string;
             /** Title */
             title: string;
+        };
+        /**
+         * NewVote
+         * @description Which answer is better.
+         */
+        NewVote: {
+            /**
+             * Vote
+             * @enum {string}
+             */
+            vote: "a" | "b" | "tie" | "both_bad";
         };
         /**
          * Preferences
@@ -1418,6 +1771,23 @@ export interface components {
             role: "user" | "assistant";
         };
         /**
+         * Side
+         * @description One answer; who wrote it is told after the vote.
+         */
+        Side: {
+            /** Finish Reason */
+            finish_reason: string;
+            /** Name */
+            name: string | null;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "streaming" | "complete" | "stopped" | "error";
+            /** Text */
+            text: string;
+        };
+        /**
          * Token
          * @description A token of an answer.
          */
@@ -1512,6 +1882,300 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    begin_api_arena_battles_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewBattle"];
+            };
+        };
+        responses: {
+            /** @description events start, delta, error, done, each with its `side` */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": unknown;
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    battle_api_arena_battles__battle_id__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                battle_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BattleInfo"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    reconnect_api_arena_battles__battle_id__events_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                battle_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description events start, delta, error, done, each with its `side` */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": unknown;
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    stop_api_arena_battles__battle_id__stop_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                battle_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BattleInfo"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    vote_api_arena_battles__battle_id__vote_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                battle_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewVote"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BattleInfo"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    board_api_arena_board_get: {
+        parameters: {
+            query?: {
+                length_control?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BoardInfo"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    entrants_api_arena_entrants_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Entrant"][];
+                };
+            };
+        };
+    };
+    add_entrant_api_arena_entrants_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewEntrant"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Entrant"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    remove_entrant_api_arena_entrants__entrant_id__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                entrant_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    export_api_arena_export_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
+                };
+            };
+        };
+    };
     audit_api_audit_get: {
         parameters: {
             query?: {
@@ -2679,6 +3343,74 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ModelInfo"][];
+                };
+            };
+        };
+    };
+    events_api_moderation_events_get: {
+        parameters: {
+            query?: {
+                limit?: number;
+                before?: number | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LoggedEvents"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
                 };
             };
         };

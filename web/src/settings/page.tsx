@@ -1,4 +1,4 @@
-import { lazy, Suspense } from "react";
+import { lazy, Suspense, type ComponentType } from "react";
 import { useTranslation } from "react-i18next";
 import { Link, useParams } from "wouter";
 import { useSession } from "../api/session";
@@ -19,7 +19,7 @@ export default function Settings() {
   const tabs = {
     general: [t("settings.general"), General], keys: [t("settings.keys"), Keys], usage: [t("settings.usage"), Usage], models: [t("settings.models"), Models],
     ...(admin ? { users: [t("settings.users"), Users], audit: [t("settings.audit"), Audit] } : {}),
-  } as Record<string, [string, typeof General]>;
+  } as Record<string, [string, ComponentType]>;
   const Tab = (tabs[tab] ?? tabs.general)![1];
   return (
     <>

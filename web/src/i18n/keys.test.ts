@@ -1,0 +1,55 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import en from "./en.json";
+import zh from "./zh-CN.json";
+
+function flat(tree: object, prefix = ""): Map<string, string> {
+  const found = new Map<string, string>();
+  for (const [key, value] of Object.entries(tree)) {
+    if (typeof value === "string") found.set(prefix + key, value);
+    else for (const [inner, text] of flat(value as object, `${prefix}${key}.`)) found.set(inner, text);
+  }
+  return found;
+}
+
+function sources(folder: string): string[] {
+  return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
+    const path = join(folder, entry.name);
+    return entry.isDirectory() ? sources(path) : /\.tsx?$/.test(path) && !path.includes(".test.") ? [readFileSync(path, "utf8")] : [];
+  });
+}
+
+const english = flat(en);
+const chinese = flat(zh);
+const code = sources(join(__dirname, "..")).join("\n");
+const plain = new Set([...code.matchAll(/\bt\(\s*"([^"]+)"/g), ...code.matchAll(/"((?:errors)\.\w+)"/g)].map((match) => match[1]!));
+// t(`reasons.${reason}`): every key that fits the pattern is used.
+const patterns = [...code.matchAll(/\bt\(`([^`]+)`/g)].map((match) => new RegExp(`^${match[1]!.replace(/\./g, "\\.").replace(/\$\{[^}]+\}/g, "\\w+")}$`));
+const base = (key: string) => key.replace(/_(one|other)$/, "");
+
+describe("texts of the app", () => {
+  it("are the same keys in both languages", () => {
+    expect([...chinese.keys()].sort()).toEqual([...english.keys()].sort());
+  });
+
+  it("take the same values in both languages", () => {
+    const values = (text: string) => [...text.matchAll(/\{\{(\w+)\}\}/g)].map((match) => match[1]).sort();
+    for (const [key, text] of english) if (!key.includes("_one")) expect(values(chinese.get(key)!), key).toEqual(values(text));
+  });
+
+  it("has every key that the code asks for", () => {
+    const known = new Set([...english.keys()].map(base));
+    expect([...plain].filter((key) => !known.has(key))).toEqual([]);
+    for (const pattern of patterns) expect([...known].some((key) => pattern.test(key)), String(pattern)).toBe(true);
+  });
+
+  it("has no key that the code does not ask for", () => {
+    expect([...english.keys()].filter((key) => !plain.has(base(key)) && !patterns.some((pattern) => pattern.test(key)))).toEqual([]);
+  });
+
+  it("leaves nothing untranslated", () => {
+    const same = [...english].filter(([key, text]) => chinese.get(key) === text).map(([key]) => key);
+    expect(same).toEqual([]);
+  });
+});
