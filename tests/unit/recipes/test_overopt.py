@@ -10,7 +10,7 @@ import pytest
 
 import tiny_training as tiny
 from chatwright.errors import ConfigError, DataError
-from chatwright.recipes import bestofn, overopt
+from chatwright.recipes import bestofn, overopt, reward
 
 CPU: dict[str, Any] = {"device": "cpu", "precision": "fp32"}
 
@@ -86,3 +86,14 @@ def test_what_is_missing_is_named(samples: str, reward_run: str, tmp_path: Path)
     old = tiny.write_rows(tmp_path / "old.jsonl", rows)
     with pytest.raises(DataError, match="as many `finish_reasons`"):
         run(reward_run, tmp_path / "o.json", data=(str(old),))
+
+
+def test_score_reads_how_each_of_the_best_of_n_ended(samples: str, reward_run: str, tmp_path: Path) -> None:
+    """The row's own finish_reason is that of the best answer alone."""
+    first = tiny.read_rows(Path(samples))[0]
+    assert len(first["finish_reasons"]) == 6 and isinstance(first["finish_reason"], str)
+    twice = {**first, "completions": ["honey."] * 2, "finish_reasons": ["stop", "length"], "finish_reason": "stop"}
+    data, out = tiny.write_rows(tmp_path / "in.jsonl", [twice]), tmp_path / "scored.jsonl"
+    reward.score(reward.ScoreConfig(reward=reward_run, data=str(data), out=str(out), **CPU))
+    ended, cut = tiny.read_rows(out)[0]["scores"]
+    assert ended != cut
