@@ -37,6 +37,9 @@ GROUPS: dict[str, dict[str, Command]] = {
         "models list": Command("chatwright.model.commands:list_", "ListConfig", "known model names and what is cached"),
         "models pull": Command("chatwright.model.commands:pull", "PullConfig", "fetch a model and check its hashes"),
         "generate": Command("chatwright.generation.commands:generate", "GenerateConfig", "answer one prompt"),
+        "explain": Command(
+            "chatwright.generation.commands:explain", "ExplainConfig", "what a model expected at each token of a text"
+        ),
         "chat": Command("chatwright.generation.commands:chat", "ChatConfig", "talk to a model in the terminal"),
     },
     "The server": {

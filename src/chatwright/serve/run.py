@@ -21,6 +21,8 @@ from chatwright.serve.auth import KEY_PREFIX, new_secret
 from chatwright.serve.engine import Engine, EngineRegistry
 from chatwright.serve.http import DeadlineProtocol
 from chatwright.serve.keys import keep_bootstrap_key
+from chatwright.serve.moderation.filters import Moderator
+from chatwright.serve.moderation.service import guarded, open_moderator
 from chatwright.serve.settings import ServeConfig, secret
 from chatwright.serve.tables import metadata
 from chatwright.serve.users import first_admin_link
@@ -44,7 +46,7 @@ def serve(cfg: ServeConfig) -> None:
         with contextlib.closing(listener):
             prepare(workspace)
             _greet(cfg, workspace, listener.getsockname()[1])
-            _run(cfg, workspace, listener)
+            _run(cfg, workspace, listener, open_moderator(cfg, workspace))
 
 
 def listen(cfg: ServeConfig) -> socket.socket:
@@ -96,13 +98,14 @@ def _write_secret(path: Path, value: str) -> None:
         os.fsync(file.fileno())
 
 
-def _run(cfg: ServeConfig, workspace: Workspace, listener: socket.socket) -> None:
+def _run(cfg: ServeConfig, workspace: Workspace, listener: socket.socket, moderator: Moderator | None) -> None:
     """The event loop: models load in the background while /health answers already."""
     registry = EngineRegistry()
     failed: list[ChatwrightError] = []
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.services.parts["moderation"] = moderator
         loading = asyncio.create_task(load())
         yield
         loading.cancel()
@@ -112,7 +115,7 @@ def _run(cfg: ServeConfig, workspace: Workspace, listener: socket.socket) -> Non
         try:
             for entry in (*cfg.model, *cfg.upstream):
                 engine = await asyncio.to_thread(open_engine, cfg, entry, entry in cfg.upstream)
-                registry.add(engine)
+                registry.add(guarded(engine, moderator))
                 log.info("ready", extra={"fields": {"model": engine.name}})
         except ChatwrightError as error:
             failed.append(error)

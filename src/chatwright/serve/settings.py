@@ -6,9 +6,12 @@ import ipaddress
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 from chatwright.errors import ConfigError
+
+FilterAction = Literal["off", "flag", "refuse", "block"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +33,7 @@ class ServeConfig:
     database: str = ""
     """Database URL; empty: CHATWRIGHT_DATABASE_URL, else SQLite in the workspace."""
     precision: str = "auto"
-    """Arithmetic of local models: auto, fp32, bf16 or int8."""
+    """Arithmetic of local models: auto, fp32 or bf16."""
     max_batch: int = 32
     """Answers generated at the same time by each local model."""
     drain_s: float = 30.0
@@ -39,6 +42,16 @@ class ServeConfig:
     """Limit for keys that have none of their own; 0: none."""
     tokens_per_minute: int = 0
     """Limit of prompt and answer tokens for keys that have none of their own; 0: none."""
+    moderation: str = ""
+    """Folder of `chatwright moderation train`: /v1/moderations and the filters need it."""
+    moderation_input: FilterAction = "off"
+    """With flagged input: off, flag (log only), refuse (answer with a refusal), block (an error)."""
+    moderation_output: FilterAction = "off"
+    """With flagged answers: off, flag (log only), refuse (end with a refusal), block (end with nothing more)."""
+    moderation_keep_text: bool = False
+    """Log flagged texts themselves, not only their hashes."""
+    refusal: str = "brief"
+    """How refusals are worded: brief, explain, support, or a text of your own ({category} is filled in)."""
     json_logs: bool = False
     """Write logs as JSON lines; a terminal gets plain ones otherwise."""
     otel: bool = False
