@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ from chatwright.data.prompts import PromptExample, load_examples
 from chatwright.data.ptx import PtxText, open_ptx
 from chatwright.data.responses import ResponseBatch, response_batches
 from chatwright.engine import run as runs
-from chatwright.engine.metrics import Metrics
+from chatwright.engine.metrics import Metrics, read_metrics
 from chatwright.engine.schedule import rate_at
 from chatwright.engine.step import accumulate
 from chatwright.errors import ConfigError, TrainingStopped
@@ -425,6 +426,7 @@ def main(cfg: PPOConfig) -> dict[str, Any]:
         "reward": list(cfg.reward),
         "steps": steps,
         "stopped_by": stopped,
+        **_figures_at(run.folder / "metrics.jsonl", steps),
         "ptx_sequences": ptx.num_train,
         "ptx_loss_before": ptx_before,
         "ptx_loss_after": _ptx_loss(models, ptx),
@@ -432,6 +434,13 @@ def main(cfg: PPOConfig) -> dict[str, Any]:
     }
     policy, tokenizer = models.policy, models.tokenizer
     return run.finish(result, lambda folder: save_final(policy, folder, tokenizer, base=cfg.model))
+
+
+def _figures_at(metrics: Path, step: int) -> dict[str, float]:
+    """What the weights of `step` were measured by, the batch before them: for `runs list` and `runs compare`."""
+    row: dict[str, Any] = next((row for row in reversed(read_metrics(metrics)) if row["step"] == step), {})
+    names = {"reward": "reward_mean", "kl_per_token": "kl_per_token", "entropy": "entropy", "ended_share": "ended_share"}
+    return {shown: row[name] for name, shown in names.items() if name in row}
 
 
 def _ptx_loss(models: Models, ptx: PtxText) -> float | None:

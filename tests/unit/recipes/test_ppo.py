@@ -449,6 +449,7 @@ def test_a_reward_that_likes_a_letter_rises(config: Callable[..., PPOConfig], li
     first, last = (sum(row["reward"] for row in part) / 2 for part in (rows[:2], rows[-2:]))
     assert last > first + 0.8, (first, last)
     assert result["steps"] == 10 and result["stopped_by"] == ""
+    assert result["reward_mean"] == rows[-1]["reward"] and result["kl_per_token"] == rows[-1]["kl_per_token"]
     assert rows[0]["kl_per_token"] == 0.0 and rows[-1]["kl_per_token"] > 0.1
     assert all(row["first_log_ratio"] < 1e-4 and row["rollout_gap"] < 1e-4 for row in rows)
     written = tiny.read_rows(Path(cfg.out) / "rollouts.jsonl")
