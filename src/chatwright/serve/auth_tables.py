@@ -18,7 +18,6 @@ class User(Base):
     name: Mapped[str] = mapped_column(String(64), unique=True)
     role: Mapped[str] = mapped_column(String(16))
     password_hash: Mapped[str | None] = mapped_column(String(256))
-    oidc_subject: Mapped[str | None] = mapped_column(String(512), unique=True)
     created_at: Mapped[float] = mapped_column(Float, default=now)
     disabled_at: Mapped[float | None] = mapped_column(Float)
 

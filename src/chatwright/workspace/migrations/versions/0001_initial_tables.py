@@ -70,12 +70,10 @@ def upgrade() -> None:
     sa.Column('name', sa.String(length=64), nullable=False),
     sa.Column('role', sa.String(length=16), nullable=False),
     sa.Column('password_hash', sa.String(length=256), nullable=True),
-    sa.Column('oidc_subject', sa.String(length=512), nullable=True),
     sa.Column('created_at', sa.Float(), nullable=False),
     sa.Column('disabled_at', sa.Float(), nullable=True),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_users')),
-    sa.UniqueConstraint('name', name=op.f('uq_users_name')),
-    sa.UniqueConstraint('oidc_subject', name=op.f('uq_users_oidc_subject'))
+    sa.UniqueConstraint('name', name=op.f('uq_users_name'))
     )
     op.create_table('api_keys',
     sa.Column('id', sa.String(length=64), nullable=False),
@@ -210,7 +208,7 @@ def upgrade() -> None:
     sa.Column('dropped_messages', sa.Integer(), nullable=False),
     sa.Column('created_at', sa.Float(), nullable=False),
     sa.ForeignKeyConstraint(['conversation_id'], ['conversations.id'], name=op.f('fk_messages_conversation_id_conversations'), ondelete='CASCADE'),
-    sa.ForeignKeyConstraint(['parent_id'], ['messages.id'], name=op.f('fk_messages_parent_id_messages'), ondelete='CASCADE'),
+    sa.ForeignKeyConstraint(['parent_id'], ['messages.id'], name=op.f('fk_messages_parent_id_messages')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_messages'))
     )
     with op.batch_alter_table('messages', schema=None) as batch_op:
