@@ -18,9 +18,8 @@ from chatwright.serve.chat.tables import ConversationRow, FeedbackEvent, Message
 from chatwright.serve.chat.tokens import unpack
 from chatwright.serve.services import Services, services
 
-EVENTS: dict[int | str, dict[str, Any]] = {
-    200: {"description": "events start, context, delta, step, error, done", "content": {"text/event-stream": {}}}
-}
+_WHAT = "events start (with the calculator's steps), context, delta, error, done"
+EVENTS: dict[int | str, dict[str, Any]] = {200: {"description": _WHAT, "content": {"text/event-stream": {}}}}
 Member = Annotated[Principal, Depends(require_user("member"))]
 Shared = Annotated[Services, Depends(services)]
 Result = TypeVar("Result")

@@ -35,7 +35,8 @@ class MessageRow(Base):
     __tablename__ = "messages"
     id: Mapped[str] = mapped_column(String(64), primary_key=True, default=lambda: new_id("msg"))
     conversation_id: Mapped[str] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"), index=True)
-    parent_id: Mapped[str | None] = mapped_column(ForeignKey("messages.id", ondelete="CASCADE"), index=True)
+    # No cascade along the tree: only whole conversations are deleted, and SQLite follows at most 1000 levels.
+    parent_id: Mapped[str | None] = mapped_column(ForeignKey("messages.id"), index=True)
     place: Mapped[int] = mapped_column(Integer)
     role: Mapped[str] = mapped_column(String(16))
     content: Mapped[str] = mapped_column(Text, default="")

@@ -14,6 +14,7 @@ from sqlalchemy import inspect, text
 from chat_server import ScriptedEngine, events_of, on_loop, server_of, text_of, until
 from chatwright.serve.auth_tables import Usage
 from chatwright.serve.chat.live import MAX_PER_OWNER
+from chatwright.serve.chat.wire import MAX_MESSAGES
 from workspaces import KINDS, PASSWORD, admin_of, browser, member_of
 
 Client = httpx.AsyncClient
@@ -447,3 +448,41 @@ def test_prompts_are_kept_shared_and_rendered(app: FastAPI, play: Any) -> None:
     other = member_of(app, admin_again(app), "other")
     assert {one["id"]: one["kind"] for one in other.get("/api/prompts").json()}[kept] == "shared"
     assert other.delete(f"/api/prompts/{kept}").status_code == 404
+
+
+def test_the_calculator_is_a_step_that_the_answer_is_held_to(play: Any, alpha: ScriptedEngine) -> None:
+    async def scenario(client: Client) -> None:
+        chat = await begin(client)
+        events = await say(client, chat, "What is 3457 * 43216?")
+        step = {"tool": "calculator", "expression": "3457 × 43216", "exact": True, "result": "149397712"}
+        assert events[0][0] == "start" and events[0][1]["steps"] == [step]
+        question, answer = (await tree(client, chat))["messages"]
+        assert answer["steps"] == [step] and question["content"] == "What is 3457 * 43216?"
+        asked = alpha.requests[-1]
+        assert "149397712" in asked.messages[-1].content
+        assert asked.params.constraint is not None and "149397712" in asked.params.constraint.value
+        await say(client, chat, "Thanks!")
+        assert [m.content for m in alpha.requests[-1].messages][0] == "What is 3457 * 43216?"
+        assert alpha.requests[-1].params.constraint is None
+
+    play(scenario)
+
+
+def test_conversations_as_long_as_allowed_are_read_and_deleted(app: FastAPI, play: Any) -> None:
+    async def scenario(client: Client) -> None:
+        roles = ("user", "assistant")
+        messages = [
+            {"id": str(n), "parent_id": str(n - 1) if n else None, "role": roles[n % 2], "content": f"message {n}"}
+            for n in range(MAX_MESSAGES)
+        ]
+        made = await client.post("/api/conversations/import", json={"title": "long", "messages": messages})
+        assert made.status_code == 201, made.text
+        chat = made.json()["id"]
+        assert [m["content"] for m in (await tree(client, chat))["messages"]] == [m["content"] for m in messages]
+        full = await client.post(f"/api/conversations/{chat}/messages", json={"content": "one more"})
+        assert full.status_code == 409 and "as many as are allowed" in full.json()["error"]["message"]
+        assert (await client.delete(f"/api/conversations/{chat}")).status_code == 204
+
+    play(scenario)
+    with app.state.services.workspace.engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM messages")).scalar() == 0
