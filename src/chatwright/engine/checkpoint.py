@@ -49,12 +49,16 @@ def write_manifest(folder: Path, extra: Mapping[str, Any] | None = None) -> None
     """MANIFEST.json over every file below `folder`; files and folder are fsynced. `extra` is stored beside.
 
     Hidden files (the lock, what a kill left half-written) and checkpoints, which have manifests of their own, stay out.
+    Files become readable for whoever may read the folder: the safetensors library writes them for their owner alone.
     """
     files = {}
+    mode = folder.stat().st_mode & 0o666
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST):
         parts = path.relative_to(folder).parts
         if parts[0] == CHECKPOINTS or any(part.startswith(".") for part in parts):
             continue
+        if path.stat().st_mode & 0o666 != mode:
+            path.chmod(mode)
         fsync_path(path)
         files[path.relative_to(folder).as_posix()] = {"sha256": file_sha256(path), "bytes": path.stat().st_size}
     write_text(folder / MANIFEST, json.dumps({"files": files, **(extra or {})}, indent=1, ensure_ascii=False) + "\n")

@@ -65,11 +65,11 @@ class Fit:
     alpha: Interval
     beta: Interval
     peak_d: Interval | None
-    """d* where the fitted gain is highest; None when beta <= 0 (no over-optimisation in sight)."""
+    """d* where the fitted gain is highest; None when the curve has no such point (only rising, or only falling)."""
     measured_kl: float
     """Largest KL of the sweep, in nats."""
     recommended_kl: float
-    """KL in nats at which to stop: d*^2, but never beyond what was measured."""
+    """KL in nats at which to stop: d*^2, but never beyond what was measured; 0 when no measured point gains anything."""
     rmse: float
     """Root mean squared residual of the fitted gains."""
 
@@ -120,14 +120,18 @@ def fit_curve(
     peak = _peak(params, kind)
     peaks = np.array([found for found in (_peak(row, kind) for row in drawn) if found is not None])
     reach = float(kl.max())
+    stop = reach if peak is None else min(reach, peak**2)
+    fitted = design @ params
+    if fitted.max() <= 0:
+        stop = 0.0
     return Fit(
         kind=kind,
         alpha=_interval(params[0], drawn[:, 0]),
         beta=_interval(params[1], drawn[:, 1]),
         peak_d=None if peak is None else _interval(peak, peaks),
         measured_kl=reach,
-        recommended_kl=reach if peak is None else min(reach, peak**2),
-        rmse=float(np.sqrt(np.mean((design @ params - mean_gain) ** 2))),
+        recommended_kl=stop,
+        rmse=float(np.sqrt(np.mean((fitted - mean_gain) ** 2))),
     )
 
 

@@ -138,5 +138,8 @@ def _print(name: str, found: dict[str, Any]) -> None:
         console().print(f"{name} {label}: KL {point['kl_nats']:.2f} nats, gold {point['gold']:.3f}{proxy}")
     fit = found["fit"]
     peak = fit["peak_d"]
+    if fit["recommended_kl"] == 0:
+        console().print(f"{name}: the judge likes none of these better than the start: do not optimise against this reward")
+        return
     seen = "no peak in sight" if peak is None else f"d* {peak['value']:.2f} [{peak['low']:.2f}, {peak['high']:.2f}]"
     console().print(f"{name}: {seen}; stop at {fit['recommended_kl']:.2f} nats (measured up to {fit['measured_kl']:.2f})")

@@ -59,6 +59,17 @@ def test_what_is_saved_is_what_is_loaded(store: CheckpointStore) -> None:
     assert manifest["step"] == 4 and set(manifest["files"]) == set(FILES) - {MANIFEST}
 
 
+def test_weights_are_readable_for_whoever_may_read_their_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "final"
+    folder.mkdir()
+    folder.chmod(0o750)
+    checkpoint.save_tensors(folder, tensors(1))
+    (folder / "private.json").write_text("{}")
+    (folder / "private.json").chmod(0o600)
+    checkpoint.write_manifest(folder)
+    assert {oct(p.stat().st_mode & 0o777) for p in folder.iterdir() if p.name != MANIFEST} == {"0o640"}
+
+
 def test_the_random_generator_goes_on_where_it_was(store: CheckpointStore) -> None:
     torch.manual_seed(5)
     torch.rand(3)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatwright.errors import DataError
-from chatwright.evals.overoptimisation import best_of_n, best_of_n_sweep, fit_curve, kl_best_of_n
+from chatwright.evals.overoptimisation import Kind, best_of_n, best_of_n_sweep, fit_curve, kl_best_of_n
 
 
 def test_kl_of_best_of_n() -> None:
@@ -72,6 +72,13 @@ def test_without_over_optimisation_the_measured_kl_is_recommended() -> None:
     assert fit.peak_d is None
     assert fit.recommended_kl == fit.measured_kl == 9.0
     assert fit.to_dict()["peak_d"] is None
+
+
+@pytest.mark.parametrize("kind", ["bon", "rl"])
+@pytest.mark.parametrize("gains", [(-0.1, -0.3, -0.8), (-0.3, -0.5, -0.6), (0.0, 0.0, 0.0)])
+def test_gold_that_never_rises_means_staying_at_the_start(kind: Kind, gains: tuple[float, ...]) -> None:
+    fit = fit_curve(kind, [0.2, 0.6, 1.0], [[gain] * 4 for gain in gains], [0.0] * 4, draws=20)
+    assert fit.recommended_kl == 0.0
 
 
 def test_never_recommends_beyond_what_was_measured() -> None:

@@ -47,6 +47,7 @@ def test_a_proxy_turned_round_is_seen_to_lower_gold(samples: str, reward_run: st
     found = run(reward_run, tmp_path / "o.json", data=(str(turned),))["bestofn"]
     golds, proxies = ([point[name] for point in found["points"]] for name in ("gold", "proxy"))
     assert golds == sorted(golds, reverse=True) and golds[-1] < golds[0] and proxies == sorted(proxies)
+    assert found["fit"]["recommended_kl"] == 0.0
 
 
 def evaluation(folder: Path, samples: str, kls: dict[str, float]) -> Path:
