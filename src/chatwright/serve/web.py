@@ -15,7 +15,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import FileResponse, HTMLResponse, Response
 
 from chatwright.serve.auth import public
-from chatwright.serve.openai.errors import APIError
+from chatwright.serve.openai.errors import APIError, nothing_here
 
 STATIC = Path(os.environ.get("CHATWRIGHT_STATIC") or Path(__file__).parent / "static")
 # Addresses of programs, which want an error they can read rather than a page.
@@ -43,7 +43,7 @@ def file_of(folder: Path, path: str) -> Path | None:
 def web(path: str, request: Request, _: Annotated[None, Depends(public)]) -> Response:
     """A file of the app, or its page."""
     if path.partition("/")[0] in RESERVED:
-        raise APIError(404, f"there is nothing at /{path}", code="not_found")
+        raise nothing_here(request)
     if path != "index.html" and (found := file_of(STATIC, path)) is not None:
         kept = FOR_EVER if path.startswith("assets/") else "no-cache"
         return FileResponse(found, headers={"cache-control": kept})

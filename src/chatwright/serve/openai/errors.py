@@ -6,7 +6,9 @@ What a client did wrong is told to it; what went wrong on our side goes to the l
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from http import HTTPStatus
 from math import ceil
 from typing import Any
@@ -16,6 +18,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from chatwright.errors import ChatwrightError, ConfigError, DataError, TemplateError, UsageError
 from chatwright.serve.engine import EngineBusy, EngineGone, PromptTooLong
@@ -119,6 +122,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _refused_body)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, lambda _, error: api_error(error).response())
+    described = app.openapi
+    app.openapi = lambda: _with_errors(app, described())  # type: ignore[method-assign]
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -129,6 +134,59 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def generation_responses() -> dict[int | str, dict[str, Any]]:
     """The error statuses of routes that ask a model by an API key."""
     return responses(401, 403, 404, 413, 429, 503)
+
+
+def nothing_here(request: Request) -> APIError:
+    """For a route that answers every address: 405 when another method has a route there, 404 otherwise."""
+    if allowed := _allowed(request):
+        headers = {"allow": ", ".join(allowed)}
+        return APIError(405, "this path does not take this method", code="method_not_allowed", headers=headers)
+    return APIError(404, "there is no such path here", code="unknown_url")
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods that a path has routes for, those that answer every path left out."""
+    from chatwright.serve.auth import routes_of  # that module raises our errors
+
+    allowed: set[str] = set()
+    for path, route in routes_of(request.app.routes):
+        if not path.startswith("/{") and _pattern(path).match(request.scope["path"]):
+            allowed |= route.methods or set()
+    return sorted(allowed)
+
+
+@lru_cache(maxsize=1024)
+def _pattern(path: str) -> re.Pattern[str]:
+    return compile_path(path)[0]
+
+
+def _with_errors(app: FastAPI, schema: dict[str, Any]) -> dict[str, Any]:
+    """The OpenAPI document with what holds for all routes: the shape of every error, and which need an API key."""
+    from chatwright.serve.auth import routes_of, rule_of  # that module raises our errors
+
+    if "x-errors" in schema:
+        return schema
+    schema["x-errors"] = "every error has the shape ErrorBody"
+    parts = schema.setdefault("components", {})
+    parts.setdefault("schemas", {}).update(_schemas())
+    parts["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    for path, route in routes_of(app.routes):
+        operations = schema.get("paths", {}).get(path.replace(":path}", "}"), {})
+        for operation in [operations[m.lower()] for m in route.methods or () if m.lower() in operations]:
+            answers = operation["responses"]
+            answers.pop("422", None)  # FastAPI's own body for refused requests, which ours replaces
+            answers.setdefault("default", {"description": "An error", "content": _ERROR_CONTENT})
+            if rule_of(route).startswith("key:"):
+                operation["security"] = [{"key": []}]
+    return schema
+
+
+_ERROR_CONTENT = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}}
+
+
+def _schemas() -> dict[str, Any]:
+    body = ErrorBody.model_json_schema(ref_template="#/components/schemas/{model}")
+    return {**body.pop("$defs"), "ErrorBody": body}
 
 
 def _type_of(status: int) -> str:
@@ -180,10 +238,9 @@ def _dotted(path: Sequence[Any]) -> str:
     return out
 
 
-def _http_error(_: Request, error: Exception) -> JSONResponse:
+def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    known = {404: "unknown_url", 405: "method_not_allowed"}
     detail = error.detail if isinstance(error.detail, str) else _phrase(error.status_code)
-    message = {404: "there is no such path here", 405: "this path does not take this method"}.get(error.status_code)
-    text = message if message and detail == _phrase(error.status_code) else detail
-    return APIError(error.status_code, text, code=known.get(error.status_code), headers=error.headers).response()
+    if error.status_code in (404, 405) and detail == _phrase(error.status_code):
+        return nothing_here(request).response()
+    return APIError(error.status_code, detail, headers=error.headers).response()

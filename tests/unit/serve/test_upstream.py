@@ -1,0 +1,202 @@
+"""A model on another OpenAI-compatible server: tested against our own server over real HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from api_server import HEADERS, KEY, ApiClient, ScriptedEngine, app_of, running
+from chatwright.errors import ConfigError
+from chatwright.serve.engine import EngineBusy, EngineGone
+from chatwright.serve.openai.errors import APIError
+from chatwright.serve.upstream import UpstreamEngine
+
+CHAT = {"messages": [{"role": "user", "content": "hi"}]}
+
+
+@pytest.fixture
+def behind() -> ScriptedEngine:
+    """What answers in the end."""
+    return ScriptedEngine(name="far", answer="Hé 🍎")
+
+
+@pytest.fixture
+def address(behind: ScriptedEngine, tmp_path: Path) -> Iterator[str]:
+    with app_of(tmp_path / "far", behind) as app, running(app) as url:
+        yield url
+
+
+@pytest.fixture
+def client(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiClient]:
+    """A client of a server that passes on to the other one."""
+    monkeypatch.setenv("CHATWRIGHT_UPSTREAM_API_KEY", KEY)
+    with app_of(tmp_path / "near", UpstreamEngine.open("near", f"{address}/v1")) as app:
+        client = ApiClient(app, HEADERS)
+        yield client
+        client._runner.run(app.state.services.registry.get().drain(1))
+        client.close()
+
+
+def test_answers_come_through_whole_and_streamed(client: ApiClient, behind: ScriptedEngine) -> None:
+    body = {**CHAT, "n": 2, "seed": 5, "stop": ["zz"], "top_k": 3, "user": "somebody", "secret_field": 1}
+    whole = client.post("/v1/chat/completions", json=body).json()
+    assert [choice["message"]["content"] for choice in whole["choices"]] == ["Hé 🍎"] * 2
+    assert whole["model"] == "near" and whole["usage"]["prompt_tokens"] == 2 and whole["usage"]["completion_tokens"] == 16
+    asked = behind.asked[0]
+    assert (asked.params.n, asked.params.seed, asked.params.stop, asked.params.top_k) == (2, 5, ("zz",), 3)
+    assert "user" not in asked.raw and "secret_field" not in asked.raw
+    text = client.post("/v1/chat/completions", json={**CHAT, "stream": True}).text
+    deltas = [json.loads(event[6:]) for event in text.split("\n\n") if event.startswith("data: {")]
+    assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in deltas) == "Hé 🍎"
+    completion = client.post("/v1/completions", json={"prompt": "x", "echo": True}).json()
+    assert completion["choices"][0]["text"] == "xHé 🍎"
+
+
+def test_logprobs_come_through_bit_for_bit(client: ApiClient, address: str) -> None:
+    for path, body in (
+        ("chat/completions", {**CHAT, "logprobs": True, "top_logprobs": 2}),
+        ("completions", {"prompt": "x", "logprobs": 2}),
+    ):
+        direct = httpx.post(f"{address}/v1/{path}", json=body, headers=HEADERS).json()["choices"][0]["logprobs"]
+        assert client.post(f"/v1/{path}", json=body).json()["choices"][0]["logprobs"] == direct
+
+
+def test_tools_and_formats_are_the_other_servers_business(client: ApiClient, behind: ScriptedEngine) -> None:
+    behind.answer = '<tool_call>{"name": "add", "arguments": {"a": 1}}</tool_call>'
+    tool = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
+    choice = client.post("/v1/chat/completions", json={**CHAT, "tools": [tool]}).json()["choices"][0]
+    assert choice["finish_reason"] == "tool_calls"
+    assert choice["message"]["tool_calls"][0]["function"] == {"name": "add", "arguments": '{"a": 1}'}
+    assert "<tools>" in behind.asked[0].messages[0].content  # written there, once
+    assert behind.asked[0].messages[0].content.count("<tools>") == 2  # its mention and the list itself
+    behind.answer = "{}"
+    schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
+    assert client.post("/v1/chat/completions", json={**CHAT, "response_format": schema}).status_code == 200
+    assert behind.asked[-1].params.constraint.kind == "json_schema"
+    assert client.post("/v1/completions", json={"prompt": "x", "structured_outputs": {"regex": "a+"}}).status_code == 200
+    assert behind.asked[-1].params.constraint.kind == "regex"
+
+
+def test_embeddings(client: ApiClient) -> None:
+    found = client.post("/v1/embeddings", json={"input": ["a", "bcd"], "dimensions": 2}).json()
+    assert [row["embedding"] for row in found["data"]] == [[1 / 3, 0.5]] * 2 and found["usage"]["total_tokens"] == 4
+
+
+def test_what_needs_the_model_here_is_refused(client: ApiClient) -> None:
+    for path, body in (
+        ("/v1/completions", {"prompt": [1, 2], "echo": True, "logprobs": 1}),
+        ("/v1/completions", {"prompt": "x", "echo": True, "logprobs": 1}),
+        ("/v1/chat/completions", {**CHAT, "script": "Han"}),
+        ("/tokenize", {"prompt": "x"}),
+        ("/detokenize", {"tokens": [1]}),
+    ):
+        assert client.post(path, json=body).status_code == 400, path
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_errors_are_told_in_our_words(client: ApiClient, behind: ScriptedEngine, stream: bool) -> None:
+    def post(**fields: Any) -> Any:
+        return client.post("/v1/chat/completions", json={**CHAT, "stream": stream, **fields})
+
+    behind.fail_before = EngineBusy(9)
+    busy = post()
+    assert busy.status_code == 429 and busy.headers["retry-after"] == "9"
+    behind.fail_before = EngineGone("its disk at /secret burns")
+    gone = post()
+    assert gone.status_code == 503 and "secret" not in gone.text
+    behind.fail_before = None
+    behind.context_length = 1
+    assert post().json()["error"]["code"] == "context_length_exceeded"
+    behind.context_length, behind.fail_after = 2000, (2, RuntimeError("x"))
+    broken = post()
+    assert "engine_unavailable" in broken.text and broken.status_code == (200 if stream else 503)
+    assert KEY not in busy.text + gone.text + broken.text
+
+
+def test_leaving_early_ends_it_there_too(address: str, behind: ScriptedEngine) -> None:
+    behind.answer, behind.pause_s = "x" * 600, 0.05
+    engine = UpstreamEngine("near", f"{address}/v1", model="far", key=KEY)
+    from chatwright.generation.api import SamplingParams
+    from chatwright.records import user
+    from chatwright.serve.engine import Delta, GenerationRequest
+
+    async def leave() -> None:
+        params = SamplingParams(max_new_tokens=600)
+        request = GenerationRequest(request_id="r", owner="o", messages=user("hi"), params=params)
+        events = engine.generate(request)
+        async for event in events:
+            if isinstance(event, Delta):
+                break
+        assert behind.open == 1
+        await events.aclose()
+        began = time.monotonic()
+        while behind.open:
+            assert time.monotonic() - began < 2
+            await asyncio.sleep(0.01)
+        await engine.drain(1)
+        with pytest.raises(EngineGone):
+            await anext(engine.generate(request))
+
+    asyncio.run(leave())
+
+
+def test_deadline_ends_a_slow_answer(address: str, behind: ScriptedEngine) -> None:
+    behind.answer, behind.pause_s = "x" * 600, 0.05
+    engine = UpstreamEngine("near", f"{address}/v1", model="far", key=KEY)
+    from chatwright.generation.api import SamplingParams
+    from chatwright.serve.engine import Finished, GenerationRequest
+
+    async def wait() -> list[Any]:
+        params = SamplingParams(max_new_tokens=600)
+        request = GenerationRequest(request_id="r", owner="o", prompt="hi", params=params, deadline_s=0.4)
+        events = [event async for event in engine.generate(request)]
+        await engine.drain(1)
+        return events
+
+    *_, last = asyncio.run(wait())
+    assert isinstance(last, Finished) and last.reason == "deadline" and 0 < last.completion_tokens < 60
+
+
+def test_nobody_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no list of models"):
+        UpstreamEngine.open("x", "http://127.0.0.1:9/v1")
+    with pytest.raises(ConfigError, match="not an address"):
+        UpstreamEngine.open("x", "ftp://there/v1")
+    with app_of(tmp_path, UpstreamEngine("x", "http://127.0.0.1:9/v1")) as app:
+        client = ApiClient(app, HEADERS)
+        answer = client.post("/v1/chat/completions", json=CHAT)
+        assert answer.status_code == 503 and answer.json()["error"]["code"] == "engine_unavailable"
+        client._runner.run(app.state.services.registry.get().drain(0))
+        client.close()
+
+
+def test_a_server_that_does_not_follow_the_protocol(tmp_path: Path) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, text=answers.pop(0))
+
+    engine = UpstreamEngine("x", "http://there/v1", key="cw-very-secret")
+    asyncio.run(engine._client.aclose())
+    engine._client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    answers = [f"data: {it}\n\n" for it in ("nonsense", '{"choices": [{"index": 7}]}', '{"choices": 3}', "[DONE]", "3")]
+    with app_of(tmp_path, engine) as app:
+        client = ApiClient(app, HEADERS)
+        while answers:
+            reply = client.post("/v1/chat/completions", json=CHAT)
+            assert reply.status_code == 503 and "secret" not in reply.text
+        client._runner.run(engine.drain(0))
+        client.close()
+
+
+def test_refusal_without_a_body_has_a_message() -> None:
+    engine = UpstreamEngine("x", "http://there/v1")
+    error = engine._refusal(httpx.Response(422, text="no json"))
+    assert isinstance(error, APIError) and error.status == 400 and "refused" in error.message
+    assert isinstance(engine._refusal(httpx.Response(401)), EngineGone)
+    asyncio.run(engine.drain(0))
