@@ -89,7 +89,7 @@ function AssistantMessage({ message, siblings, last, busy, readOnly, actions }: 
       {message.steps.map((step, index) => (
         <div className="step" key={index}>
           <Calculator size={16} aria-hidden />
-          <span><span className="sr-only">{t("message.calculated")} </span>{String(step.expression ?? "")} = <strong>{String(step.result ?? step.error ?? "")}</strong></span>
+          <span><span className="sr-only">{t("message.calculated")} </span>{String(step.expression)} {step.error ? ":" : step.exact === false ? "≈" : "="} <strong>{String(step.error || step.result)}</strong></span>
         </div>
       ))}
       {showTokens

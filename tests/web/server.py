@@ -1,0 +1,125 @@
+"""The real server with models that answer by a script, for tests of the web app in a browser. Prints its address and the first
+administrator's secret as one line of JSON, and serves until its input ends, so that none outlives its test.
+
+What a model answers depends on the question: `echo: ...` is answered with what follows, `slow ...` takes some seconds,
+`markdown` shows everything that can be formatted; anything else is answered with the model's name and the question.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import AsyncIterator
+
+import uvicorn
+
+from chat_server import ScriptedEngine
+from chatwright.serve.app import create_app
+from chatwright.serve.engine import Delta, EngineRegistry, Event, Finished, GenerationRequest, Started, TokenLogprob
+from chatwright.serve.settings import ServeConfig
+from chatwright.serve.tables import metadata
+from chatwright.serve.users import first_admin_link
+from chatwright.workspace.database import Workspace
+from chatwright.workspace.migrations import prepare
+
+MARKDOWN = """## Why the sky is blue
+
+Air scatters **short waves** far more than long ones, as *Rayleigh* found:
+
+$$
+I \\propto \\frac{1}{\\lambda^4}
+$$
+
+So with \\(\\lambda\\) halved, sixteen times as much light is scattered.
+
+1. Blue light reaches us from everywhere.
+2. Red light goes straight on.
+
+| colour | wavelength |
+|---|---|
+| blue | 450 nm |
+| red | 700 nm |
+
+```python
+def scattered(wavelength: float) -> float:
+    # relative to green light
+    return (550 / wavelength) ** 4
+```
+
+See [the article](https://example.org/rayleigh) and ![a picture](https://example.org/sky.png).
+"""
+
+
+class WordEngine(ScriptedEngine):
+    """Every word is a token; ids are given out as words appear."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.words: list[str] = []
+
+    def _id(self, word: str) -> int:
+        if word not in self.words:
+            self.words.append(word)
+        return self.words.index(word)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        return self.words[token_id].encode()
+
+    def _token(self, word: str, place: int) -> TokenLogprob:
+        likely = (-0.02, -0.4, -0.9, -1.8, -2.9)[place % 5]
+        others = tuple((self._id(f" {other}"), likely - 0.7 - rank) for rank, other in enumerate(("maybe", "violet", "也许")))
+        return TokenLogprob(id=self._id(word), logprob=likely, top=((self._id(word), likely), *others))
+
+    def _answer(self, request: GenerationRequest) -> str:
+        question = request.messages[-1].content
+        if request.answer_prefix:
+            return " and so it goes on."
+        if question.startswith("echo: "):
+            return question.removeprefix("echo: ")
+        if question.startswith("markdown"):
+            return MARKDOWN
+        if question.startswith("slow"):
+            return " ".join(f"word{number}" for number in range(200))
+        return f"{'I am a model.' if question.startswith('blind') else self.name} heard: {question}"
+
+    async def generate(self, request: GenerationRequest) -> AsyncIterator[Event]:
+        self.running += 1
+        try:
+            dropped = 2 if request.messages[-1].content.startswith("long") else 0
+            yield Started(prompt_tokens=len(request.messages), dropped_messages=dropped)
+            words = re.findall(r"\s*\S+|\s+$", self._answer(request))
+            for place, word in enumerate(words):
+                await asyncio.sleep(0.04 if len(words) == 200 else 0.002)
+                yield Delta(index=0, text=word, tokens=(self._token(word, place),))
+            yield Finished(index=0, reason="stop", completion_tokens=len(words))
+        finally:
+            self.running -= 1
+
+
+def main() -> None:
+    """Serve on a free port of this machine."""
+    metadata()
+    with tempfile.TemporaryDirectory() as folder, Workspace.open(folder) as workspace, socket.socket() as listener:
+        prepare(workspace)
+        listener.bind(("127.0.0.1", 0))
+        app = create_app(ServeConfig(workspace=folder), EngineRegistry(WordEngine("alpha"), WordEngine("beta")), workspace)
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1))
+
+        def wait_for_end() -> None:
+            sys.stdin.read()
+            server.should_exit = True
+
+        threading.Thread(target=wait_for_end, daemon=True).start()
+        told = {"origin": f"http://127.0.0.1:{listener.getsockname()[1]}", "token": first_admin_link(workspace)}
+        print(json.dumps(told), flush=True)
+        listener.listen(128)
+        server.run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    main()
