@@ -45,7 +45,9 @@ def test_help_is_fast_and_loads_no_torch() -> None:
     assert min(seconds) < 0.3, f"chatwright --help took {min(seconds):.2f} s"
 
 
-@pytest.mark.parametrize("package", ["text", "records", "jsonl", "config", "hub", "errors", "labellers"])
+@pytest.mark.parametrize(
+    "package", ["text", "records", "jsonl", "config", "hub", "errors", "labellers", "serve.chat", "serve.arena"]
+)
 def test_runs_without_torch(package: str) -> None:
     """Every module below `package` imports where torch cannot be imported."""
     code = f"""
