@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from html import escape
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
@@ -23,12 +23,17 @@ from chatwright.serve.security import Context, Gate
 from chatwright.serve.services import Services
 from chatwright.serve.settings import ServeConfig
 from chatwright.serve.tables import metadata, present
+from chatwright.serve.tracing import Tracing
 from chatwright.workspace.database import Workspace
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
 
 # The web app's fallback answers every other address, so it comes last.
 ROUTERS = (
     "chatwright.serve.openai.routes",
     "chatwright.serve.moderation.routes",
+    "chatwright.serve.prompts.routes",
     "chatwright.serve.chat.routes",
     "chatwright.serve.arena.routes",
     "chatwright.serve.web",
@@ -42,8 +47,9 @@ async def _nothing(app: FastAPI) -> AsyncIterator[None]:
 
 
 def create_app(
-    settings: ServeConfig, registry: EngineRegistry, workspace: Workspace, *, lifespan: Lifespan = _nothing
-) -> FastAPI:
+    settings: ServeConfig, registry: EngineRegistry, workspace: Workspace, *, lifespan: Lifespan = _nothing,
+    tracing: TracerProvider | None = None,
+) -> FastAPI:  # fmt: skip
     """The server's application; `workspace` is migrated. Raises ConfigError for a route without a rule of access."""
     metadata()  # relations between tables of different modules are resolved by name
     metrics = Metrics(registry)
@@ -63,6 +69,8 @@ def create_app(
         app.include_router(importlib.import_module(module).router)
     check_rules(app)
     app.add_middleware(Gate, settings=settings)
+    if tracing is not None:
+        app.add_middleware(Tracing, provider=tracing)
     app.add_middleware(Context, settings=settings, metrics=metrics)
     return app
 

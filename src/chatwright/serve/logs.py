@@ -38,7 +38,7 @@ def configure(*, as_json: bool) -> None:
     """Send the server's logs to stderr. uvicorn's access log, which shows whole paths, stays off."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JSONLines() if as_json or not sys.stderr.isatty() else Plain())
-    for name, level in (("chatwright", logging.INFO), ("uvicorn", logging.WARNING)):
+    for name, level in (("chatwright", logging.INFO), ("uvicorn", logging.WARNING), ("opentelemetry", logging.WARNING)):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(level)

@@ -10,6 +10,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
 from fastapi import FastAPI
@@ -25,9 +26,13 @@ from chatwright.serve.moderation.filters import Moderator
 from chatwright.serve.moderation.service import guarded, open_moderator
 from chatwright.serve.settings import ServeConfig, secret
 from chatwright.serve.tables import metadata
+from chatwright.serve.tracing import open_tracing
 from chatwright.serve.users import first_admin_link
 from chatwright.workspace.database import Workspace
 from chatwright.workspace.migrations import prepare
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
 
 log = logging.getLogger("chatwright.serve")
 KEY_FILE = "api-key"
@@ -39,6 +44,7 @@ def serve(cfg: ServeConfig) -> None:
     if len(set(names)) != len(names) or not names:
         raise UsageError(f"models must have different names and there must be one at least; given: {', '.join(names)}")
     logs.configure(as_json=cfg.json_logs)
+    tracing = open_tracing() if cfg.otel else None
     metadata()
     with Workspace.open(cfg.workspace, cfg.database or secret("CHATWRIGHT_DATABASE_URL")) as workspace:
         workspace.lock()
@@ -46,7 +52,7 @@ def serve(cfg: ServeConfig) -> None:
         with contextlib.closing(listener):
             prepare(workspace)
             _greet(cfg, workspace, listener.getsockname()[1])
-            _run(cfg, workspace, listener, open_moderator(cfg, workspace))
+            _run(cfg, workspace, listener, open_moderator(cfg, workspace), tracing)
 
 
 def listen(cfg: ServeConfig) -> socket.socket:
@@ -98,7 +104,10 @@ def _write_secret(path: Path, value: str) -> None:
         os.fsync(file.fileno())
 
 
-def _run(cfg: ServeConfig, workspace: Workspace, listener: socket.socket, moderator: Moderator | None) -> None:
+def _run(
+    cfg: ServeConfig, workspace: Workspace, listener: socket.socket, moderator: Moderator | None,
+    tracing: TracerProvider | None,
+) -> None:  # fmt: skip
     """The event loop: models load in the background while /health answers already."""
     registry = EngineRegistry()
     failed: list[ChatwrightError] = []
@@ -123,12 +132,14 @@ def _run(cfg: ServeConfig, workspace: Workspace, listener: socket.socket, modera
 
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(cfg, registry, workspace, lifespan=lifespan), http=DeadlineProtocol, ws="none", log_config=None,
+            create_app(cfg, registry, workspace, lifespan=lifespan, tracing=tracing), http=DeadlineProtocol, ws="none", log_config=None,
             access_log=False, server_header=False, proxy_headers=False, lifespan="on", timeout_keep_alive=5,
             h11_max_incomplete_event_size=32_768, timeout_graceful_shutdown=max(1, round(cfg.drain_s)),
         )  # fmt: skip
     )
     server.run(sockets=[listener])
+    if tracing is not None:
+        tracing.shutdown()  # sends what is left
     if failed:
         raise failed[0]
 

@@ -55,7 +55,7 @@ class ServeConfig:
     json_logs: bool = False
     """Write logs as JSON lines; a terminal gets plain ones otherwise."""
     otel: bool = False
-    """Send traces by OpenTelemetry (OTEL_EXPORTER_OTLP_ENDPOINT says where to)."""
+    """Send traces by OpenTelemetry (OTEL_EXPORTER_OTLP_ENDPOINT says where to); needs `chatwright[otel]`."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
