@@ -8,7 +8,7 @@ from contextlib import aclosing
 from functools import cached_property
 from typing import Any
 
-from chatwright.errors import ModelError
+from chatwright.errors import ConfigError, ModelError
 from chatwright.generation.lm import LM, load
 from chatwright.generation.score import embed, score_tokens
 from chatwright.records import Message
@@ -18,6 +18,7 @@ from chatwright.text.chat import jinja
 from chatwright.text.pieces import token_bytes
 
 MAX_NEW_TOKENS = 1024  # when a request names no limit
+DTYPES = {"auto": "auto", "fp32": "float32", "bf16": "bfloat16"}
 
 
 class LocalEngine:
@@ -30,8 +31,10 @@ class LocalEngine:
 
     @classmethod
     def open(cls, model: str, *, name: str = "", precision: str = "auto", max_batch: int = 32) -> LocalEngine:
-        """Load a model by name, folder or file. Raises HubError, ModelError, CheckpointError."""
-        return cls(name or model, load(model, dtype=precision), max_batch=max_batch)
+        """Load a model by name, folder or file. Raises HubError, ModelError, CheckpointError, ConfigError."""
+        if precision not in DTYPES:
+            raise ConfigError(f"precision {precision!r}: a served model takes {', '.join(DTYPES)}")
+        return cls(name or model, load(model, dtype=DTYPES[precision]), max_batch=max_batch)
 
     @property
     def context_length(self) -> int:

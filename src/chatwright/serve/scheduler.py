@@ -34,6 +34,7 @@ from chatwright.serve.engine import (
 )
 
 LONG_PROMPT = 256  # tokens; longer ones are computed in parts
+ENTERING_TOKENS = 512  # prompts that enter in one turn: more at once are computed faster, but all others wait for them
 Result = TypeVar("Result")
 
 
@@ -222,7 +223,7 @@ class Scheduler:
         """Let answers in while there is room: short prompts at once, of a long one the next part."""
         self._compute_ahead()
         entering: list[tuple[_Job, Answer]] = []
-        budget = LONG_PROMPT
+        budget = ENTERING_TOKENS
         while budget > 0 and (taken := self._next([answer for _, answer in entering])) is not None:
             if self._is_long(taken[1]):
                 self._ahead = (*taken, 0)
