@@ -6,11 +6,14 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 import socket
+import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Never
 
 import uvicorn
 from fastapi import FastAPI
@@ -19,6 +22,7 @@ from chatwright.errors import ChatwrightError, UsageError
 from chatwright.serve import logs
 from chatwright.serve.app import create_app
 from chatwright.serve.auth import KEY_PREFIX, new_secret
+from chatwright.serve.chat.answers import hub_of
 from chatwright.serve.engine import Engine, EngineRegistry
 from chatwright.serve.http import DeadlineProtocol
 from chatwright.serve.keys import keep_bootstrap_key
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("chatwright.serve")
 KEY_FILE = "api-key"
+SAVE_S = 5.0  # for answers that have ended to be written down
 
 
 def serve(cfg: ServeConfig) -> None:
@@ -44,6 +49,8 @@ def serve(cfg: ServeConfig) -> None:
     if len(set(names)) != len(names) or not names:
         raise UsageError(f"models must have different names and there must be one at least; given: {', '.join(names)}")
     logs.configure(as_json=cfg.json_logs)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _leave)
     tracing = open_tracing() if cfg.otel else None
     metadata()
     with Workspace.open(cfg.workspace, cfg.database or secret("CHATWRIGHT_DATABASE_URL")) as workspace:
@@ -53,6 +60,11 @@ def serve(cfg: ServeConfig) -> None:
             prepare(workspace)
             _greet(cfg, workspace, listener.getsockname()[1])
             _run(cfg, workspace, listener, open_moderator(cfg, workspace), tracing)
+
+
+def _leave(*_: object) -> Never:
+    """On SIGTERM before uvicorn takes signals over, and when it gives them back: an orderly end, not a sudden one."""
+    raise SystemExit(0)
 
 
 def listen(cfg: ServeConfig) -> socket.socket:
@@ -104,6 +116,25 @@ def _write_secret(path: Path, value: str) -> None:
         os.fsync(file.fileno())
 
 
+class _Server(uvicorn.Server):
+    """Remembers until when running answers may take."""
+
+    drain_until = 0.0
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn."""
+        self.drain_until = time.monotonic() + (self.config.timeout_graceful_shutdown or 0)
+        await super().shutdown(sockets)
+
+    async def drain(self, registry: EngineRegistry) -> None:
+        """Let answers end whose pages have gone; uvicorn has waited for the others. A second Ctrl-C ends them at once."""
+        left = max(0.0, self.drain_until - time.monotonic())
+        ended = asyncio.gather(*(engine.drain(left) for engine in registry.all()), return_exceptions=True)
+        while not ended.done() and not self.force_exit:
+            await asyncio.wait({ended}, timeout=0.1)
+        await asyncio.gather(*(engine.drain(0.0) for engine in registry.all()), return_exceptions=True)
+
+
 def _run(
     cfg: ServeConfig, workspace: Workspace, listener: socket.socket, moderator: Moderator | None,
     tracing: TracerProvider | None,
@@ -118,7 +149,8 @@ def _run(
         loading = asyncio.create_task(load())
         yield
         loading.cancel()
-        await asyncio.gather(*(engine.drain(0.0) for engine in registry.all()), return_exceptions=True)
+        await server.drain(registry)
+        await hub_of(app.state.services).finish(SAVE_S)
 
     async def load() -> None:
         try:
@@ -130,16 +162,18 @@ def _run(
             failed.append(error)
             server.should_exit = True
 
-    server = uvicorn.Server(
+    server = _Server(
         uvicorn.Config(
-            create_app(cfg, registry, workspace, lifespan=lifespan, tracing=tracing), http=DeadlineProtocol, ws="none", log_config=None,
-            access_log=False, server_header=False, proxy_headers=False, lifespan="on", timeout_keep_alive=5,
+            create_app(cfg, registry, workspace, lifespan=lifespan, tracing=tracing), http=DeadlineProtocol, ws="none",
+            log_config=None, access_log=False, server_header=False, proxy_headers=False, lifespan="on", timeout_keep_alive=5,
             h11_max_incomplete_event_size=32_768, timeout_graceful_shutdown=max(1, round(cfg.drain_s)),
         )  # fmt: skip
     )
-    server.run(sockets=[listener])
-    if tracing is not None:
-        tracing.shutdown()  # sends what is left
+    try:
+        server.run(sockets=[listener])
+    finally:
+        if tracing is not None:
+            tracing.shutdown()  # sends what is left
     if failed:
         raise failed[0]
 

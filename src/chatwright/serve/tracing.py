@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def open_tracing() -> TracerProvider:
-    """A provider that sends spans by OTLP over HTTP to where OTEL_EXPORTER_OTLP_ENDPOINT says. UsageError without the extra."""
+    """Sends spans by OTLP over HTTP to where OTEL_EXPORTER_OTLP_ENDPOINT says. Raises UsageError without the extra."""
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource

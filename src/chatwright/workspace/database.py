@@ -74,7 +74,8 @@ class Workspace:
         if parsed.get_backend_name() not in ("sqlite", "postgresql"):
             raise ConfigError(f"database {shown}: only sqlite and postgresql are supported")
         try:
-            engine = create_engine(parsed, pool_pre_ping=parsed.get_backend_name() == "postgresql")
+            # Errors that quote a statement's values would show what people wrote.
+            engine = create_engine(parsed, hide_parameters=True, pool_pre_ping=parsed.get_backend_name() == "postgresql")
             if parsed.get_backend_name() == "sqlite":
                 _prepare_sqlite(engine)
             with engine.connect():

@@ -178,6 +178,11 @@ class Hub:
             answer.stopping.set()
         await asyncio.gather(*(answer.task for answer in wanted if answer.task), return_exceptions=True)
 
+    async def finish(self, timeout_s: float) -> None:
+        """Wait until all answers are saved, at most so long."""
+        if tasks := {answer.task for answer in self._answers.values() if answer.task is not None}:
+            await asyncio.wait(tasks, timeout=timeout_s)
+
     def of_owner(self, owner: str) -> list[LiveAnswer]:
         """Answers of one user."""
         return [answer for answer in self._answers.values() if answer.owner == owner]
