@@ -35,8 +35,9 @@ class PromptTooLong(ChatwrightError):
 
     def __init__(self, num_tokens: int, context: int) -> None:
         super().__init__(
-            f"the prompt has {num_tokens} tokens, but the model's context is {context} tokens, prompt and answer together. "
-            "Shorten it."
+            # Clients look for the first words.
+            f"This model's maximum context length is {context} tokens, prompt and answer together, but the prompt has "
+            f"{num_tokens}. Shorten it."
         )
         self.num_tokens, self.context = num_tokens, context
 

@@ -64,8 +64,8 @@ class Answer:
         self.finish = piece.finish or self.finish
 
 
-async def asked_of(call: Call, body: ChatRequest) -> GenerationRequest:
-    """The engine's request. Raises ConfigError, APIError."""
+async def asked_of(call: Call, body: ChatRequest, raw: dict[str, Any] | None = None) -> GenerationRequest:
+    """The engine's request. `raw`: the body as a chat request when the client sent another. Raises ConfigError, APIError."""
     given = constraint_of(body)
     if given and wants_tools(body):
         raise APIError(400, "give either tools or a restriction of the answer's form", param="response_format")
@@ -84,7 +84,7 @@ async def asked_of(call: Call, body: ChatRequest) -> GenerationRequest:
         messages=messages_of(body, native=native),
         params=params,
         overflow=body.overflow or "error",
-        raw=await call.raw(),
+        raw=await call.raw() if raw is None else raw,
     )
 
 

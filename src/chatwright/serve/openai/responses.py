@@ -152,7 +152,7 @@ async def create_response(
     chat = body.as_chat()
     call = Call.of(request, principal, chat.model)
     try:
-        asked = await asked_of(call, chat)
+        asked = await asked_of(call, chat, chat.model_dump(mode="json", by_alias=True, exclude_none=True))
         writer = _Writer(call, body)
         if body.stream:
             return await streamed(request, writer.events(pieces(call, chat, asked, writer.tally)), done=False)
