@@ -1,3 +1,4 @@
+import { fileURLToPath } from "node:url";
 import react from "@vitejs/plugin-react";
 import { defineConfig } from "vitest/config";
 
@@ -6,6 +7,10 @@ const server = process.env.CHATWRIGHT_SERVER ?? "http://127.0.0.1:8000";
 
 export default defineConfig({
   plugins: [react()],
+  resolve: {
+    // Its version for browsers reads KaTeX's output with DOMParser, and every style attribute in it breaks the page's policy.
+    alias: { "hast-util-from-html-isomorphic": fileURLToPath(new URL("node_modules/hast-util-from-html-isomorphic/lib/index.js", import.meta.url)) },
+  },
   build: { outDir: "dist", target: "es2022", manifest: true, assetsInlineLimit: 0, chunkSizeWarningLimit: 900 },
   server: { proxy: { "/api": server, "/v1": server } },
   test: {

@@ -165,7 +165,8 @@ for (const language of languages) {
       await page.getByRole("button", { name: t("share.create") }).click();
       const url = await page.getByTestId("share-url").innerText();
       await checkAxe(page);
-      const stranger = await browser.newPage({ baseURL: server.origin });
+      const outside = await browser.newContext({ baseURL: server.origin });
+      const stranger = await outside.newPage();
       await stranger.goto(url);
       await expect(stranger.locator(".message-assistant h2")).toHaveText("Why the sky is blue");
       await expect(stranger.getByRole("textbox")).toHaveCount(0);
@@ -174,7 +175,7 @@ for (const language of languages) {
       await expect(page.getByRole("button", { name: t("share.create") })).toBeVisible();
       await stranger.reload();
       await expect(stranger.locator(".empty h1")).toBeVisible();
-      await stranger.close();
+      await outside.close();
     });
 
     test("exports and takes the export in again", async ({ member: page, t }) => {
@@ -214,7 +215,7 @@ for (const language of languages) {
     });
 
     test("is worked by keyboard", async ({ member: page, t }) => {
-      await page.locator("h1").first().click();
+      await page.getByRole("heading", { name: t("welcome.title") }).click();
       await page.keyboard.press("?");
       await expect(page.getByRole("dialog", { name: t("keys.title") })).toBeVisible();
       await checkAxe(page);

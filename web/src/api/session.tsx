@@ -1,5 +1,6 @@
-import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { useQuery, useQueryClient, type QueryClient } from "@tanstack/react-query";
 import { createContext, useContext, useEffect, type ReactNode } from "react";
+import { forgetThreads } from "../chat/threads";
 import client, { ok, setCsrf, whenSignedOut, type Schemas } from "./client";
 
 export type Session = Schemas["SessionInfo"];
@@ -12,12 +13,18 @@ export function useSession(): Session {
   return session;
 }
 
+/** Nothing of one person stays for the next. */
+function forget(queries: QueryClient): void {
+  forgetThreads();
+  queries.removeQueries({ predicate: (query) => query.queryKey[0] !== "session" });
+}
+
 /** Take over what the server says about who is signed in. */
 export function useSetSession(): (session: Session) => void {
   const queries = useQueryClient();
   return (session) => {
     setCsrf(session.csrf ?? "");
-    if (!session.signed_in) queries.clear(); // nothing of one person stays for the next
+    if (!session.signed_in) forget(queries);
     queries.setQueryData(["session"], session);
   };
 }

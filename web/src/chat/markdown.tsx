@@ -19,6 +19,21 @@ const schema = {
   attributes: { ...defaultSchema.attributes, code: [["className", /^language-./, "math-inline", "math-display"]] },
 } as typeof defaultSchema;
 
+type Tree = { type: string; value?: string; children?: Tree[] };
+
+/** HTML in an answer is shown as the text it is: never run, and never silently left out either. */
+function htmlAsText() {
+  const visit = (node: Tree, inline: boolean): Tree => {
+    if (node.type === "html") {
+      const text = { type: "text", value: node.value ?? "" };
+      return inline ? text : { type: "paragraph", children: [text] };
+    }
+    const within = inline || node.type === "paragraph" || node.type === "heading" || node.type === "tableCell";
+    return node.children ? { ...node, children: node.children.map((child) => visit(child, within)) } : node;
+  };
+  return (tree: unknown) => visit(tree as Tree, false) as never;
+}
+
 function Code(props: ComponentProps<"pre"> & ExtraProps) {
   const { t } = useTranslation();
   const box = useRef<HTMLPreElement>(null);
@@ -59,7 +74,7 @@ const components: Components = {
 const Block = memo(function Block({ text }: { text: string }) {
   return (
     <ReactMarkdown
-      remarkPlugins={[remarkGfm, remarkMath]}
+      remarkPlugins={[remarkGfm, remarkMath, htmlAsText]}
       rehypePlugins={[[rehypeSanitize, schema], [rehypeKatex, { throwOnError: false, trust: false, maxExpand: 200, maxSize: 20, output: "htmlAndMathml" }], [rehypeHighlight, { detect: false }]]}
       components={components}
     >

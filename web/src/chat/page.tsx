@@ -91,8 +91,8 @@ export default function ChatPage() {
     const run = (action: Promise<unknown>) => void action.catch(complain);
     return {
       edit: (message, text) => run(thread!.ask(`/api/messages/${message.id}/edit`, { content: text }, { content: text, parent: message.parent_id })),
-      regenerate: (message) => run(thread!.ask(`/api/messages/${message.id}/regenerate`, {}, null)),
-      branch: (message, token, alternative) => run(thread!.ask(`/api/messages/${message.id}/branch`, { token, alternative }, null)),
+      regenerate: (message) => run(thread!.ask(`/api/messages/${message.id}/regenerate`, {}, null, "regenerate")),
+      branch: (message, token, alternative) => run(thread!.ask(`/api/messages/${message.id}/branch`, { token, alternative }, null, "branch")),
       select: (message) => {
         const leaf = leafBelow(treeOf(thread!.get().thread.messages), message.id);
         thread!.select(leaf);
@@ -145,7 +145,7 @@ export default function ChatPage() {
         <button type="button" className="model-button" aria-haspopup="dialog" onClick={() => setOpen("models")}>
           <span className="ellipsis">{models.length > 1 ? t("models.count", { count: models.length }) : models[0] || t("models.title")}</span><ChevronDown size={15} aria-hidden />
         </button>
-        <h1 className="grow ellipsis sr-only">{conversation?.title || t("side.new")}</h1>
+        {path.length ? <h1 className="sr-only">{conversation?.title || t("side.untitled")}</h1> : null}
         <span className="grow" />
         {id ? (
           <>

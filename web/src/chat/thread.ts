@@ -1,8 +1,9 @@
 import type { QueryClient } from "@tanstack/react-query";
 import { useSyncExternalStore } from "react";
-import { loadConversation, type Conversation, type Message, type Settings } from "../api/chat";
+import { loadConversation, type Conversation, type Message } from "../api/chat";
 import { ApiError, request } from "../api/client";
 import { readEvents, type ServerEvent } from "../lib/sse";
+import { keptThread } from "./threads";
 import { emptyThread, threadReducer, type ThreadEvent, type ThreadState } from "./state";
 
 export type ThreadSnapshot = {
@@ -15,7 +16,8 @@ export type ThreadSnapshot = {
   lost: boolean;
 };
 
-export type Answering = { models?: string[]; settings?: Settings };
+/** A message that is being sent, until the server's own copy is read. */
+export type Question = { content: string; parent: string | null };
 
 const RETRY_MS = [500, 1000, 2000, 4000, 8000];
 
@@ -57,7 +59,10 @@ export class Thread {
       // What is being written is known better here than there: the server saves it now and then only.
       const mine = new Map(this.snapshot.thread.messages.filter((message) => this.snapshot.live.has(message.id)).map((message) => [message.id, message]));
       const messages = conversation.messages.map((message) => mine.get(message.id) ?? message);
-      this.set({ conversation, phase: "ready", thread: { messages, leaf: conversation.active_leaf } });
+      // The branch on the screen is the reader's own choice, which the server may not have heard of yet.
+      const { leaf } = this.snapshot.thread;
+      const shown = leaf !== null && messages.some((message) => message.id === leaf) ? leaf : conversation.active_leaf;
+      this.set({ conversation, phase: "ready", thread: { messages, leaf: shown } });
       for (const message of streaming) void this.follow(message.id);
     } catch (failure) {
       if (this.snapshot.phase === "ready") return; // what is on the screen stays
@@ -78,15 +83,15 @@ export class Thread {
   }
 
   /** Send something that is answered by a stream of events. Resolves once the server has taken it; throws what it refused. */
-  async ask(path: string, body: object, question: { content: string; parent: string | null } | null): Promise<void> {
+  async ask(path: string, body: object, question: Question | null, origin: Message["origin"] = "new"): Promise<void> {
     const response = await request(path, { method: "POST", body: JSON.stringify(body) });
-    void this.consume(response, question);
+    void this.consume(response, question, origin);
   }
 
-  private async consume(response: Response, question: { content: string; parent: string | null } | null): Promise<void> {
+  private async consume(response: Response, question: Question | null, origin: Message["origin"]): Promise<void> {
     const mine = new Set<string>();
     try {
-      if (response.body) for await (const event of readEvents(response.body)) this.take(event, mine, question);
+      if (response.body) for await (const event of readEvents(response.body)) this.take(event, mine, question, origin);
     } catch {
       // The connection broke; what is unfinished is followed below.
     }
@@ -104,7 +109,7 @@ export class Thread {
       try {
         const response = await request(`/api/generations/${id}`);
         this.set({ lost: false });
-        if (response.body) for await (const event of readEvents(response.body)) this.take(event, new Set(), null);
+        if (response.body) for await (const event of readEvents(response.body)) this.take(event, new Set(), null, "new");
         this.flush();
       } catch (failure) {
         if (failure instanceof ApiError && failure.status < 500) {
@@ -123,12 +128,12 @@ export class Thread {
     this.set({ live });
   }
 
-  private take(event: ServerEvent, mine: Set<string>, question: { content: string; parent: string | null } | null): void {
+  private take(event: ServerEvent, mine: Set<string>, question: Question | null, origin: Message["origin"]): void {
     const data = event.data as { message_id: string; parent_id: string; model: string; text?: string; message?: string; steps?: Message["steps"]; step?: Message["steps"][number]; dropped_messages?: number; status?: Message["status"]; finish_reason?: string };
     const id = data.message_id;
     switch (event.event) {
       case "start":
-        this.begin(data, question, mine.size === 0);
+        this.begin(data, question, origin, mine.size === 0);
         mine.add(id);
         break;
       case "context":
@@ -151,7 +156,7 @@ export class Thread {
     }
   }
 
-  private begin(data: { message_id: string; parent_id: string; model: string; steps?: Message["steps"] }, question: { content: string; parent: string | null } | null, first: boolean): void {
+  private begin(data: { message_id: string; parent_id: string; model: string; steps?: Message["steps"] }, question: Question | null, origin: Message["origin"], first: boolean): void {
     delete this.pending[data.message_id];
     const known = this.snapshot.thread.messages;
     const now = Date.now() / 1000;
@@ -162,7 +167,7 @@ export class Thread {
     }
     const before = known.find((message) => message.id === data.message_id);
     if (before) this.dispatch({ type: "patch", id: before.id, change: { content: "", status: "streaming", steps: data.steps ?? [], error: "" } });
-    else added.push({ ...blank, id: data.message_id, parent_id: data.parent_id, role: "assistant", content: "", status: "streaming", model: data.model, settings: {}, steps: data.steps ?? [] });
+    else added.push({ ...blank, origin, id: data.message_id, parent_id: data.parent_id, role: "assistant", content: "", status: "streaming", model: data.model, settings: {}, steps: data.steps ?? [] });
     this.live(data.message_id, true);
     if (added.length) this.dispatch({ type: "add", messages: added, leaf: first ? data.message_id : null });
   }
@@ -188,21 +193,9 @@ export class Thread {
   }
 }
 
-const threads = new Map<string, Thread>();
-
-/** The one Thread of a conversation. Those of which nothing is being written are let go when there are many. */
+/** The one Thread of a conversation. */
 export function threadOf(id: string, queries: QueryClient): Thread {
-  let thread = threads.get(id);
-  if (!thread) {
-    for (const [key, each] of threads) if (threads.size > 8 && !each.get().live.size) threads.delete(key);
-    thread = new Thread(id, queries);
-    threads.set(id, thread);
-  }
-  return thread;
-}
-
-export function forgetThreads(): void {
-  threads.clear();
+  return keptThread(id, () => new Thread(id, queries));
 }
 
 const nothing = { subscribe: () => () => undefined, get: (): ThreadSnapshot => blankSnapshot };

@@ -26,7 +26,13 @@ export function General() {
   const complain = (failure: unknown) => toast(messageOf(failure, t));
 
   async function consent(training_consent: boolean) {
-    queries.setQueryData(["preferences"], await ok(client.PUT("/api/preferences", { body: { training_consent } })));
+    queries.setQueryData(["preferences"], { training_consent });
+    try {
+      await ok(client.PUT("/api/preferences", { body: { training_consent } }));
+    } catch (failure) {
+      complain(failure);
+      void preferences.refetch();
+    }
   }
 
   async function importFile(file: File | undefined) {
@@ -57,7 +63,7 @@ export function General() {
         <Segments label={t("settings.theme")} value={theme} options={[["system", t("theme.system")], ["light", t("theme.light")], ["dark", t("theme.dark")]]} onChange={setTheme} />
       </Row>
       <Row title={t("settings.training")} text={t("settings.trainingText")}>
-        <Check label={t("settings.trainingAllow")} checked={preferences.data?.training_consent ?? false} onChange={(on) => void consent(on).catch(complain)} />
+        <Check label={t("settings.trainingAllow")} checked={preferences.data?.training_consent ?? false} onChange={(on) => void consent(on)} />
       </Row>
       <Row title={t("settings.import")} text={t("settings.importText")}>
         <label className="button">{t("settings.importChoose")}<input className="sr-only" type="file" accept="application/json,.json" onChange={(event) => void importFile(event.target.files?.[0])} /></label>

@@ -32,19 +32,25 @@ export function Frame({ children }: { children: ReactNode }) {
 
   useEffect(() => { if (narrow()) setOpen(false); }, [location]);
   useEffect(() => {
-    const quiet = (action: () => void) => (event: KeyboardEvent) => {
-      if (isTyping(event.target) || isComposing(event) || document.querySelector("dialog[open]")) return;
+    const always = (action: () => void) => (event: KeyboardEvent) => { if (!isComposing(event)) { event.preventDefault(); action(); } };
+    const letters: Record<string, () => void> = {
+      "?": () => setHelp(true),
+      "/": () => document.getElementById("composer")?.querySelector("textarea")?.focus(),
+    };
+    // By the character: which keys make it depends on the keyboard.
+    const onLetter = (event: KeyboardEvent) => {
+      const action = letters[event.key];
+      if (!action || event.ctrlKey || event.metaKey || isTyping(event.target) || isComposing(event) || document.querySelector("dialog[open]")) return;
       event.preventDefault();
       action();
     };
-    const always = (action: () => void) => (event: KeyboardEvent) => { if (!isComposing(event)) { event.preventDefault(); action(); } };
-    return tinykeys(window, {
-      "Shift+?": quiet(() => setHelp(true)),
+    addEventListener("keydown", onLetter);
+    const release = tinykeys(window, {
       "$mod+Shift+o": always(() => navigate("/")),
       "$mod+k": always(() => { setOpen(true); requestAnimationFrame(() => document.getElementById("search")?.focus()); }),
       "$mod+b": always(() => setOpen((now) => !now)),
-      "/": quiet(() => document.getElementById("composer")?.querySelector("textarea")?.focus()),
     });
+    return () => { release(); removeEventListener("keydown", onLetter); };
   }, [navigate]);
 
   async function signOut() {
