@@ -1,4 +1,4 @@
-"""`chatwright generate PROMPT` and `chatwright chat`: a model in the terminal."""
+"""`chatwright generate PROMPT`, `chatwright explain TEXT` and `chatwright chat`: a model in the terminal."""
 
 from __future__ import annotations
 
@@ -46,8 +46,36 @@ class GenerateConfig:
     """Number of answers."""
     stop: tuple[str, ...] = ()
     """Texts that end an answer."""
+    script: str = ""
+    """Keep answers to Unicode scripts: Han, Latin, Cyrillic, emoji ..., several joined by `|`; empty: any text."""
     json: bool = False
     """Print one JSON object per answer: text, finish_reason, ids, logprobs, prompt_ids."""
+    device: DeviceName = "auto"
+    """Where to compute."""
+    precision: Precision = "auto"
+    """Compute format; auto: bf16 where the hardware multiplies it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainConfig:
+    """See what a model expected at every token of a text."""
+
+    text: Positional[str]
+    """What to look at; `-` reads it from standard input."""
+    prompt: str = ""
+    """Look at the text as the answer to this; empty: as a text of its own."""
+    system: str = ""
+    """System message before the prompt."""
+    raw: bool = False
+    """Read the prompt as text to go on with, without a chat template."""
+    model: str = hub.DEFAULT
+    """Named model, Hugging Face name, folder (also of a run or an adapter), or .gguf file."""
+    top_k: int = 5
+    """Likeliest tokens shown per place, 0 to 20."""
+    format: Literal["text", "json", "html"] = "text"
+    """A table; one JSON object with figures in nats and bits; a page with a heat map."""
+    language: Literal["en", "zh"] = "en"
+    """Of the page's labels."""
     device: DeviceName = "auto"
     """Where to compute."""
     precision: Precision = "auto"
@@ -86,8 +114,11 @@ def _open(model: str, device: DeviceName, precision: Precision) -> LM:
 
 def generate(cfg: GenerateConfig) -> None:
     """Print the answer as it comes (several, or JSON: once they are complete). Notes go to stderr."""
-    from chatwright.generation.api import SamplingParams
+    from chatwright.generation.api import Constraint, SamplingParams
+    from chatwright.text.scripts import script_regex
 
+    if cfg.script:
+        script_regex(cfg.script)  # says what is wrong with it before the model is loaded
     params = SamplingParams(
         max_new_tokens=cfg.max_new_tokens,
         temperature=cfg.temperature,
@@ -96,6 +127,7 @@ def generate(cfg: GenerateConfig) -> None:
         stop=cfg.stop,
         seed=cfg.seed,
         n=cfg.n,
+        constraint=Constraint(kind="script", value=cfg.script) if cfg.script else None,
     )
     if cfg.raw and cfg.system:
         raise ConfigError("system: has no effect with --raw; put it into the prompt")
@@ -127,6 +159,25 @@ def _print_complete(lm: LM, ids: list[int], params: object, *, as_json: bool) ->
         else:
             cut = "" if answer.finish_reason == "stop" else f", cut after {len(answer.ids)} tokens"
             print(f"--- {number} of {len(answers)}{cut}\n{printable(answer.text)}")
+
+
+def explain(cfg: ExplainConfig) -> None:
+    """Print the table, JSON or page."""
+    if cfg.language != "en" and cfg.format != "html":
+        raise ConfigError("language: only --format html has labels; leave it out")
+    text = sys.stdin.read() if cfg.text == "-" else cfg.text
+    lm = _open(cfg.model, cfg.device, cfg.precision)
+    from chatwright.generation import explain as explaining
+    from chatwright.generation import explain_page
+
+    found = explaining.explain(lm, text, prompt=cfg.prompt, system=cfg.system, raw=cfg.raw, top_k=cfg.top_k)
+    _lenient_stdout()
+    if cfg.format == "json":
+        print(found.to_json())
+    elif cfg.format == "html":
+        print(explain_page.as_html(found, cfg.language), end="")
+    else:
+        print(explain_page.as_text(found))
 
 
 def chat(cfg: ChatConfig) -> None:

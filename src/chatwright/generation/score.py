@@ -23,7 +23,7 @@ def score_tokens(model: Transformer, ids: Sequence[int], top: int = 0) -> list[t
 
     Raises DataError when `ids` is empty or longer than the model's context.
     """
-    hidden_TD = _hidden(model, ids)
+    hidden_TD = hidden_states(model, ids)
     targets_T = torch.tensor(list(ids), device=hidden_TD.device)
     out: list[tuple[float, TopLogprobs] | None] = [None]
     for at in range(0, len(ids) - 1, _ROWS):
@@ -48,12 +48,12 @@ def embed(model: Transformer, ids: Sequence[int], dimensions: int | None = None)
     width = model.config.hidden_size
     if dimensions is not None and not 1 <= dimensions <= width:
         raise ConfigError(f"dimensions {dimensions}: the model's embeddings have {width} numbers; ask for 1 to {width}")
-    mean_D = _hidden(model, ids).float().mean(0)[: dimensions or width]
+    mean_D = hidden_states(model, ids).float().mean(0)[: dimensions or width]
     return (mean_D / mean_D.norm().clamp(min=1e-12)).tolist()
 
 
-def _hidden(model: Transformer, ids: Sequence[int]) -> torch.Tensor:
-    """[T, D]."""
+def hidden_states(model: Transformer, ids: Sequence[int]) -> torch.Tensor:
+    """States after the final norm, [T, D]. DataError when `ids` is empty, too long, or not of the vocabulary."""
     context, vocab = model.config.max_positions, model.config.vocab_size
     if not 0 < len(ids) <= context:
         raise DataError(f"{len(ids)} tokens given; the model takes 1 to {context}")

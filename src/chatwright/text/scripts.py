@@ -29,11 +29,34 @@ _WIDE_PUNCTUATION = (
     r"\u{3001}-\u{3003}\u{3008}-\u{3011}\u{3014}-\u{301B}\u{30FB}\u{FF01}-\u{FF0F}\u{FF1A}-\u{FF20}\u{FF3B}-\u{FF40}"
     r"\u{FF5B}-\u{FF65}"
 )
-_PICTURE = r"(\p{Emoji_Presentation}\u{FE0F}?|\p{Extended_Pictographic}\u{FE0F})"
+# Skin tones and the letters of flags count as emoji by themselves for Unicode; for us they are parts.
+_PARTS = r"\u{1F1E6}-\u{1F1FF}\u{1F3FB}-\u{1F3FF}"
+# Extended_Pictographic alone would take in places that Unicode has only reserved.
+_PICTURE = rf"([\p{{Emoji_Presentation}}--[{_PARTS}]]\u{{FE0F}}?|[\p{{Emoji}}&&\p{{Extended_Pictographic}}]\u{{FE0F}})"
 _PERSON = r"(\p{Emoji_Modifier_Base}[\u{1F3FB}-\u{1F3FF}])"
-_FLAG = r"([\u{1F1E6}-\u{1F1FF}][\u{1F1E6}-\u{1F1FF}])"
 _KEYCAP = r"([0-9#*]\u{FE0F}\u{20E3})"
-_TAGGED = r"(\u{1F3F4}[\u{E0020}-\u{E007E}]+\u{E007F})"
+# England, Scotland, Wales: the only tagged flags that Unicode recommends.
+_TAGGED = (
+    r"(\u{1F3F4}\u{E0067}\u{E0062}(\u{E0065}\u{E006E}\u{E0067}|\u{E0073}\u{E0063}\u{E0074}|\u{E0077}\u{E006C}\u{E0073})"
+    r"\u{E007F})"
+)
+# Second letters of the flags by their first (CLDR's regions): two letters that name no region would show as letters.
+_REGIONS = {
+    "A": "CDEFGILMOQRSTUWXZ", "B": "ABDEFGHIJLMNOQRSTVWYZ", "C": "ACDFGHIKLMNOPRUVWXYZ", "D": "EGJKMOZ", "E": "ACEGHRSTU",
+    "F": "IJKMOR", "G": "ABDEFGHILMNPQRSTUWY", "H": "KMNRTU", "I": "CDELMNOQRST", "J": "EMOP", "K": "EGHIMNPRWYZ",
+    "L": "ABCIKRSTUVY", "M": "ACDEFGHKLMNOPQRSTUVWXYZ", "N": "ACEFGILOPRUZ", "O": "M", "P": "AEFGHKLMNRSTWY", "Q": "A",
+    "R": "EOSUW", "S": "ABCDEGHIJKLMNORSTVXYZ", "T": "ACDFGHJKLMNORTVWZ", "U": "AGMNSYZ", "V": "ACEGINU", "W": "FS",
+    "X": "K", "Y": "ET", "Z": "AMW",
+}  # fmt: skip
+
+
+def _flag_letter(letter: str) -> str:
+    return rf"\u{{{0x1F1E6 + ord(letter) - ord('A'):X}}}"
+
+
+_FLAG = (
+    "(" + "|".join(f"{_flag_letter(one)}[{''.join(map(_flag_letter, others))}]" for one, others in _REGIONS.items()) + ")"
+)
 
 
 def script_regex(names: str) -> str:
@@ -52,7 +75,6 @@ def script_regex(names: str) -> str:
         other = rf"[{letters}{marks}0-9 \n{_PUNCTUATION}{wide}]"
         parts.append((f"[{letters}]", other))
     if len(scripts) < len(wanted):
-        # A flag is two letters; one alone is a picture too for Unicode, but not for us.
         single = rf"({_PERSON}|{_PICTURE})"
         sequence = rf"({single}(\u{{200D}}{single})*|{_FLAG}|{_KEYCAP}|{_TAGGED})"
         parts.append((sequence, rf"({sequence}|[ \n])"))
