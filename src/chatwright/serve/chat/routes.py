@@ -187,7 +187,9 @@ async def reconnect(
     finished long ago, its whole text comes as one event."""
     live = answers.hub_of(shared).get(message_id)
     if live is not None and live.owner == who.id:
-        return stream(follow([live], int(last_event_id) if last_event_id.isdecimal() and not after else after))
+        if not after and last_event_id.isdecimal() and len(last_event_id) < 10:
+            after = int(last_event_id)
+        return stream(follow([live], after))
 
     def read(session: Any) -> wire.Message:
         _, row = store.message_of(session, who.id, message_id)

@@ -51,7 +51,20 @@ class Wire(BaseModel):
     @field_validator("*", mode="after")
     @classmethod
     def _storable(cls, value: Any) -> Any:
-        return whole_characters(value) if isinstance(value, str) else value
+        _check_within(value)
+        return value
+
+
+def _check_within(value: Any) -> None:
+    if isinstance(value, str):
+        whole_characters(value)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            _check_within(one)
+    elif isinstance(value, dict):
+        for name, one in value.items():
+            _check_within(name)
+            _check_within(one)
 
 
 class Settings(Wire):

@@ -13,6 +13,7 @@ from sqlalchemy import inspect, text
 
 from chat_server import ScriptedEngine, events_of, on_loop, server_of, text_of, until
 from chatwright.serve.auth_tables import Usage
+from chatwright.serve.chat import live
 from chatwright.serve.chat.live import MAX_PER_OWNER
 from chatwright.serve.chat.wire import MAX_MESSAGES
 from workspaces import KINDS, PASSWORD, admin_of, browser, member_of
@@ -486,3 +487,45 @@ def test_conversations_as_long_as_allowed_are_read_and_deleted(app: FastAPI, pla
     play(scenario)
     with app.state.services.workspace.engine.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM messages")).scalar() == 0
+
+
+def test_an_answer_is_saved_while_it_is_written(play: Any, alpha: ScriptedEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(client: Client) -> None:
+        alpha.pause_at = 5
+        chat = await begin(client)
+        page = asyncio.create_task(say(client, chat, "x"))
+        async with asyncio.timeout(10):
+            while not (seen := (await tree(client, chat))["messages"]) or seen[1]["content"] != "alpha":
+                await asyncio.sleep(0.02)
+        assert seen[1]["status"] == "streaming"
+        alpha.gate.set()
+        await page
+
+    monkeypatch.setattr(live, "SAVE_EVERY_S", 0.0)
+    play(scenario)
+
+
+def test_texts_that_cannot_be_stored_or_sent_are_refused_wherever_they_stand(play: Any) -> None:
+    async def scenario(client: Client) -> None:
+        chat = await begin(client)
+        await say(client, chat, "x")
+        reply = (await tree(client, chat))["messages"][1]["id"]
+        exported = (await client.get(f"/api/conversations/{chat}/export")).json()
+        exported["messages"][0]["steps"] = [{"a": ["BAD"]}]
+        for bad in ("\\ud800", "\\u0000"):
+            for url, body in (
+                (f"/api/messages/{reply}/regenerate", {"models": ["BAD"]}),
+                ("/api/prompts/builtin_summarise_en/render", {"values": {"text": "BAD"}}),
+                (f"/api/messages/{reply}/feedback", {"vote": "up", "comment": "BAD"}),
+                ("/api/conversations/import", exported),
+                ("/api/arena/battles", {"prompt": "BAD"}),
+            ):
+                content = json.dumps(body).replace("BAD", bad)
+                answer = await client.post(url, content=content, headers={"content-type": "application/json"})
+                assert answer.status_code == 400, (url, answer.text)
+        for path in ("conversations/%00", "generations/%00", "messages/%00/tokens", "shares/%00", "arena/battles/%00"):
+            assert (await client.get(f"/api/{path}")).status_code in (400, 404), path
+        assert (await client.get("/api/conversations?q=%00")).status_code == 400
+        assert (await client.get(f"/api/generations/{reply}", headers={"last-event-id": "9" * 5000})).status_code == 200
+
+    play(scenario)
