@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chatwright.serve.logs import request_id as current_request
 from chatwright.serve.metrics import Metrics
-from chatwright.serve.openai.errors import APIError
+from chatwright.serve.openai.errors import APIError, api_error
 from chatwright.serve.settings import ServeConfig
 
 MAX_BODY_BYTES = 2_000_000
@@ -53,18 +53,22 @@ class Context:
         state = scope.setdefault("state", {})
         state["request_id"] = name
         token = current_request.set(name)
-        started, status = time.perf_counter(), 500
+        started, status, answered = time.perf_counter(), 500, False
 
         async def answer(message: Message) -> None:
-            nonlocal status
+            nonlocal status, answered
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, answered = message["status"], True
                 self._add_headers(MutableHeaders(scope=message), scope, name)
             await send(message)
 
         self.metrics.open.inc()
         try:
             await self.app(scope, receive, answer)
+        except Exception as error:  # here the answer gets its headers, and the log its request id
+            if answered:
+                raise
+            await api_error(error).response()(scope, receive, answer)
         finally:
             self.metrics.open.dec()
             self._account(scope, status, time.perf_counter() - started)
