@@ -13,7 +13,8 @@ from api_server import KEY, app_of, running
 from client_environments import SCRIPTS, Server, python, run
 
 MODEL = "smollm2-135m-instruct"
-LM_EVAL = "lm-eval[api]==0.4.13"
+LM_EVAL, INSPECT = "lm-eval[api]==0.4.13", ("inspect-ai==0.3.285", "openai==3.57.0")
+LANGCHAIN, LITELLM, GUIDELLM = "langchain-openai==1.7.4", "litellm==1.110.2", "guidellm==0.8.1"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 CHOICES = """task: local_choice
 dataset_path: json
@@ -60,8 +61,9 @@ def _transformers_scores(pairs: list[tuple[list[int], int]]) -> list[float]:
     from transformers import AutoModelForCausalLM
 
     from chatwright import hub
+    from chatwright.model.formats.convert import ensure_hf_folder
 
-    model = AutoModelForCausalLM.from_pretrained(hub.resolve(MODEL), dtype=torch.float32).eval()
+    model = AutoModelForCausalLM.from_pretrained(ensure_hf_folder(hub.resolve(MODEL)), dtype=torch.float32).eval()
     sums = []
     for ids, start in pairs:
         with torch.inference_mode():
@@ -99,3 +101,40 @@ def test_lm_eval_scores_equal_ours_and_transformers(real: Server, tmp_path: Path
     theirs = _transformers_scores(pairs)
     assert [row[2] for row in found["choices"]] == pytest.approx(theirs, abs=1e-4)
     assert len(found["texts"]) == len(DOCUMENTS) and all(value < 0 for _, value in found["texts"])
+
+
+def test_inspect_ai(server: Server) -> None:
+    run([python("inspect-ai", *INSPECT), SCRIPTS / "inspect_ai_client.py", server.url, server.key], timeout_s=300)
+
+
+def test_langchain_openai(server: Server) -> None:
+    run([python("langchain-openai", LANGCHAIN), SCRIPTS / "langchain_client.py", server.url, server.key], timeout_s=300)
+
+
+def test_litellm(server: Server) -> None:
+    script = [python("litellm", LITELLM), SCRIPTS / "litellm_client.py", server.url, server.key]
+    run(script, timeout_s=300, LITELLM_LOCAL_MODEL_COST_MAP="True")
+
+
+def test_guidellm(server: Server, tmp_path: Path) -> None:
+    """A load of two streams: every request is answered, and the tokens it counts are ours."""
+    from chatwright import hub
+    from chatwright.model.formats.convert import ensure_hf_folder
+
+    rows = [json.dumps({"prompt": f"Question {n}"}) + "\n" for n in range(6)]
+    (tmp_path / "prompts.jsonl").write_text("".join(rows), encoding="utf-8")
+    tokenizer = ensure_hf_folder(hub.resolve(MODEL))  # guidellm insists on one
+    guidellm = python("guidellm", GUIDELLM).with_name("guidellm")
+    options = {
+        "--backend": f"kind=openai_http,target={server.url},model=scripted,api_key={server.key}",
+        "--profile": "kind=concurrent,streams=2", "--constraint": "kind=max_requests,count=6",
+        "--tokenizer": f"kind=huggingface_auto,model={tokenizer}",
+        "--data": f"kind=json_file,path={tmp_path / 'prompts.jsonl'}",
+        "--output": f"kind=json,path={tmp_path / 'report.json'}",
+    }  # fmt: skip
+    flat = [part for option in options.items() for part in option]
+    run([guidellm, "run", *flat, "--disable-progress"], timeout_s=600, HF_HUB_OFFLINE="1")
+    (benchmark,) = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["benchmarks"]
+    done = benchmark["requests"]
+    assert len(done["successful"]) == 6 and not done["errored"]
+    assert {request["output_metrics"]["text_tokens"] for request in done["successful"]} == {11}

@@ -13,7 +13,8 @@ tool = {"type": "function", "function": {"name": "add", "parameters": {"type": "
 
 answer = litellm.completion(model="openai/scripted", messages=hi, n=2, **shared)
 assert [choice.message.content for choice in answer.choices] == ["Hello there"] * 2 and answer.usage.total_tokens == 24
-stream = list(litellm.completion(model="openai/scripted", messages=hi, stream=True, stream_options={"include_usage": True}, **shared))
+options = {"stream": True, "stream_options": {"include_usage": True}}
+stream = list(litellm.completion(model="openai/scripted", messages=hi, **options, **shared))
 assert "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices) == "Hello there"
 assert [chunk.usage.total_tokens for chunk in stream if getattr(chunk, "usage", None)][-1] == 13
 called = litellm.completion(model="openai/caller", messages=hi, tools=[tool], **shared).choices[0]

@@ -4,6 +4,7 @@ log-probabilities, greedy]}; the key is in OPENAI_API_KEY."""
 from __future__ import annotations
 
 import json
+import os
 import sys
 
 import lm_eval
@@ -12,7 +13,7 @@ from lm_eval.tasks import TaskManager
 url, model, folder = sys.argv[1:]
 arguments = {
     "model": model, "base_url": f"{url}/v1/completions", "tokenizer_backend": "remote", "num_concurrent": 2,
-    "max_length": 1024, "batch_size": 3,
+    "max_length": 1024, "batch_size": 3, "auth_token": os.environ["OPENAI_API_KEY"],
 }  # fmt: skip
 found = lm_eval.simple_evaluate(
     model="local-completions", model_args=arguments, tasks=["local_choice", "local_text"],

@@ -1,0 +1,51 @@
+"""Other people's clients against our server: runs tests/clients and keeps what passed, with versions and seconds.
+
+    python benchmarks/clients.py [--all]     --all: also the slow ones (several GB of environments)
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from xml.etree import ElementTree
+
+TOP = Path(__file__).resolve().parents[1]
+RESULTS = TOP / "benchmarks" / "results" / "clients.json"
+PIN = re.compile(r'"((?:@[a-z-]+/)?[a-z][a-z-]*(?:\[[a-z]+\])?)(?:==|@)([0-9][0-9a-z.]*)"')
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--all", action="store_true")
+    everything = parser.parse_args().all
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.xml"
+        command = [sys.executable, "-m", "pytest", "-q", "tests/clients", f"--junitxml={report}", "--timeout", "3600"]
+        marks = [] if everything else ["-m", "not slow"]
+        env = {**os.environ, "PYTHONPATH": "tests", "OMP_NUM_THREADS": "1"}
+        subprocess.run([*command, *marks], cwd=TOP, env=env)
+        cases = ElementTree.parse(report).getroot().iter("testcase")
+        found = {str(case.get("name")).removeprefix("test_"): _case(case) for case in cases}
+    kept = json.loads(RESULTS.read_text(encoding="utf-8"))["clients"] if RESULTS.is_file() else {}
+    files = sorted((TOP / "tests" / "clients").glob("test_*.py"))
+    versions = dict(pin for file in files for pin in PIN.findall(file.read_text(encoding="utf-8")))
+    result = {"versions": versions, "clients": {**kept, **found}}
+    RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    sys.exit(any(case["result"] != "passed" for case in found.values()))
+
+
+def _case(case: ElementTree.Element) -> dict[str, str | float]:
+    failed = case.find("failure") is not None or case.find("error") is not None
+    result = "failed" if failed else "skipped" if case.find("skipped") is not None else "passed"
+    return {"result": result, "seconds": round(float(case.get("time", 0)), 1), "day": time.strftime("%Y-%m-%d")}
+
+
+if __name__ == "__main__":
+    main()
