@@ -148,11 +148,11 @@ def _allowed(request: Request) -> list[str]:
     """The methods that a path has routes for, those that answer every path left out."""
     from chatwright.serve.auth import routes_of  # that module raises our errors
 
-    allowed: set[str] = set()
-    for path, route in routes_of(request.app.routes):
-        if not path.startswith("/{") and _pattern(path).match(request.scope["path"]):
-            allowed |= route.methods or set()
-    return sorted(allowed)
+    asked = request.scope["path"]
+    found = [(path, route) for path, route in routes_of(request.app.routes) if not path.startswith("/{")]
+    named = [route for path, route in found if path == asked]
+    matching = named or [route for path, route in found if _pattern(path).match(asked)]
+    return sorted({method for route in matching for method in route.methods or ()})
 
 
 @lru_cache(maxsize=1024)
