@@ -24,6 +24,7 @@ from chatwright.text.tokenizer import Tokenizer
 MAX_SOURCE = 65_536  # characters of a schema, expression or grammar
 _MAX_DEPTH = 64
 _CACHED = 64
+_TRIED = 4  # tokens
 
 
 class Matcher:
@@ -41,7 +42,7 @@ class Matcher:
         allowed_V = ((self._bits[:, None] >> self._shifts) & 1).bool().flatten()[: self._vocab_size]
         if self.broken or not bool(allowed_V.any()):
             allowed_V.zero_()
-            allowed_V[torch.tensor(sorted(self._stop_ids))] = True
+            allowed_V[torch.tensor(sorted(self._stop_ids), dtype=torch.long)] = True
         return allowed_V
 
     def accept(self, token: int) -> None:
@@ -121,7 +122,21 @@ class ConstraintCompiler:
             raise ConfigError(f"{what}: cannot be followed: {_first_line(error)}") from None
         if matcher.is_error():
             raise ConfigError(f"{what}: cannot be followed: {_first_line(matcher.get_error())}")
+        self._try(matcher.deep_copy(), what)
         return matcher
+
+    def _try(self, matcher: Any, what: str) -> None:
+        """Write a few tokens: what nothing can fulfil, or is too complex to follow, shows at once."""
+        trial = Matcher(matcher, self.vocab_size, frozenset())
+        for _ in range(_TRIED):
+            allowed = trial.mask().nonzero()[:, 0]
+            if trial.broken or (not len(allowed) and not trial.complete):
+                reason = _first_line(matcher.get_error()) if trial.broken else "no text fulfils it"
+                raise ConfigError(f"{what}: cannot be followed: {reason}")
+            texts = [token for token in allowed.tolist() if token not in self.tokenizer.stop_ids]
+            if not texts:
+                return
+            trial.accept(texts[0])
 
 
 def _grammar(constraint: Constraint) -> str:
@@ -140,7 +155,8 @@ def _grammar(constraint: Constraint) -> str:
         texts = _json("choice", value)
         if not isinstance(texts, list) or not texts or not all(isinstance(text, str) and text for text in texts):
             raise ConfigError('choice: give a JSON list of texts that are not empty, like ["yes", "no"]')
-        return str(LLMatcher.grammar_from_lark("start: " + " | ".join(json.dumps(text) for text in texts)))
+        # One lexeme: as a rule, each text would be an item of the parser, and thousands are too many for it.
+        return str(LLMatcher.grammar_from_lark("start: TEXT\nTEXT: " + " | ".join(json.dumps(text) for text in texts)))
     schema = {"type": "object"} if kind == "json_object" else _json("json_schema", value)
     if not isinstance(schema, (dict, bool)):
         raise ConfigError("json_schema: a schema is a JSON object")

@@ -85,6 +85,12 @@ def test_regex_and_choice(generator: LocalGenerator) -> None:
     assert texts <= {"yes", "no", "也许"} and len(texts) > 1
 
 
+def test_thousands_of_choices_can_be_followed(generator: LocalGenerator) -> None:
+    texts = [f"text number {n}" for n in range(3000)] + ['a "quoted" one\n']
+    for answer in sampled(generator, "choice", json.dumps(texts)):
+        assert answer.finish_reason == "stop" and answer.text in texts
+
+
 def test_masks_allow_a_stop_token_only_where_the_text_may_end(tokenizer: Any) -> None:
     matcher = ConstraintCompiler(tokenizer, tokenizer.vocab_size + 5).matcher(Constraint(kind="regex", value="ab?"))
     stops = torch.tensor(sorted(tokenizer.stop_ids))
@@ -116,6 +122,12 @@ def test_neighbours_do_not_change_a_constrained_answer(generator: LocalGenerator
         ("json_schema", "{", "json_schema: is not JSON"),
         ("json_schema", "[" * 100 + "]" * 100, "json_schema: is nested more than 64 deep"),
         ("json_schema", '{"type": "nonsense"}', "json_schema: cannot be followed"),
+        ("json_schema", '{"$defs": {"n": {"$ref": "#/$defs/n"}}, "$ref": "#/$defs/n"}', "json_schema: cannot be followed"),
+        (
+            "json_schema",
+            json.dumps({"type": "object", "properties": {f"k{n}": {} for n in range(1500)}, "additionalProperties": False}),
+            "json_schema: cannot be followed: Parser Error: Current row has",
+        ),
         ("json_schema", "3", "json_schema: a schema is a JSON object"),
         ("choice", "[]", "choice: give a JSON list"),
         ("choice", '"yes"', "choice: give a JSON list"),
