@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import socket
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +19,7 @@ from client_environments import SCRIPTS, Server, python, run
 MODEL = "smollm2-135m-instruct"
 LM_EVAL, INSPECT = "lm-eval[api]==0.4.13", ("inspect-ai==0.3.285", "openai==3.57.0")
 LANGCHAIN, LITELLM, GUIDELLM = "langchain-openai==1.7.4", "litellm==1.110.2", "guidellm==0.8.1"
+GARAK, OPEN_WEBUI = "garak==0.17.1", "open-webui==0.12.4"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 CHOICES = """task: local_choice
 dataset_path: json
@@ -138,3 +143,61 @@ def test_guidellm(server: Server, tmp_path: Path) -> None:
     done = benchmark["requests"]
     assert len(done["successful"]) == 6 and not done["errored"]
     assert {request["output_metrics"]["text_tokens"] for request in done["successful"]} == {11}
+
+
+def test_garak(server: Server, tmp_path: Path) -> None:
+    """Its test probe: every prompt gets as many answers as it asked for."""
+    garak = python("garak", GARAK).with_name("garak")
+    generator = {"openai": {"OpenAICompatible": {"uri": f"{server.url}/v1", "max_tokens": 20}}}
+    probe = ["--target_type", "openai.OpenAICompatible", "--target_name", "scripted", "--probes", "test.Test"]
+    options = ["--generations", "2", "--generator_options", json.dumps(generator), "--report_prefix", str(tmp_path / "run")]
+    env = {"OPENAICOMPATIBLE_API_KEY": server.key, "HF_HUB_OFFLINE": "1", "XDG_DATA_HOME": str(tmp_path)}
+    run([garak, *probe, *options], timeout_s=600, **env)
+    rows = [json.loads(line) for line in (tmp_path / "run.report.jsonl").read_text(encoding="utf-8").splitlines()]
+    attempts = [row for row in rows if row["entry_type"] == "attempt" and row["status"] == 2]  # judged
+    assert len(attempts) == 8
+    assert all([output["text"] for output in row["outputs"]] == ["Hello there"] * 2 for row in attempts)
+
+
+def test_open_webui(server: Server, tmp_path: Path) -> None:
+    """The whole application, with our server as its only connection: it lists our models and passes a chat through."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    env = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")} | {
+        "DATA_DIR": str(tmp_path), "WEBUI_AUTH": "False", "WEBUI_SECRET_KEY": "x", "ENABLE_OLLAMA_API": "False",
+        "OPENAI_API_BASE_URL": f"{server.url}/v1", "OPENAI_API_KEY": server.key, "RAG_EMBEDDING_ENGINE": "openai",
+        "HF_HUB_OFFLINE": "1", "OFFLINE_MODE": "True",
+    }  # fmt: skip
+    program = python("open-webui", OPEN_WEBUI).with_name("open-webui")
+    with (tmp_path / "log").open("w") as log:
+        command = [program, "serve", "--host", "127.0.0.1", "--port", str(port)]
+        process = subprocess.Popen(command, env=env, cwd=tmp_path, stdout=log, stderr=log)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+            _wait_for(client, process, tmp_path / "log")
+            token = client.post("/api/v1/auths/signin", json={"email": "", "password": ""}).json()["token"]
+            client.headers["authorization"] = f"Bearer {token}"
+            names = [model["id"] for model in client.get("/api/models").json()["data"]]
+            assert set(names) >= {"tiny", "scripted", "caller", "json"}
+            body = {"model": "scripted", "messages": [{"role": "user", "content": "hi"}]}
+            whole = client.post("/api/chat/completions", json={**body, "stream": False}).json()
+            assert whole["choices"][0]["message"]["content"] == "Hello there" and whole["usage"]["total_tokens"] == 13
+            streamed = client.post("/api/chat/completions", json={**body, "stream": True}).text
+            chunks = [json.loads(line[6:]) for line in streamed.splitlines() if line.startswith("data: {")]
+            assert "".join(c["choices"][0]["delta"].get("content", "") for c in chunks if c["choices"]) == "Hello there"
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def _wait_for(client: httpx.Client, process: subprocess.Popen[bytes], log: Path) -> None:
+    began = time.monotonic()
+    while time.monotonic() - began < 300:
+        assert process.poll() is None, log.read_text(errors="replace")[-4000:]
+        try:
+            if client.get("/health").status_code == 200:
+                return
+        except httpx.HTTPError:
+            time.sleep(1)
+    raise AssertionError("open-webui did not start")
