@@ -1,4 +1,5 @@
-"""The description of the server's /api, from which the web app's types are made: `python tests/web/schema.py > web/openapi.json`."""
+"""The description of the server's /api, from which the web app's types are made:
+`python tests/web/schema.py > web/openapi.json`."""
 
 from __future__ import annotations
 

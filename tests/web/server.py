@@ -1,5 +1,5 @@
-"""The real server with models that answer by a script, for tests of the web app in a browser. Prints its address and the first
-administrator's secret as one line of JSON, and serves until its input ends, so that none outlives its test.
+"""The real server with models that answer by a script, for tests of the web app in a browser. Prints its address and the
+first administrator's secret as one line of JSON, and serves until its input ends, so that none outlives its test.
 
 What a model answers depends on the question: `echo: ...` is answered with what follows, `slow ...` takes some seconds,
 `markdown` shows everything that can be formatted; anything else is answered with the model's name and the question.
@@ -72,7 +72,8 @@ class WordEngine(ScriptedEngine):
 
     def _token(self, word: str, place: int) -> TokenLogprob:
         likely = (-0.02, -0.4, -0.9, -1.8, -2.9)[place % 5]
-        others = tuple((self._id(f" {other}"), likely - 0.7 - rank) for rank, other in enumerate(("maybe", "violet", "也许")))
+        words = enumerate(("maybe", "violet", "也许"))
+        others = tuple((self._id(f" {other}"), likely - 0.7 - rank) for rank, other in words)
         return TokenLogprob(id=self._id(word), logprob=likely, top=((self._id(word), likely), *others))
 
     def _answer(self, request: GenerationRequest) -> str:

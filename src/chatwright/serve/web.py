@@ -22,8 +22,8 @@ STATIC = Path(os.environ.get("CHATWRIGHT_STATIC") or Path(__file__).parent / "st
 RESERVED = ("api", "v1", "docs", "openapi.json", "health", "ready", "metrics", "tokenize", "detokenize", "tokenizer_info")
 FOR_EVER = "public, max-age=31536000, immutable"
 NOT_BUILT = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Chatwright</title>
-<h1>Chatwright is running</h1><p>The web app has not been built in this checkout: run <code>make web</code> (it needs Node.js), then
-reload this page. The API works without it: see <a href="/docs">/docs</a>.</p></html>"""
+<h1>Chatwright is running</h1><p>The web app has not been built in this checkout: run <code>make web</code> (it needs
+Node.js), then reload this page. The API works without it: see <a href="/docs">/docs</a>.</p></html>"""
 
 mimetypes.add_type("font/woff2", ".woff2")
 mimetypes.add_type("text/javascript", ".js")  # some systems' tables say otherwise, and browsers then refuse modules

@@ -11,7 +11,6 @@ from chatwright.errors import ModelError
 from chatwright.text.pieces import byte_alphabet, token_bytes
 from chatwright.text.tokenizer import Tokenizer
 
-
 NO_FLAGS = ("single_word", "lstrip", "rstrip", "normalized")
 
 
