@@ -135,7 +135,8 @@ class UpstreamEngine:
     async def _answer(self, path: str, body: Mapping[str, Any], deadline_s: float) -> AsyncIterator[httpx.Response]:
         if self._closing:
             raise EngineGone(f"model {self.name}: is being taken out of service")
-        timeout = httpx.Timeout(30.0, connect=5.0, read=deadline_s)
+        # The deadline itself is watched while the answer comes; this one ends a server that says nothing at all.
+        timeout = httpx.Timeout(30.0, connect=5.0, read=deadline_s + 10.0)
         self._running += 1
         try:
             try:
