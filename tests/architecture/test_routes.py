@@ -13,7 +13,9 @@ from fastapi import FastAPI
 
 from chatwright.errors import ConfigError
 from chatwright.serve.app import create_app
+from chatwright.serve.arena.tables import Battle
 from chatwright.serve.auth import ROLES, SCOPES, check_rules, routes_of, rule_of
+from chatwright.serve.chat.tables import ConversationRow, MessageRow
 from chatwright.serve.engine import EngineRegistry
 from chatwright.serve.security import check_json
 from chatwright.serve.settings import ServeConfig
@@ -87,6 +89,54 @@ def test_matrix(app: FastAPI) -> None:
     assert not wrong, "\n".join(map(str, wrong))
     known = {f"user:{role}" for role in ROLES} | {f"key:{scope}" for scope in SCOPES}
     assert {rule for _, _, rule in guarded} <= known
+
+
+# A body that passes, for routes that take one: the id must be what is refused.
+BODIES: dict[str, Any] = {
+    "PATCH /api/conversations/{conversation_id}": {"title": "x"},
+    "POST /api/conversations/{conversation_id}/messages": {"content": "x"},
+    "POST /api/messages/{message_id}/edit": {"content": "x"},
+    "POST /api/messages/{message_id}/branch": {"token": 0, "alternative": 96},
+    "POST /api/messages/{message_id}/feedback": {"vote": "up"},
+    "POST /api/arena/battles/{battle_id}/vote": {"vote": "a"},
+    "PUT /api/prompts/{prompt_id}": {"language": "en", "title": "x", "text": "x"},
+}
+
+
+def test_what_belongs_to_others_answers_404(app: FastAPI) -> None:
+    """Every member's route that names a thing, found in the application; a new kind of thing must be added here."""
+    admin = admin_of(app)
+    (owner,) = (person["id"] for person in admin.get("/api/users").json())
+    with app.state.services.workspace.session() as session:
+        chat = ConversationRow(owner=owner)
+        battle = Battle(owner=owner, prompt="x", entrants={})
+        session.add_all((chat, battle))
+        session.flush()
+        message = MessageRow(conversation_id=chat.id, place=0, role="assistant", content="x")
+        session.add(message)
+        session.flush()
+        ids = {"conversation_id": chat.id, "message_id": message.id, "battle_id": battle.id}
+    ids["key_id"] = admin.post("/api/keys", json={"name": "mine"}).json()["id"]
+    prompt = {"language": "en", "title": "x", "text": "x"}
+    ids["prompt_id"] = admin.post("/api/prompts", json=prompt).json()["id"]
+    other = member_of(app, admin, "other")
+    named = [
+        (method, path)
+        for path, route in routes_of(app.routes)
+        for method in sorted(route.methods)
+        if "{" in path and rule_of(route) == "user:member"
+    ]
+    assert {name for _, path in named for name in re.findall(r"\{(\w+)", path)} == set(ids)
+    for method, path in named:
+        body = BODIES.get(f"{method} {path}", {}) if method in ("POST", "PUT", "PATCH") else None
+        answer = other.request(method, path.format(**ids), json=body)
+        assert (answer.status_code, set(answer.json())) == (404, {"error"}), (method, path, answer.text)
+    # The ids are real: their owner may use them.
+    for path in ("/api/conversations/{conversation_id}", "/api/arena/battles/{battle_id}"):
+        assert admin.get(path.format(**ids)).status_code == 200
+    assert admin.post("/api/messages/{message_id}/feedback".format(**ids), json={"vote": "up"}).status_code == 200
+    assert admin.delete("/api/prompts/{prompt_id}".format(**ids)).status_code == 204
+    assert admin.delete("/api/keys/{key_id}".format(**ids)).status_code == 200
 
 
 BOMBS = {
