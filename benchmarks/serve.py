@@ -18,6 +18,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import socket
 import statistics
 import sys
@@ -192,7 +193,7 @@ def main() -> None:
     result = {
         "date": date.today().isoformat(), "model": args.model, "dtype": args.dtype, "threads": threads,
         "prompt_words": 65, "new_tokens": args.new, "repeats": args.repeats, "llama_cpp_file": Path(args.gguf).name,
-        "seconds_until_ready": round(ready_s, 1), "rows": rows,
+        "seconds_until_ready": round(ready_s, 1), "load_average": os.getloadavg()[0], "rows": rows,
     }  # fmt: skip
     args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
