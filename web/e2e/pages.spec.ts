@@ -34,7 +34,7 @@ for (const language of languages) {
       await expect(page.getByRole("alert")).toHaveText(t("errors.wrongPassword"));
       await page.goto(invite);
       await expect(page.getByRole("heading", { name: t("join.invalid") })).toBeVisible();
-      await root.getByRole("button", { name: t("common.close") }).click();
+      await root.reload();
       await root.getByRole("button", { name: t("side.more", { title: name }) }).click();
       await root.getByRole("menuitem", { name: t("users.reset") }).click();
       await page.goto(await root.getByTestId("secret").innerText());

@@ -1,5 +1,5 @@
 import { useQuery } from "@tanstack/react-query";
-import { useState, type FormEvent } from "react";
+import { useState, useSyncExternalStore, type FormEvent } from "react";
 import { useTranslation } from "react-i18next";
 import { useLocation } from "wouter";
 import client, { ok } from "../api/client";
@@ -8,12 +8,18 @@ import { Spinner, TextField } from "../ui/fields";
 import { messageOf } from "./login";
 import { AuthShell } from "./shell";
 
+/** Pasting another link into the same tab changes the fragment and loads no page. */
+function onHash(listener: () => void): () => void {
+  addEventListener("hashchange", listener);
+  return () => removeEventListener("hashchange", listener);
+}
+
 /** One-time links: the first administrator, invitations, new passwords. The secret stands in the fragment, so no log sees it. */
 export default function Join() {
   const { t } = useTranslation();
   const [, navigate] = useLocation();
   const setSession = useSetSession();
-  const [token] = useState(() => location.hash.slice(1));
+  const token = useSyncExternalStore(onHash, () => location.hash.slice(1));
   const [name, setName] = useState("");
   const [password, setPassword] = useState("");
   const [again, setAgain] = useState("");

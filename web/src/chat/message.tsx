@@ -1,9 +1,10 @@
 import { Calculator, Check, ChevronLeft, ChevronRight, Copy, Pencil, RotateCcw, Sigma, ThumbsDown, ThumbsUp } from "lucide-react";
-import { memo, useEffect, useRef, useState } from "react";
+import { createContext, memo, useContext, useEffect, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
 import type { Message } from "../api/chat";
 import { copyText } from "../lib/format";
 import { isSendKey } from "../lib/ime";
+import { useNear } from "../lib/near";
 import { toast } from "../ui/toast";
 import { LazyMarkdown } from "./lazy-markdown";
 import { Tokens } from "./tokens";
@@ -16,19 +17,35 @@ export type MessageActions = {
   branch: (message: Message, index: number, tokenId: number) => void;
 };
 
-type Props = { message: Message; siblings: Message[]; last: boolean; busy: boolean; readOnly?: boolean; actions: MessageActions };
+type Props = { message: Message; siblings: Message[]; last: boolean; actions: MessageActions };
 
-/** Memoised on what it shows: a streaming answer redraws itself and none of its neighbours. */
+/** Whether an answer is being written; a context, so that only what is near the screen is drawn again when it changes. */
+export const BusyContext = createContext(false);
+
+/**
+ * A message; text only while it is far from the screen, so that hundreds open at once. Memoised on what it shows: a streaming
+ * answer redraws itself and none of its neighbours.
+ */
 export const MessageView = memo(
   function MessageView(props: Props) {
-    return props.message.role === "user" ? <UserMessage {...props} /> : <AssistantMessage {...props} />;
+    const { t } = useTranslation();
+    const { message } = props;
+    const user = message.role === "user";
+    const [ref, near] = useNear<HTMLDivElement>(props.last);
+    if (near) return user ? <UserMessage {...props} /> : <AssistantMessage {...props} />;
+    return (
+      <article ref={ref} className={`message message-${message.role}`} aria-label={user ? t("message.yours") : t("message.answerOf", { model: message.model })}>
+        {user ? <div className="bubble">{message.content}</div> : <><div className="message-model">{message.model}</div><div className="prose-plain">{message.content}</div></>}
+      </article>
+    );
   },
   (before, after) =>
-    before.message === after.message && before.last === after.last && before.busy === after.busy && before.actions === after.actions &&
+    before.message === after.message && before.last === after.last && before.actions === after.actions &&
     before.siblings.length === after.siblings.length && before.siblings.every((each, index) => each.id === after.siblings[index]?.id),
 );
 
-function UserMessage({ message, siblings, last, busy, readOnly, actions }: Props) {
+function UserMessage({ message, siblings, last, actions }: Props) {
+  const busy = useContext(BusyContext);
   const { t } = useTranslation();
   const [editing, setEditing] = useState(false);
   return (
@@ -36,7 +53,7 @@ function UserMessage({ message, siblings, last, busy, readOnly, actions }: Props
       {editing
         ? <EditBox text={message.content} onCancel={() => setEditing(false)} onSave={(text) => { setEditing(false); actions.edit(message, text); }} />
         : <div className="bubble">{message.content}</div>}
-      {readOnly || editing ? null : (
+      {editing ? null : (
         <div className="message-tools">
           <CopyButton text={message.content} />
           <button type="button" className="icon-button" aria-label={t("message.edit")} title={t("message.edit")} disabled={busy} onClick={() => setEditing(true)}><Pencil size={16} aria-hidden /></button>
@@ -74,7 +91,8 @@ function EditBox(props: { text: string; onSave: (text: string) => void; onCancel
   );
 }
 
-function AssistantMessage({ message, siblings, last, busy, readOnly, actions }: Props) {
+function AssistantMessage({ message, siblings, last, actions }: Props) {
+  const busy = useContext(BusyContext);
   const { t } = useTranslation();
   const [showTokens, setShowTokens] = useState(false);
   const streaming = message.status === "streaming";
@@ -93,14 +111,14 @@ function AssistantMessage({ message, siblings, last, busy, readOnly, actions }: 
         </div>
       ))}
       {showTokens
-        ? <Tokens message={message} canBranch={!busy && !readOnly} onBranch={(index, id) => { setShowTokens(false); actions.branch(message, index, id); }} />
+        ? <Tokens message={message} canBranch={!busy} onBranch={(index, id) => { setShowTokens(false); actions.branch(message, index, id); }} />
         : message.content
-          ? <LazyMarkdown text={message.content} eager={streaming || last} />
+          ? <LazyMarkdown text={message.content} eager />
           : streaming ? <div className="thinking" role="status"><i /><i /><i /><span className="sr-only">{t("message.waiting")}</span></div> : null}
       {message.status === "stopped" ? <p className="soft small">{t("message.stopped")}</p> : null}
       {message.status === "error" ? <p className="notice danger" role="alert">{message.error || t("message.failed")}</p> : null}
       {message.finish_reason === "length" ? <p className="soft small">{t("message.length")}</p> : null}
-      {streaming || readOnly ? null : (
+      {streaming ? null : (
         <div className="message-tools">
           <CopyButton text={message.content} />
           <button type="button" className="icon-button" aria-label={t("message.regenerate")} title={t("message.regenerate")} disabled={busy} onClick={() => actions.regenerate(message)}><RotateCcw size={16} aria-hidden /></button>

@@ -2,7 +2,7 @@ import { ArrowDown } from "lucide-react";
 import { useLayoutEffect, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
 import type { Message } from "../api/chat";
-import { MessageView, type MessageActions } from "./message";
+import { BusyContext, MessageView, type MessageActions } from "./message";
 import { siblingsOf, type Tree } from "./tree";
 
 const NEAR_PX = 80;
@@ -39,17 +39,17 @@ export function ThreadView(props: { tree: Tree<Message>; path: Message[]; busy: 
   const abreast = side.filter((each) => each.origin === "new");
   const compare = last !== undefined && abreast.length > 1 && abreast.includes(last);
   return (
-    <>
+    <BusyContext value={busy}>
       <div className="thread" ref={box} onScroll={onScroll} tabIndex={0} role="log" aria-label={t("chat.thread")} aria-live="off">
         <div className={compare ? "thread-inner wide" : "thread-inner"} ref={inner}>
           {(compare ? path.slice(0, -1) : path).map((message, index) => (
-            <MessageView key={message.id} message={message} siblings={siblingsOf(tree, message)} last={index >= path.length - 2} busy={busy} actions={actions} />
+            <MessageView key={message.id} message={message} siblings={siblingsOf(tree, message)} last={index >= path.length - 2} actions={actions} />
           ))}
           {compare ? (
             <div className="columns" role="group" aria-label={t("models.several")} tabIndex={0}>
               {abreast.map((message) => (
                 <section key={message.id} className={message === last ? "column chosen" : "column"}>
-                  <MessageView message={message} siblings={[message]} last busy={busy} actions={actions} />
+                  <MessageView message={message} siblings={[message]} last actions={actions} />
                   <label className="check small">
                     <input type="radio" name="continue" checked={message === last} disabled={busy} onChange={() => actions.select(message)} />
                     {t("models.goOn")}
@@ -64,6 +64,6 @@ export function ThreadView(props: { tree: Tree<Message>; path: Message[]; busy: 
         {away ? <button type="button" className="icon-button to-end" aria-label={t("chat.toEnd")} onClick={() => { stick.current = true; toEnd(); }}><ArrowDown size={18} aria-hidden /></button> : null}
       </div>
       <div className="sr-only" role="status">{busy ? t("message.waiting") : last?.status === "complete" && last.role === "assistant" ? t("chat.done") : ""}</div>
-    </>
+    </BusyContext>
   );
 }

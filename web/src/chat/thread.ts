@@ -19,6 +19,15 @@ export type ThreadSnapshot = {
 /** A message that is being sent, until the server's own copy is read. */
 export type Question = { content: string; parent: string | null };
 
+/** Messages that have not changed stay the same objects, so that nothing of them is drawn again. */
+export function keepEqual<T extends { id: string }>(before: readonly T[], after: readonly T[]): T[] {
+  const known = new Map(before.map((each) => [each.id, each]));
+  return after.map((each) => {
+    const old = known.get(each.id);
+    return old && (old === each || JSON.stringify(old) === JSON.stringify(each)) ? old : each;
+  });
+}
+
 const RETRY_MS = [500, 1000, 2000, 4000, 8000];
 
 /**
@@ -58,7 +67,7 @@ export class Thread {
       const streaming = conversation.messages.filter((message) => message.status === "streaming" && !this.snapshot.live.has(message.id));
       // What is being written is known better here than there: the server saves it now and then only.
       const mine = new Map(this.snapshot.thread.messages.filter((message) => this.snapshot.live.has(message.id)).map((message) => [message.id, message]));
-      const messages = conversation.messages.map((message) => mine.get(message.id) ?? message);
+      const messages = keepEqual(this.snapshot.thread.messages, conversation.messages.map((message) => mine.get(message.id) ?? message));
       // The branch on the screen is the reader's own choice, which the server may not have heard of yet.
       const { leaf } = this.snapshot.thread;
       const shown = leaf !== null && messages.some((message) => message.id === leaf) ? leaf : conversation.active_leaf;

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { heatOf, visible } from "../chat/tokens";
 import { threadReducer, emptyThread } from "../chat/state";
+import { keepEqual } from "../chat/thread";
 import { leafBelow, pathTo, siblingsOf, treeOf } from "../chat/tree";
 import { safeNext } from "../auth/login";
 import { placeOf } from "../arena/board";
@@ -82,6 +83,16 @@ describe("the tree of a conversation", () => {
     expect(next.messages[0]).toBe(state.messages[0]);
     expect(next.messages[1]!.content).toBe("hi");
     expect(threadReducer(next, { type: "step", id: "b", step: { x: 1 } }).messages[1]!.steps).toEqual([{ x: 1 }]);
+  });
+});
+
+describe("reading a conversation again", () => {
+  it("keeps what has not changed as the same object", () => {
+    const before = [{ id: "a", text: "1" }, { id: "b", text: "2" }];
+    const after = keepEqual(before, [{ id: "a", text: "1" }, { id: "b", text: "3" }, { id: "c", text: "4" }]);
+    expect(after[0]).toBe(before[0]);
+    expect(after[1]).toEqual({ id: "b", text: "3" });
+    expect(after).toHaveLength(3);
   });
 });
 
