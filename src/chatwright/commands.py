@@ -50,7 +50,13 @@ GROUPS: dict[str, dict[str, Command]] = {
         "moderation check": Command(
             "chatwright.serve.moderation.commands:check", "CheckConfig", "judge a text, or measure a classifier on files"
         ),
-        "workspace backup": Command("chatwright.workspace.commands:backup", "BackupConfig", "copy a workspace while it is used"),
+        "prompt test": Command("chatwright.serve.prompts.commands:test", "TestConfig", "which wording of a prompt wins"),
+        "prompt lint": Command(
+            "chatwright.serve.prompts.commands:lint_command", "LintConfig", "what in a prompt is likely to go wrong"
+        ),
+        "workspace backup": Command(
+            "chatwright.workspace.commands:backup", "BackupConfig", "copy a workspace while it is used"
+        ),
         "workspace restore": Command("chatwright.workspace.commands:restore", "RestoreConfig", "bring a backup back"),
         "workspace upgrade": Command(
             "chatwright.workspace.commands:upgrade", "UpgradeConfig", "bring the database to this version of Chatwright"

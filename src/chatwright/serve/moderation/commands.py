@@ -39,8 +39,6 @@ class TrainConfig:
     """Fixes the folds."""
 
     def __post_init__(self) -> None:
-        if not self.chinese and not (self.dialogues and self.safe):
-            raise ConfigError("--chinese FILES, or --dialogues FILES with --safe FILES, are needed: nothing to train on")
         if self.harmful and not self.dialogues:
             raise ConfigError("--harmful has no effect without --dialogues")
         if not 0 <= self.held_out < 1:
@@ -62,13 +60,11 @@ class CheckConfig:
     harmful: tuple[str, ...] = ()
     """Files of harmful requests: what share of those held out of training is flagged?"""
 
-    def __post_init__(self) -> None:
-        if not (self.text or self.labelled or self.safe or self.harmful):
-            raise ConfigError("give --text, or files by --labelled, --safe or --harmful: nothing to check")
-
 
 def train(cfg: TrainConfig) -> dict[str, Any]:
     """Write the model and its card; returns the card."""
+    if not cfg.chinese and not (cfg.dialogues and cfg.safe):
+        raise ConfigError("--chinese FILES, or --dialogues FILES with --safe FILES, are needed: nothing to train on")
     started = time.monotonic()
     safe = [normalise(text) for path in cfg.safe for text in read_texts(path)]
     plans: list[tuple[str, str]] = [("offensive", "zh")] if cfg.chinese else []
@@ -109,6 +105,8 @@ def _train_one(cfg: TrainConfig, category: str, language: str, safe: Sequence[st
 
 def check(cfg: CheckConfig) -> dict[str, Any]:
     """Print and return the judgement of a text, or the figures of files; figures are added to the card."""
+    if not (cfg.text or cfg.labelled or cfg.safe or cfg.harmful):
+        raise ConfigError("give --text, or files by --labelled, --safe or --harmful: nothing to check")
     folder = Path(cfg.model)
     classifier = Classifier.load(folder)
     result: dict[str, Any] = {}

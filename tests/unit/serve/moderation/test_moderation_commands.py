@@ -72,8 +72,11 @@ def test_bad_files_and_settings_are_named(files: dict[str, str], tmp_path: Path)
         read_turns(tmp_path / "z.jsonl")
     with pytest.raises(DataError, match="there are none"):
         read_texts(tmp_path / "z.jsonl")
-    for wrong in ({}, {"chinese": ("x",), "harmful": ("y",)}, {"chinese": ("x",), "held_out": 1.0}):
+    for wrong in ({"chinese": ("x",), "harmful": ("y",)}, {"chinese": ("x",), "held_out": 1.0}):
         with pytest.raises(ConfigError):
             TrainConfig(out="x", **wrong)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="nothing to train on"):
+        train(TrainConfig(out=str(tmp_path / "out")))
     with pytest.raises(ConfigError, match="nothing to check"):
-        CheckConfig(model="x")
+        check(CheckConfig(model="x"))
+    assert not (tmp_path / "out").exists()

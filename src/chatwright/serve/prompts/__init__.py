@@ -1,0 +1,1 @@
+"""Prompts that keep a conversation on track: a linter, and tests that show which wording wins."""
