@@ -37,7 +37,8 @@ _STYLE = """
   :root { --page: #181716; --ink: #efece8; --quiet: #a8a29c; --line: #45413d; --heat: #ea7a3c; } }
 body { margin: 2rem auto; max-width: 52rem; padding: 0 1rem; background: var(--page); color: var(--ink);
   font: 16px/1.5 system-ui, "Noto Sans SC", sans-serif; }
-h1 { font-size: 1.3rem; } h2 { font-size: 1rem; } dl { display: flex; flex-wrap: wrap; gap: .3rem 2rem; } dt { color: var(--quiet); }
+h1 { font-size: 1.3rem; } h2 { font-size: 1rem; } dl { display: flex; flex-wrap: wrap; gap: .3rem 2rem; }
+dt { color: var(--quiet); }
 dd { margin: 0; font-variant-numeric: tabular-nums; } .quiet { color: var(--quiet); }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; border-left: 3px solid var(--line); padding-left: .8rem; }
 .text { line-height: 2.2; white-space: pre-wrap; overflow-wrap: anywhere; }
