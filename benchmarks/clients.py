@@ -35,7 +35,7 @@ def main() -> None:
         found = {str(case.get("name")).removeprefix("test_"): _case(case) for case in cases}
     kept = json.loads(RESULTS.read_text(encoding="utf-8"))["clients"] if RESULTS.is_file() else {}
     files = sorted((TOP / "tests" / "clients").glob("test_*.py"))
-    versions = dict(pin for file in files for pin in PIN.findall(file.read_text(encoding="utf-8")))
+    versions = sorted({" ".join(pin) for file in files for pin in PIN.findall(file.read_text(encoding="utf-8"))})
     result = {"versions": versions, "clients": {**kept, **found}}
     RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     sys.exit(any(case["result"] != "passed" for case in found.values()))
