@@ -22,7 +22,7 @@ from chatwright.serve.openai import errors
 from chatwright.serve.security import Context, Gate
 from chatwright.serve.services import Services
 from chatwright.serve.settings import ServeConfig
-from chatwright.serve.tables import metadata, present
+from chatwright.serve.tables import metadata
 from chatwright.serve.tracing import Tracing
 from chatwright.workspace.database import Workspace
 
@@ -65,7 +65,7 @@ def create_app(
     _operation_routes(app)
     for router in (users.router, keys.router, audit.router):
         app.include_router(router)
-    for module in filter(present, ROUTERS):
+    for module in ROUTERS:
         app.include_router(importlib.import_module(module).router)
     check_rules(app)
     app.add_middleware(Gate, settings=settings)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import tempfile
 
 from sqlalchemy import MetaData
@@ -19,17 +18,9 @@ MODULES = (
 )
 
 
-def present(module: str) -> bool:
-    """Whether a module of ours is there."""
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # nor is its package
-        return False
-
-
 def metadata() -> MetaData:
     """All tables of the server."""
-    for module in filter(present, MODULES):
+    for module in MODULES:
         importlib.import_module(module)
     return Base.metadata
 
