@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 # In CI a skipped test is a failed test (tests/ci_no_skips.py).
 PYTEST := PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p ci_no_skips
 
-.PHONY: quickstart install test lint unit check-slow bench clean migration
+.PHONY: quickstart install test lint unit check-slow bench web web-types web-test clean migration
 
 quickstart: .venv/.installed
 	$(BIN)/chatwright quickstart
@@ -32,6 +32,22 @@ check-slow: .venv/.installed-test
 # While nothing is released there is one revision: it is written anew after a change of tables.
 migration: .venv/.installed
 	$(BIN)/python -m chatwright.serve.tables
+
+# The web app, into src/chatwright/serve/static; needs Node.js 20.19 or newer.
+web: web/node_modules/.installed
+	cd web && npm run build
+
+# After a change of the server's /api: what the app knows of it.
+web-types: web/node_modules/.installed .venv/.installed-test
+	PYTHONPATH=tests $(BIN)/python tests/web_schema.py > web/openapi.json
+	cd web && npm run types
+
+web-test: .venv/.installed-test
+	$(PYTEST) tests/web $(PYTEST_ARGS)
+
+web/node_modules/.installed: web/package-lock.json
+	cd web && npm ci --no-progress
+	@touch $@
 
 bench: .venv/.installed-test
 	for file in benchmarks/[a-z]*.py; do $(BIN)/python $$file || exit 1; done

@@ -11,7 +11,7 @@ export default defineConfig({
     // Its version for browsers reads KaTeX's output with DOMParser, and every style attribute in it breaks the page's policy.
     alias: { "hast-util-from-html-isomorphic": fileURLToPath(new URL("node_modules/hast-util-from-html-isomorphic/lib/index.js", import.meta.url)) },
   },
-  build: { outDir: "dist", target: "es2022", manifest: true, assetsInlineLimit: 0, chunkSizeWarningLimit: 900 },
+  build: { outDir: "../src/chatwright/serve/static", emptyOutDir: true, target: "es2022", manifest: true, assetsInlineLimit: 0, chunkSizeWarningLimit: 900 },
   server: { proxy: { "/api": server, "/v1": server } },
   test: {
     environment: "jsdom",

@@ -32,7 +32,7 @@ export const test = base.extend<{ language: Language; t: Texts; member: Page; pr
       const python = process.env.PYTHON ?? `${repository}.venv/bin/python`;
       const child = spawn(python, [`${repository}tests/web/server.py`], {
         stdio: ["pipe", "pipe", "inherit"],
-        env: { ...process.env, PYTHONPATH: `${repository}tests`, OMP_NUM_THREADS: "1", CHATWRIGHT_STATIC: process.env.CHATWRIGHT_STATIC ?? `${repository}web/dist` },
+        env: { ...process.env, PYTHONPATH: `${repository}tests`, OMP_NUM_THREADS: "1" },
       });
       const [line] = (await new Promise((resolve, reject) => {
         createInterface(child.stdout).once("line", (text) => resolve([text]));
