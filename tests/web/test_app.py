@@ -1,4 +1,4 @@
-"""The web app: its types are the server's, its first load is small, it works in a browser (web/e2e) and in parts (web/src)."""
+"""The web app: types equal to the server's, a small first load, tests of its parts (web/src) and in a browser (web/e2e)."""
 
 from __future__ import annotations
 

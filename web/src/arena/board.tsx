@@ -6,7 +6,7 @@ import { Link } from "wouter";
 import { defaultSettings, modelsQuery } from "../api/chat";
 import client, { ok } from "../api/client";
 import { useSession } from "../api/session";
-import { messageOf } from "../auth/login";
+import { messageOf } from "../api/message";
 import { formatNumber, formatPercent } from "../lib/format";
 import { Dialog } from "../ui/dialog";
 import { Check, Field, TextField } from "../ui/fields";

@@ -4,7 +4,7 @@ import { useEffect, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { Link } from "wouter";
 import client, { ok, request, type Schemas } from "../api/client";
-import { messageOf } from "../auth/login";
+import { messageOf } from "../api/message";
 import { LazyMarkdown } from "../chat/lazy-markdown";
 import { isSendKey } from "../lib/ime";
 import { readEvents } from "../lib/sse";

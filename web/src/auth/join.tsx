@@ -5,7 +5,7 @@ import { useLocation } from "wouter";
 import client, { ok } from "../api/client";
 import { useSetSession } from "../api/session";
 import { Spinner, TextField } from "../ui/fields";
-import { messageOf } from "./login";
+import { messageOf } from "../api/message";
 import { AuthShell } from "./shell";
 
 /** Pasting another link into the same tab changes the fragment and loads no page. */

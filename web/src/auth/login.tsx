@@ -1,8 +1,8 @@
-import type { TFunction } from "i18next";
 import { useState, type FormEvent } from "react";
 import { useTranslation } from "react-i18next";
 import { Redirect, useSearchParams } from "wouter";
-import client, { ApiError, ok } from "../api/client";
+import client, { ok } from "../api/client";
+import { messageOf } from "../api/message";
 import { useSession, useSetSession } from "../api/session";
 import { TextField } from "../ui/fields";
 import { AuthShell } from "./shell";
@@ -46,15 +46,4 @@ export default function Login() {
       <p className="soft small">{t("login.help")}</p>
     </AuthShell>
   );
-}
-
-export function messageOf(failure: unknown, t: TFunction): string {
-  if (!(failure instanceof ApiError)) return t("errors.network");
-  if (failure.status === 429) return t("errors.tooMany", { seconds: failure.retryAfter || 60 });
-  const known: Record<string, string> = {
-    wrong_password: "errors.wrongPassword", name_taken: "errors.nameTaken", link_invalid: "errors.linkInvalid", last_admin: "errors.lastAdmin",
-    not_found: "errors.notFound", engine_busy: "errors.busy",
-  };
-  const key = known[failure.code];
-  return key ? t(key) : failure.message;
 }

@@ -5,7 +5,7 @@ import { useTranslation } from "react-i18next";
 import { useLocation, useParams } from "wouter";
 import { changeConversation, defaultSettings, deleteConversation, modelsQuery, type Message, type Settings } from "../api/chat";
 import client, { ApiError, ok } from "../api/client";
-import { messageOf } from "../auth/login";
+import { messageOf } from "../api/message";
 import { download } from "../lib/format";
 import { Confirm } from "../ui/dialog";
 import { SideButton } from "../ui/frame";

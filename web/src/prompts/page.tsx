@@ -4,7 +4,7 @@ import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { useLocation } from "wouter";
 import client, { ok, type Schemas } from "../api/client";
-import { messageOf } from "../auth/login";
+import { messageOf } from "../api/message";
 import { giveInsert } from "../chat/insert";
 import { Confirm, Dialog } from "../ui/dialog";
 import { Check, Field, Segments, TextField } from "../ui/fields";

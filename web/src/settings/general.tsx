@@ -4,7 +4,7 @@ import { useTranslation } from "react-i18next";
 import { useLocation } from "wouter";
 import client, { ok } from "../api/client";
 import { useSession } from "../api/session";
-import { messageOf } from "../auth/login";
+import { messageOf } from "../api/message";
 import { setLanguage, type Language } from "../i18n";
 import { setTheme, useTheme } from "../lib/theme";
 import { Confirm } from "../ui/dialog";

@@ -4,7 +4,7 @@ import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import client, { ok, type Schemas } from "../api/client";
 import { useSession } from "../api/session";
-import { messageOf } from "../auth/login";
+import { messageOf } from "../api/message";
 import { formatDate } from "../lib/format";
 import { Dialog } from "../ui/dialog";
 import { Segments } from "../ui/fields";
