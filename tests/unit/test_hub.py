@@ -544,20 +544,21 @@ def test_a_repository_that_is_only_an_adapter_brings_its_base(
     from tiny_models import tiny_model
 
     tokenizer = make_tokenizer()
-    base = tiny_model("llama", vocab_size=tokenizer.vocab_size)
+    base, ids = tiny_model("llama", vocab_size=tokenizer.vocab_size), torch.arange(3, 11)[None]
+    plain = base(ids)
     save_model(base, tmp_path / "base", tokenizer)
     inject(base, LoraConfig(rank=2), seed=0)
+    generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, parameter in base.named_parameters():
             if "lora_" in name:
-                parameter.normal_()
+                parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
     save_model(base, tmp_path / "adapter", tokenizer, base=str(tmp_path / "base"))
     stub.files = {f.name: f.read_bytes() for f in (tmp_path / "adapter").iterdir() if f.name.startswith("adapter")}
     stub.sha256 = hashlib.sha256(stub.files["adapter_model.safetensors"]).hexdigest()
     loaded, _ = load_model("owner/name")
-    ids = torch.arange(3, 11)[None]
     merge(base)
-    assert torch.allclose(loaded(ids), base(ids), atol=1e-5)
+    assert torch.allclose(loaded(ids), base(ids), atol=1e-4) and not torch.allclose(loaded(ids), plain, atol=1e-2)
 
     config = json.loads(stub.files["adapter_config.json"])
     stub.files["adapter_config.json"] = json.dumps(config | {"base_model_name_or_path": "owner/name"}).encode()
