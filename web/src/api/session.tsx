@@ -41,6 +41,8 @@ export function SessionProvider(props: { children: ReactNode; waiting: ReactNode
     staleTime: Infinity,
   });
   useEffect(() => whenSignedOut(() => void queries.invalidateQueries({ queryKey: ["session"] })), [queries]);
+  const signedIn = data?.signed_in;
+  useEffect(() => { if (signedIn === false) forget(queries); }, [queries, signedIn]); // also when the server ended the session
   if (isError && !data) return props.failed(() => void refetch());
   return data ? <Context value={data}>{props.children}</Context> : props.waiting;
 }

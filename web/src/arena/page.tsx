@@ -103,7 +103,7 @@ export default function Arena() {
               <div className="message-user"><div className="bubble">{battle.prompt}</div></div>
               <div className="arena-answers">
                 {(["a", "b"] as const).map((side) => (
-                  <article key={side} className={battle.vote === side ? "card arena-answer column chosen" : "card arena-answer"} aria-label={side === "a" ? t("arena.answerA") : t("arena.answerB")}>
+                  <article key={side} className={battle.vote === side ? "card arena-answer chosen" : "card arena-answer"} aria-label={side === "a" ? t("arena.answerA") : t("arena.answerB")}>
                     <h2><span>{side === "a" ? t("arena.answerA") : t("arena.answerB")}</span>{battle[side].name ? <span className="badge accent" data-testid={`name-${side}`}>{battle[side].name}</span> : null}</h2>
                     {battle[side].text ? <LazyMarkdown text={battle[side].text} eager /> : battle[side].status === "streaming" ? <div className="thinking"><i /><i /><i /></div> : null}
                     {battle[side].status === "error" ? <p className="notice danger">{t("message.failed")}</p> : null}

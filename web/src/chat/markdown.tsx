@@ -1,4 +1,4 @@
-import { Check, Copy } from "lucide-react";
+import { Check, Copy, Image } from "lucide-react";
 import "katex/dist/katex.min.css";
 import { memo, useMemo, useRef, useState, type ComponentProps, type ReactNode } from "react";
 import { useTranslation } from "react-i18next";
@@ -66,7 +66,7 @@ function Link(props: { href?: string | undefined; children?: ReactNode }) {
 const components: Components = {
   pre: Code,
   a: ({ href, children }) => <Link href={href}>{children}</Link>,
-  img: ({ src, alt }) => <Link href={typeof src === "string" ? src : undefined}>🖼 {alt || (typeof src === "string" ? src : "")}</Link>,
+  img: ({ src, alt }) => <Link href={typeof src === "string" ? src : undefined}><Image size={15} aria-hidden /> {alt || (typeof src === "string" ? src : "")}</Link>,
   table: ({ children }) => <div className="table-scroll" tabIndex={0} role="group"><table>{children}</table></div>,
   input: ({ checked }) => <span aria-hidden>{checked ? "☑ " : "☐ "}</span>,
 };

@@ -14,6 +14,7 @@ export function ThreadView(props: { tree: Tree<Message>; path: Message[]; busy: 
   const box = useRef<HTMLDivElement>(null);
   const inner = useRef<HTMLDivElement>(null);
   const stick = useRef(true);
+  const lastTop = useRef(0);
   const [away, setAway] = useState(false);
   const toEnd = () => { if (box.current) box.current.scrollTop = box.current.scrollHeight; };
 
@@ -30,7 +31,11 @@ export function ThreadView(props: { tree: Tree<Message>; path: Message[]; busy: 
 
   function onScroll() {
     const { scrollTop, scrollHeight, clientHeight } = box.current!;
-    stick.current = scrollHeight - scrollTop - clientHeight < NEAR_PX;
+    const near = scrollHeight - scrollTop - clientHeight < NEAR_PX;
+    // Only readers scroll up; the end also moves away by itself, when an answer grows faster than events come.
+    if (near) stick.current = true;
+    else if (scrollTop < lastTop.current) stick.current = false;
+    lastTop.current = scrollTop;
     setAway(!stick.current);
   }
 

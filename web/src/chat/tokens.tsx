@@ -1,5 +1,5 @@
 import { useQuery } from "@tanstack/react-query";
-import { useId, useRef, useState } from "react";
+import { Fragment, useId, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { loadTokens, type Message, type Token } from "../api/chat";
 import { formatPercent } from "../lib/format";
@@ -43,13 +43,13 @@ export function Tokens(props: { message: Message; canBranch: boolean; onBranch: 
       <p className="soft small">{t("tokens.legend")}</p>
       <div className="tokens">
         {query.data.tokens.map((token, index) => (
-          <button
-            key={index} type="button" className="token" data-heat={heatOf(token.logprob)} aria-haspopup="dialog"
+          <Fragment key={index}><button
+            type="button" className="token" data-heat={heatOf(token.logprob)} aria-haspopup="dialog"
             aria-label={`${visible(token.text)} ${formatPercent(Math.exp(token.logprob))}`}
             onClick={(event) => show(event.currentTarget, token, index)}
           >
-            {token.text}
-          </button>
+            {token.text.replace(/\n/g, "⏎")}
+          </button>{"\n".repeat(token.text.split("\n").length - 1)}</Fragment>
         ))}
       </div>
       <div ref={popover} popover="auto" role="dialog" aria-labelledby={id} className="menu alternatives">

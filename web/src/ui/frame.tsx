@@ -75,7 +75,7 @@ export function Frame({ children }: { children: ReactNode }) {
                 <Link key={href} href={href} aria-current={location.startsWith(href) ? "page" : undefined}><Icon size={17} aria-hidden />{label}</Link>
               ))}
               <div className="row">
-                <button type="button" className="button plain grow" onClick={() => void signOut()}><LogOut size={16} aria-hidden />{t("side.signOut")}</button>
+                <button type="button" className="sign-out grow" onClick={() => void signOut()}><LogOut size={17} aria-hidden />{t("side.signOut")}</button>
                 <button type="button" className="icon-button" aria-label={t("keys.title")} title={`${t("keys.title")} (?)`} onClick={() => setHelp(true)}><Keyboard size={17} aria-hidden /></button>
               </div>
             </div>
