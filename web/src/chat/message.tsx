@@ -118,6 +118,8 @@ function AssistantMessage({ message, siblings, last, actions }: Props) {
       {message.status === "stopped" ? <p className="soft small">{t("message.stopped")}</p> : null}
       {message.status === "error" ? <p className="notice danger" role="alert">{message.error || t("message.failed")}</p> : null}
       {message.finish_reason === "length" ? <p className="soft small">{t("message.length")}</p> : null}
+      {message.finish_reason === "deadline" ? <p className="soft small">{t("message.deadline")}</p> : null}
+      {message.finish_reason === "content_filter" ? <p className="notice">{t("message.filtered")}</p> : null}
       {streaming ? null : (
         <div className="message-tools">
           <CopyButton text={message.content} />
