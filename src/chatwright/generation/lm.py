@@ -46,6 +46,12 @@ class LM:
         """Whether the model comes with a chat template (true of everything fine-tuned here)."""
         return bool(self.tokenizer.config.get("chat_template")) or TEMPLATE_FIELD in self.tokenizer.config
 
+    @property
+    def wants_bos(self) -> bool:
+        """Whether the model is used to a bos token before raw text."""
+        known = bool(self.tokenizer.template.bos) or self.tokenizer.config.get("add_bos_token") is True
+        return known and self.tokenizer.bos_id is not None
+
     @torch.inference_mode()
     def logits(self, ids: Sequence[int]) -> torch.Tensor:
         """Scores of the next token after every prefix of `ids`: [T, V] in fp32 on the CPU.
@@ -87,8 +93,7 @@ class LM:
         ids = self.tokenizer.encode(text)
         if not ids:
             raise DataError("the prompt is empty: there is nothing to go on with. Give it some text.")
-        wants_bos = bool(self.tokenizer.template.bos) or self.tokenizer.config.get("add_bos_token") is True
-        return [self.tokenizer.bos_id, *ids] if wants_bos and self.tokenizer.bos_id is not None else ids
+        return [self.tokenizer.bos_id, *ids] if self.tokenizer.bos_id is not None and self.wants_bos else ids
 
     def generate(
         self,

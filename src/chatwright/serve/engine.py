@@ -6,7 +6,7 @@ A request becomes a stream of events. Text pieces are whole characters, and ever
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -168,8 +168,10 @@ class Engine(Protocol):
 class EngineRegistry:
     """The models a server offers, by name; the first is the default."""
 
-    def __init__(self, *engines: Engine) -> None:
-        self._engines = {engine.name: engine for engine in engines}
+    def __init__(self, *engines: Engine, guard: Callable[[Engine], Engine] = lambda engine: engine) -> None:
+        """`guard`: what every engine is put behind, those of `add` and `swap` too (filters)."""
+        self._guard = guard
+        self._engines = {engine.name: guard(engine) for engine in engines}
         self._draining: set[asyncio.Task[None]] = set()
 
     def names(self) -> list[str]:
@@ -188,14 +190,14 @@ class EngineRegistry:
         """Offer one more model. Raises UsageError when its name is taken."""
         if engine.name in self._engines:
             raise UsageError(f"model {engine.name!r}: is served already; use `swap` to replace it")
-        self._engines[engine.name] = engine
+        self._engines[engine.name] = self._guard(engine)
 
     def swap(self, name: str, engine: Engine, *, drain_s: float = 300.0) -> None:
         """Let `engine` answer what comes for `name` from now on; what runs on the old one goes on there to its end."""
         if name not in self._engines:
             raise UsageError(f"model {name!r}: is not served, so it cannot be replaced; served: {', '.join(self._engines)}")
         old = self._engines[name]
-        self._engines[name] = engine
+        self._engines[name] = self._guard(engine)
         task = asyncio.get_running_loop().create_task(old.drain(drain_s))
         self._draining.add(task)
         task.add_done_callback(self._draining.discard)

@@ -17,7 +17,6 @@ from chatwright.serve.scheduler import Scheduler
 from chatwright.text.chat import jinja
 from chatwright.text.pieces import token_bytes
 
-MAX_NEW_TOKENS = 1024  # when a request names no limit
 DTYPES = {"auto": "auto", "fp32": "float32", "bf16": "bfloat16"}
 
 
@@ -135,6 +134,8 @@ class LocalEngine:
         tokenizer = self.lm.tokenizer
         names = {"bos_token": tokenizer.bos_id, "eos_token": tokenizer.end_of_turn_id, "pad_token": tokenizer.pad_id}
         return {name: None if i is None else tokenizer.piece(i) for name, i in names.items()} | {
+            "bos_token_id": tokenizer.bos_id,
+            "add_bos_token": self.lm.wants_bos,
             "eos_token_ids": sorted(tokenizer.stop_ids),
             "chat_template": jinja(tokenizer.template),
             "vocab_size": tokenizer.vocab_size,

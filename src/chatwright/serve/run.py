@@ -140,7 +140,7 @@ def _run(
     tracing: TracerProvider | None,
 ) -> None:  # fmt: skip
     """The event loop: models load in the background while /health answers already."""
-    registry = EngineRegistry()
+    registry = EngineRegistry(guard=lambda engine: guarded(engine, moderator))
     failed: list[ChatwrightError] = []
 
     @asynccontextmanager
@@ -156,7 +156,7 @@ def _run(
         try:
             for entry in (*cfg.model, *cfg.upstream):
                 engine = await asyncio.to_thread(open_engine, cfg, entry, entry in cfg.upstream)
-                registry.add(guarded(engine, moderator))
+                registry.add(engine)
                 log.info("ready", extra={"fields": {"model": engine.name}})
         except ChatwrightError as error:
             failed.append(error)

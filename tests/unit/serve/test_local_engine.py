@@ -181,3 +181,19 @@ def test_hot_swap_drops_no_stream(tokenizer: Any, lm: LM) -> None:
     for events in before:
         assert tuple(t.id for e in events if isinstance(e, Delta) for t in e.tokens) == wanted_old.ids
     assert tuple(t.id for e in after if isinstance(e, Delta) for t in e.tokens) == wanted_new.ids
+
+
+@pytest.mark.parametrize("add_bos", [False, True])
+def test_echoed_texts_begin_as_generated_ones_do(make_tokenizer: Any, add_bos: bool) -> None:
+    """A bos token stands before both, or before neither."""
+    from chatwright.serve.openai.generate import raw_ids
+
+    made = make_tokenizer(add_bos_token=add_bos)
+    lm = LM(tiny_model("llama", made.vocab_size), made)
+    engine = LocalEngine("m", lm)
+    try:
+        ids = raw_ids(engine, "Bees make honey")
+        assert ids == lm.prompt_ids("Bees make honey", raw=True)
+        assert (ids[0] == made.bos_id) == add_bos and ids[-1] == made.encode("Bees make honey")[-1]
+    finally:
+        asyncio.run(engine.drain(0))

@@ -27,7 +27,7 @@ def open_moderator(cfg: ServeConfig, workspace: Workspace) -> Moderator | None:
 
 
 def guarded(engine: Engine, moderator: Moderator | None) -> Engine:
-    """The engine behind the filters, where there are any; every engine that is served goes through here."""
+    """The engine behind the filters, where there are any; the registry puts every engine through here."""
     return engine if moderator is None else moderator.guard(engine)
 
 
