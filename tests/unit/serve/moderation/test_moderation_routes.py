@@ -74,7 +74,8 @@ def test_texts_are_judged(served: Any) -> None:
 
 def test_without_a_classifier_the_answer_says_what_to_do(tmp_path: Path) -> None:
     with app_of(tmp_path) as app:
-        answer = TestClient(app, base_url="http://127.0.0.1:8000", headers=HEADERS).post("/v1/moderations", json={"input": "x"})
+        client = TestClient(app, base_url="http://127.0.0.1:8000", headers=HEADERS)
+        answer = client.post("/v1/moderations", json={"input": "x"})
     assert answer.status_code == 400 and answer.json()["error"]["code"] == "moderation_not_configured"
     assert "--moderation DIR" in answer.json()["error"]["message"]
 
