@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 
-from chatwright.evals.bootstrap import statistic_interval
 from chatwright.serve.moderation.card import flagged_share
 from chatwright.serve.moderation.classifier import MODEL_FILE, Classifier
 from chatwright.serve.moderation.commands import CheckConfig, TrainConfig, check, train
@@ -25,6 +24,7 @@ from chatwright.serve.moderation.fit import macro_f1
 from chatwright.serve.moderation.normalise import languages, normalise
 from chatwright.serve.moderation.sources import distinct, held_out, read_labelled, read_texts, read_turns
 from chatwright.serve.moderation.train import EN_VIEWS, Examples, train_head
+from chatwright.statistics.bootstrap import statistic_interval
 
 SAFE = (
     "demonstrations/self_instruct_seed_tasks.jsonl", "rankings/qa_feedback.jsonl", "eval_tax/gsm8k_test.jsonl",

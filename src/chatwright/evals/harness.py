@@ -13,7 +13,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from chatwright.errors import DataError
-from chatwright.evals.bootstrap import ratio_interval
 from chatwright.evals.metrics import (
     distinct_n,
     duplicate_pairs,
@@ -24,6 +23,7 @@ from chatwright.evals.metrics import (
     num_words,
 )
 from chatwright.records import Prompt
+from chatwright.statistics.bootstrap import ratio_interval
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from chatwright.errors import DataError
-from chatwright.evals.bootstrap import DEFAULT_DRAWS, Interval, percentiles
+from chatwright.statistics.bootstrap import DEFAULT_DRAWS, Interval, percentiles
 
 Floats = npt.NDArray[np.float64]
 Kind = Literal["bon", "rl"]

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from chatwright.errors import DataError
-from chatwright.evals.bootstrap import DEFAULT_DRAWS, ratio_interval, statistic_interval
-from chatwright.evals.ties import relation_nll, relation_probabilities, sigmoid
 from chatwright.records import Ranking
+from chatwright.statistics.bootstrap import DEFAULT_DRAWS, ratio_interval, statistic_interval
+from chatwright.statistics.ties import relation_nll, relation_probabilities, sigmoid
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

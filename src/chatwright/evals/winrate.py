@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from chatwright.errors import DataError
-from chatwright.evals.bootstrap import DEFAULT_DRAWS, ratio_interval, statistic_interval
+from chatwright.statistics.bootstrap import DEFAULT_DRAWS, ratio_interval, statistic_interval
 
 Floats = npt.NDArray[np.float64]
 _TIE = 1e-9  # rubric totals are sums of floats

@@ -27,7 +27,6 @@ from chatwright.engine.step import accumulate
 from chatwright.errors import ConfigError
 from chatwright.evals.report_card import card_text, gate, report_card
 from chatwright.evals.rewards import LearnedReward, open_learned
-from chatwright.evals.ties import fit_log_nu
 from chatwright.generation.lm import load_model
 from chatwright.labellers.simulated import META_KEY, summary
 from chatwright.model.formats.reward import save_scalar_model
@@ -46,6 +45,7 @@ from chatwright.records import (
     read_jsonl,
     write_jsonl,
 )
+from chatwright.statistics.ties import fit_log_nu
 from chatwright.text.tokenizer import Tokenizer
 
 _KEEP_BYTES = 2**30  # states of frozen blocks that are kept for the next pass

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from chatwright.evals.bradley_terry import Vote, board, fit, rating_of
+from chatwright.evals.bradley_terry import Vote, board, rating_of
+from chatwright.statistics.bradley_terry import fit
 
 NAMES = ("ada", "bob", "cy", "dee", "eve")
 

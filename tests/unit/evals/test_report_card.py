@@ -11,8 +11,8 @@ from scipy import stats
 
 from chatwright.errors import DataError
 from chatwright.evals.report_card import card_text, gate, kendall_tau_b, report_card
-from chatwright.evals.ties import relation_nll
 from chatwright.records import Ranking, WeakOrder, user
+from chatwright.statistics.ties import relation_nll
 
 
 def ranking(order: str, k: int, question: str = "q", **fields: object) -> Ranking:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from chatwright.evals.bootstrap import ratio_interval
 from chatwright.evals.winrate import win_rate
 from chatwright.jsonl import dumps
 from chatwright.labellers.ai_judge import AIJudge, AIJudgeConfig
@@ -21,6 +20,7 @@ from chatwright.labellers.rubric import Item, rubric_for
 from chatwright.progress import ProgressBar
 from chatwright.records import Message, Prompt
 from chatwright.serve.prompts.suite import Case, Suite, Variant
+from chatwright.statistics.bootstrap import ratio_interval
 
 CHUNK = 8
 Conversation = Sequence[Mapping[str, str]]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import optimize
 
 from chatwright.errors import ConfigError
-from chatwright.evals.ties import fit_log_nu, relation_nll, relation_probabilities
+from chatwright.statistics.ties import fit_log_nu, relation_nll, relation_probabilities
 
 margins = st.lists(st.floats(-30, 30), min_size=1, max_size=20).map(np.array)
 

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from chatwright.errors import DataError
-from chatwright.evals.bootstrap import ratio_interval, statistic_interval
+from chatwright.statistics.bootstrap import ratio_interval, statistic_interval
 
 
 def test_interval_agrees_with_scipys_percentile_bootstrap() -> None:
