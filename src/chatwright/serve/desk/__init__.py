@@ -1,0 +1,1 @@
+"""The labelling desk over HTTP; runs without torch."""
