@@ -94,7 +94,7 @@ class LabellerLine(BaseModel):
     flagged: int
 
 
-class Warning_(BaseModel):
+class QualityWarning(BaseModel):
     """Something a lead should look at."""
 
     code: WarningCode
@@ -127,7 +127,7 @@ class Dashboard(BaseModel):
     agreement: AgreementFigures
     labellers: list[LabellerLine]
     cost: CostComparison
-    warnings: list[Warning_]
+    warnings: list[QualityWarning]
     adjudication: int
     """Open tasks of kind adjudicate."""
     mergeable: int
