@@ -35,6 +35,51 @@ def upgrade() -> None:
     with op.batch_alter_table('audit_events', schema=None) as batch_op:
         batch_op.create_index('ix_audit_events_at', ['at'], unique=False)
 
+    op.create_table('feedback_exports',
+    sa.Column('id', sa.String(length=64), nullable=False),
+    sa.Column('path', sa.Text(), nullable=False),
+    sa.Column('filters', sa.JSON(), nullable=False),
+    sa.Column('counts', sa.JSON(), nullable=False),
+    sa.Column('created_by', sa.String(length=128), nullable=False),
+    sa.Column('created_at', sa.Float(), nullable=False),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_feedback_exports'))
+    )
+    op.create_table('jobs',
+    sa.Column('id', sa.String(length=64), nullable=False),
+    sa.Column('kind', sa.String(length=32), nullable=False),
+    sa.Column('settings', sa.JSON(), nullable=False),
+    sa.Column('state', sa.String(length=16), nullable=False),
+    sa.Column('fence', sa.Integer(), nullable=False),
+    sa.Column('worker', sa.String(length=128), nullable=False),
+    sa.Column('lease_expires_at', sa.Float(), nullable=False),
+    sa.Column('attempts', sa.Integer(), nullable=False),
+    sa.Column('cancel', sa.Boolean(), nullable=False),
+    sa.Column('progress', sa.JSON(), nullable=False),
+    sa.Column('result', sa.JSON(), nullable=False),
+    sa.Column('message', sa.Text(), nullable=False),
+    sa.Column('created_by', sa.String(length=128), nullable=False),
+    sa.Column('created_at', sa.Float(), nullable=False),
+    sa.Column('started_at', sa.Float(), nullable=True),
+    sa.Column('ended_at', sa.Float(), nullable=True),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_jobs'))
+    )
+    with op.batch_alter_table('jobs', schema=None) as batch_op:
+        batch_op.create_index('ix_jobs_state_created_at', ['state', 'created_at'], unique=False)
+
+    op.create_table('models',
+    sa.Column('id', sa.String(length=64), nullable=False),
+    sa.Column('name', sa.String(length=128), nullable=False),
+    sa.Column('path', sa.Text(), nullable=False),
+    sa.Column('manifest', sa.String(length=64), nullable=False),
+    sa.Column('base', sa.Text(), nullable=False),
+    sa.Column('parent_id', sa.String(length=64), nullable=True),
+    sa.Column('job_id', sa.String(length=64), nullable=False),
+    sa.Column('figures', sa.JSON(), nullable=False),
+    sa.Column('created_by', sa.String(length=128), nullable=False),
+    sa.Column('created_at', sa.Float(), nullable=False),
+    sa.ForeignKeyConstraint(['parent_id'], ['models.id'], name=op.f('fk_models_parent_id_models')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_models'))
+    )
     op.create_table('moderation_events',
     sa.Column('id', sa.String(length=64), nullable=False),
     sa.Column('at', sa.Float(), nullable=False),
@@ -137,6 +182,38 @@ def upgrade() -> None:
     with op.batch_alter_table('conversations', schema=None) as batch_op:
         batch_op.create_index('ix_conversations_owner_updated_at', ['owner', 'updated_at'], unique=False)
 
+    op.create_table('feedback_export_items',
+    sa.Column('export_id', sa.String(length=64), nullable=False),
+    sa.Column('task_id', sa.String(length=64), nullable=False),
+    sa.Column('label_uuid', sa.String(length=128), nullable=False),
+    sa.Column('payload_id', sa.String(length=64), nullable=False),
+    sa.ForeignKeyConstraint(['export_id'], ['feedback_exports.id'], name=op.f('fk_feedback_export_items_export_id_feedback_exports'), ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('export_id', 'task_id', 'label_uuid', 'payload_id', name=op.f('pk_feedback_export_items'))
+    )
+    with op.batch_alter_table('feedback_export_items', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_feedback_export_items_label_uuid'), ['label_uuid'], unique=False)
+        batch_op.create_index(batch_op.f('ix_feedback_export_items_payload_id'), ['payload_id'], unique=False)
+
+    op.create_table('identities',
+    sa.Column('issuer', sa.String(length=512), nullable=False),
+    sa.Column('subject', sa.String(length=255), nullable=False),
+    sa.Column('user_id', sa.String(length=64), nullable=False),
+    sa.Column('created_at', sa.Float(), nullable=False),
+    sa.ForeignKeyConstraint(['user_id'], ['users.id'], name=op.f('fk_identities_user_id_users'), ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('issuer', 'subject', name=op.f('pk_identities'))
+    )
+    with op.batch_alter_table('identities', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_identities_user_id'), ['user_id'], unique=False)
+
+    op.create_table('job_effects',
+    sa.Column('job_id', sa.String(length=64), nullable=False),
+    sa.Column('name', sa.String(length=64), nullable=False),
+    sa.Column('fence', sa.Integer(), nullable=False),
+    sa.Column('data', sa.JSON(), nullable=False),
+    sa.Column('at', sa.Float(), nullable=False),
+    sa.ForeignKeyConstraint(['job_id'], ['jobs.id'], name=op.f('fk_job_effects_job_id_jobs'), ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('job_id', 'name', name=op.f('pk_job_effects'))
+    )
     op.create_table('links',
     sa.Column('token_hash', sa.String(length=64), nullable=False),
     sa.Column('kind', sa.String(length=16), nullable=False),
@@ -160,6 +237,16 @@ def upgrade() -> None:
     with op.batch_alter_table('login_sessions', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_login_sessions_user_id'), ['user_id'], unique=False)
 
+    op.create_table('model_exports',
+    sa.Column('model_id', sa.String(length=64), nullable=False),
+    sa.Column('export_id', sa.String(length=64), nullable=False),
+    sa.ForeignKeyConstraint(['export_id'], ['feedback_exports.id'], name=op.f('fk_model_exports_export_id_feedback_exports')),
+    sa.ForeignKeyConstraint(['model_id'], ['models.id'], name=op.f('fk_model_exports_model_id_models'), ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('model_id', 'export_id', name=op.f('pk_model_exports'))
+    )
+    with op.batch_alter_table('model_exports', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_model_exports_export_id'), ['export_id'], unique=False)
+
     op.create_table('prompt_entries',
     sa.Column('id', sa.String(length=64), nullable=False),
     sa.Column('owner', sa.String(length=64), nullable=False),
@@ -173,6 +260,21 @@ def upgrade() -> None:
     )
     with op.batch_alter_table('prompt_entries', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_prompt_entries_owner'), ['owner'], unique=False)
+
+    op.create_table('serving',
+    sa.Column('id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), autoincrement=True, nullable=False),
+    sa.Column('name', sa.String(length=256), nullable=False),
+    sa.Column('model_id', sa.String(length=64), nullable=True),
+    sa.Column('action', sa.String(length=16), nullable=False),
+    sa.Column('reason', sa.Text(), nullable=False),
+    sa.Column('forced', sa.Boolean(), nullable=False),
+    sa.Column('actor', sa.String(length=128), nullable=False),
+    sa.Column('at', sa.Float(), nullable=False),
+    sa.ForeignKeyConstraint(['model_id'], ['models.id'], name=op.f('fk_serving_model_id_models')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_serving'))
+    )
+    with op.batch_alter_table('serving', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_serving_name'), ['name'], unique=False)
 
     op.create_table('arena_votes',
     sa.Column('battle_id', sa.String(length=64), nullable=False),
@@ -267,15 +369,33 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f('ix_arena_votes_user_id'))
 
     op.drop_table('arena_votes')
+    with op.batch_alter_table('serving', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_serving_name'))
+
+    op.drop_table('serving')
     with op.batch_alter_table('prompt_entries', schema=None) as batch_op:
         batch_op.drop_index(batch_op.f('ix_prompt_entries_owner'))
 
     op.drop_table('prompt_entries')
+    with op.batch_alter_table('model_exports', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_model_exports_export_id'))
+
+    op.drop_table('model_exports')
     with op.batch_alter_table('login_sessions', schema=None) as batch_op:
         batch_op.drop_index(batch_op.f('ix_login_sessions_user_id'))
 
     op.drop_table('login_sessions')
     op.drop_table('links')
+    op.drop_table('job_effects')
+    with op.batch_alter_table('identities', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_identities_user_id'))
+
+    op.drop_table('identities')
+    with op.batch_alter_table('feedback_export_items', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_feedback_export_items_payload_id'))
+        batch_op.drop_index(batch_op.f('ix_feedback_export_items_label_uuid'))
+
+    op.drop_table('feedback_export_items')
     with op.batch_alter_table('conversations', schema=None) as batch_op:
         batch_op.drop_index('ix_conversations_owner_updated_at')
 
@@ -298,6 +418,12 @@ def downgrade() -> None:
         batch_op.drop_index('ix_moderation_events_at')
 
     op.drop_table('moderation_events')
+    op.drop_table('models')
+    with op.batch_alter_table('jobs', schema=None) as batch_op:
+        batch_op.drop_index('ix_jobs_state_created_at')
+
+    op.drop_table('jobs')
+    op.drop_table('feedback_exports')
     with op.batch_alter_table('audit_events', schema=None) as batch_op:
         batch_op.drop_index('ix_audit_events_at')
 

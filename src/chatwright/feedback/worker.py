@@ -1,0 +1,196 @@
+"""The worker: takes jobs and runs each as a `chatwright` process of low priority, so that serving stays responsive."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from chatwright.feedback import jobs
+from chatwright.feedback.jobs import FencedOff, Lease
+from chatwright.workspace.database import Workspace, new_id
+
+log = logging.getLogger("chatwright.jobs")
+Command = Callable[[Workspace, Mapping[str, Any]], list[str]]
+LOG_FILE = "log.txt"
+_STOPPED = (143, -signal.SIGTERM, -signal.SIGKILL)
+_LAST_BYTES = 4096
+
+
+def default_memory_bytes() -> int:
+    """Two thirds of the machine's memory: the rest is for the server and its models."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 2 // 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a job may take of the machine."""
+
+    nice: int = 10
+    """Added to the priority number: 19 is the most polite."""
+    threads: int = max(1, (os.cpu_count() or 2) - 1)
+    """Threads of arithmetic; one core stays with the server."""
+    memory_bytes: int = field(default_factory=default_memory_bytes)
+    """Private memory beyond which the job fails; 0: no limit."""
+
+
+def flags(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Settings as arguments: nested ones with dots; `--name=value`, so that no value is taken for a flag."""
+    found: list[str] = []
+    for name, value in settings.items():
+        flag = f"--{prefix}{name}".replace("_", "-")
+        if isinstance(value, Mapping):
+            found += flags(value, f"{prefix}{name}.")
+        elif isinstance(value, bool):
+            found.append(f"{flag}={'true' if value else 'false'}")
+        elif isinstance(value, list | tuple):
+            found += [flag, *map(str, value)] if value else []
+        elif value is not None:
+            found.append(f"{flag}={value}")
+    return found
+
+
+def _retrain(workspace: Workspace, settings: Mapping[str, Any]) -> list[str]:
+    return ["retrain", f"--workspace={workspace.folder.absolute()}", *flags(settings)]
+
+
+def _label(workspace: Workspace, settings: Mapping[str, Any]) -> list[str]:
+    return ["feedback", "label", f"--workspace={workspace.folder.absolute()}", *flags(settings)]
+
+
+COMMANDS: Mapping[str, Command] = {"retrain": _retrain, "label": _label}
+
+
+def job_folder(workspace: Workspace, job_id: str) -> Path:
+    """Where a job keeps its log."""
+    return workspace.folder / "jobs" / job_id
+
+
+class Worker:
+    """Runs jobs one after another. `commands` says what each kind of job is."""
+
+    def __init__(
+        self, workspace: Workspace, *, commands: Mapping[str, Command] = COMMANDS, limits: Limits | None = None,
+        lease_s: float = jobs.LEASE_S, poll_s: float = 1.0, grace_s: float = 20.0,
+    ) -> None:  # fmt: skip
+        self.workspace, self.commands, self.limits = workspace, commands, limits or Limits()
+        self.lease_s, self.poll_s, self.grace_s = lease_s, poll_s, grace_s
+        self.name = f"{socket.gethostname()}:{os.getpid()}:{new_id('worker')[-8:]}"
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Work in a thread of this process until `stop`."""
+        self._thread = threading.Thread(target=self.run, name="jobs", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Let a running job save itself, give it back to the queue, and end the thread."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(self.grace_s + 10)
+
+    def run(self, *, until_empty: bool = False) -> None:
+        """Take jobs until `stop`, or until none is left."""
+        while not self._stop.is_set():
+            try:
+                worked = self.step()
+            except Exception:  # the database may be away for a while; the thread must outlive that
+                log.exception("a job could not be worked on")
+                worked = False
+            if not worked and until_empty:
+                return
+            if not worked:
+                self._stop.wait(self.poll_s)
+
+    def step(self) -> bool:
+        """Run one job to its end; False when there is none."""
+        with self.workspace.session() as session:
+            lease = jobs.take(session, self.name, tuple(self.commands), lease_s=self.lease_s)
+        if lease is None:
+            return False
+        log.info("job started", extra={"fields": {"job": lease.job, "kind": lease.kind, "attempt": lease.attempt}})
+        with contextlib.suppress(FencedOff):
+            self._run(lease)
+        return True
+
+    def _run(self, lease: Lease) -> None:
+        folder = job_folder(self.workspace, lease.job)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (folder / LOG_FILE).open("ab") as output:
+            process = self._start(lease, output.fileno())
+            wanted = ""
+            try:
+                wanted = self._watch(lease, process, folder / LOG_FILE)
+            finally:
+                self._end(process)
+        code, last = process.returncode, last_line(folder / LOG_FILE)
+        with self.workspace.session() as session:
+            if wanted == "cancel":
+                jobs.finish(session, lease, "cancelled")
+            elif wanted == "stop" and code in _STOPPED:
+                jobs.give_back(session, lease)
+            elif code == 0:
+                jobs.finish(session, lease, "done")
+            else:
+                jobs.finish(session, lease, "failed", message=last or f"the command ended with code {code}")
+
+    def _start(self, lease: Lease, output: int) -> subprocess.Popen[bytes]:
+        argv = self.commands[lease.kind](self.workspace, lease.settings)
+        launch = [sys.executable, "-m", "chatwright.feedback.launch", str(self.limits.nice), str(self.limits.memory_bytes)]
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(self.limits.threads))
+        url = self.workspace.engine.url.render_as_string(hide_password=False)
+        environment = {**os.environ, **threads, **lease.environment(), "CHATWRIGHT_DATABASE_URL": url, "NO_COLOR": "1"}
+        return subprocess.Popen(
+            [*launch, str(os.getpid()), "--", *argv], env=environment, stdin=subprocess.DEVNULL, stdout=output,
+            stderr=output, start_new_session=True,
+        )  # fmt: skip
+
+    def _watch(self, lease: Lease, process: subprocess.Popen[bytes], log_file: Path) -> str:
+        """Renew the lease until the process ends ("") or is to end: "cancel", "stop". Raises FencedOff."""
+        renewed = 0.0
+        while process.poll() is None:
+            if time.monotonic() - renewed > min(2.0, self.lease_s / 3):
+                renewed = time.monotonic()
+                with self.workspace.session() as session:
+                    if jobs.renew(session, lease, line=last_line(log_file), lease_s=self.lease_s):
+                        return "cancel"
+            if self._stop.wait(0.1):
+                return "stop"
+        return ""
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        """SIGTERM, with which training commands save a checkpoint; SIGKILL to what does not listen."""
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(self.grace_s)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def last_line(path: Path) -> str:
+    """The last line of a log that says something, at most 500 characters."""
+    lines = tail(path, _LAST_BYTES).strip().splitlines()
+    return lines[-1].strip()[:500] if lines else ""
+
+
+def tail(path: Path, num_bytes: int) -> str:
+    """The end of a log."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - num_bytes))
+            return file.read(num_bytes).decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
