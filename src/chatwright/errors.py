@@ -8,6 +8,8 @@ ChatwrightError (ValueError)          what was wrong, where, what to do
 ├── HubError                          a named model cannot be found, fetched or verified
 ├── ModelError                        model files are damaged or of an unsupported kind
 ├── CheckpointError                   a run folder or checkpoint does not verify
+├── MissingError                      there is no such thing, or it is not yours
+├── ConflictError                     it does not fit what is stored already
 ├── GateError                         a report card forbids the next step
 └── TrainingStopped                   a guard rail or an invariant stopped the run
 """
@@ -59,6 +61,14 @@ class ModelError(ChatwrightError):
 
 class CheckpointError(ChatwrightError):
     """A run folder or checkpoint does not verify."""
+
+
+class MissingError(ChatwrightError):
+    """There is no such thing, or it belongs to somebody else."""
+
+
+class ConflictError(ChatwrightError):
+    """What is asked does not fit what is stored already."""
 
 
 class GateError(ChatwrightError):

@@ -15,6 +15,7 @@ MODULES = (
     "chatwright.serve.chat.tables",
     "chatwright.serve.arena.tables",
     "chatwright.serve.moderation.tables",
+    "chatwright.feedback.tables",
     "chatwright.feedback.jobs_tables",
 )
 

@@ -20,7 +20,15 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
-from chatwright.errors import ChatwrightError, ConfigError, DataError, TemplateError, UsageError
+from chatwright.errors import (
+    ChatwrightError,
+    ConfigError,
+    ConflictError,
+    DataError,
+    MissingError,
+    TemplateError,
+    UsageError,
+)
 from chatwright.serve.engine import EngineBusy, EngineGone, PromptTooLong
 
 log = logging.getLogger(__name__)
@@ -110,6 +118,8 @@ def api_error(error: BaseException, *, prompt_param: str = "messages") -> APIErr
         return APIError(503, str(error), code="engine_unavailable", retry_after_s=5)
     if isinstance(error, PromptTooLong):
         return APIError(400, str(error), param=prompt_param, code="context_length_exceeded")
+    if isinstance(error, (MissingError, ConflictError)):
+        return APIError(404 if isinstance(error, MissingError) else 409, str(error))
     if isinstance(error, (ConfigError, DataError, TemplateError, UsageError)):
         return APIError(400, str(error), param=_named_field(str(error)))
     log.error("unexpected error", exc_info=error)

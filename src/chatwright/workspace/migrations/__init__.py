@@ -7,11 +7,13 @@ from pathlib import Path
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
+from alembic.operations.ops import MigrationScript
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData
 
 from chatwright.errors import UsageError
+from chatwright.workspace.append_only import AppendOnly, marked
 from chatwright.workspace.database import Workspace
 
 
@@ -79,5 +81,14 @@ def write_initial(workspace: Workspace, metadata: MetaData) -> None:
     """Write the first revision anew from `metadata` (nothing is released yet); `workspace` must be empty."""
     for old in (Path(__file__).parent / "versions").glob("*.py"):
         old.unlink()
+
+    def guard(_context: object, _revision: object, scripts: list[MigrationScript]) -> None:
+        for name in marked(metadata):
+            scripts[0].upgrade_ops_list[0].ops.append(AppendOnly(name))
+            scripts[0].downgrade_ops_list[0].ops.insert(0, AppendOnly(name, lift=True))
+
     with workspace.engine.begin() as connection:
-        command.revision(_config(connection, metadata), "initial tables", autogenerate=True, rev_id="0001")
+        command.revision(
+            _config(connection, metadata), "initial tables", autogenerate=True, rev_id="0001",
+            process_revision_directives=guard,
+        )  # fmt: skip

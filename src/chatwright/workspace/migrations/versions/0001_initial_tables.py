@@ -35,6 +35,14 @@ def upgrade() -> None:
     with op.batch_alter_table('audit_events', schema=None) as batch_op:
         batch_op.create_index('ix_audit_events_at', ['at'], unique=False)
 
+    op.create_table('feedback_drafts',
+    sa.Column('task_id', sa.String(length=64), nullable=False),
+    sa.Column('labeller', sa.String(length=256), nullable=False),
+    sa.Column('revision', sa.Integer(), nullable=False),
+    sa.Column('content', sa.JSON(), nullable=False),
+    sa.Column('updated_at', sa.Float(), nullable=False),
+    sa.PrimaryKeyConstraint('task_id', 'labeller', name=op.f('pk_feedback_drafts'))
+    )
     op.create_table('feedback_exports',
     sa.Column('id', sa.String(length=64), nullable=False),
     sa.Column('path', sa.Text(), nullable=False),
@@ -44,6 +52,113 @@ def upgrade() -> None:
     sa.Column('created_at', sa.Float(), nullable=False),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_feedback_exports'))
     )
+    op.create_table('feedback_guidelines',
+    sa.Column('id', sa.String(length=64), nullable=False),
+    sa.Column('project_id', sa.String(length=64), nullable=False),
+    sa.Column('language', sa.String(length=16), nullable=False),
+    sa.Column('version', sa.Integer(), nullable=False),
+    sa.Column('text', sa.Text(), nullable=False),
+    sa.Column('created_by', sa.String(length=256), nullable=False),
+    sa.Column('created_at', sa.Float(), nullable=False),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_feedback_guidelines')),
+    sa.UniqueConstraint('project_id', 'language', 'version', name=op.f('uq_feedback_guidelines_project_id'))
+    )
+    op.create_table('feedback_labellers',
+    sa.Column('labeller', sa.String(length=256), nullable=False),
+    sa.Column('languages', sa.JSON(), nullable=False),
+    sa.PrimaryKeyConstraint('labeller', name=op.f('pk_feedback_labellers'))
+    )
+    op.create_table('feedback_labels',
+    sa.Column('uuid', sa.String(length=64), nullable=False),
+    sa.Column('seq', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('task_id', sa.String(length=64), nullable=False),
+    sa.Column('project_id', sa.String(length=64), nullable=False),
+    sa.Column('labeller', sa.String(length=256), nullable=False),
+    sa.Column('labeller_kind', sa.String(length=16), nullable=False),
+    sa.Column('kind', sa.String(length=16), nullable=False),
+    sa.Column('value', sa.JSON(), nullable=False),
+    sa.Column('payload_id', sa.String(length=64), nullable=False),
+    sa.Column('guideline_id', sa.String(length=64), nullable=False),
+    sa.Column('seconds', sa.JSON(), nullable=False),
+    sa.Column('shown_order', sa.JSON(none_as_null=True), nullable=True),
+    sa.Column('state', sa.String(length=16), nullable=False),
+    sa.Column('too_fast', sa.Boolean(), nullable=False),
+    sa.Column('draft_model', sa.String(length=256), nullable=False),
+    sa.Column('gold_tau', sa.Float(), nullable=True),
+    sa.Column('at', sa.Float(), nullable=False),
+    sa.PrimaryKeyConstraint('uuid', name=op.f('pk_feedback_labels'))
+    )
+    with op.batch_alter_table('feedback_labels', schema=None) as batch_op:
+        batch_op.create_index('ix_feedback_labels_labeller_seq', ['labeller', 'seq'], unique=False)
+        batch_op.create_index('ix_feedback_labels_project_id_kind', ['project_id', 'kind'], unique=False)
+        batch_op.create_index(batch_op.f('ix_feedback_labels_task_id'), ['task_id'], unique=False)
+
+    op.create_table('feedback_leases',
+    sa.Column('task_id', sa.String(length=64), nullable=False),
+    sa.Column('labeller', sa.String(length=256), nullable=False),
+    sa.Column('expires_at', sa.Float(), nullable=False),
+    sa.Column('shown_order', sa.JSON(), nullable=False),
+    sa.Column('draft_model', sa.String(length=256), nullable=False),
+    sa.PrimaryKeyConstraint('task_id', 'labeller', name=op.f('pk_feedback_leases'))
+    )
+    with op.batch_alter_table('feedback_leases', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_feedback_leases_labeller'), ['labeller'], unique=False)
+
+    op.create_table('feedback_merged',
+    sa.Column('task_id', sa.String(length=64), nullable=False),
+    sa.Column('method', sa.String(length=32), nullable=False),
+    sa.Column('order', sa.String(length=64), nullable=False),
+    sa.Column('detail', sa.JSON(), nullable=False),
+    sa.Column('at', sa.Float(), nullable=False),
+    sa.PrimaryKeyConstraint('task_id', name=op.f('pk_feedback_merged'))
+    )
+    op.create_table('feedback_projects',
+    sa.Column('id', sa.String(length=64), nullable=False),
+    sa.Column('name', sa.String(length=128), nullable=False),
+    sa.Column('settings', sa.JSON(), nullable=False),
+    sa.Column('created_at', sa.Float(), nullable=False),
+    sa.Column('archived_at', sa.Float(), nullable=True),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_feedback_projects')),
+    sa.UniqueConstraint('name', name=op.f('uq_feedback_projects_name'))
+    )
+    op.create_table('feedback_skips',
+    sa.Column('task_id', sa.String(length=64), nullable=False),
+    sa.Column('labeller', sa.String(length=256), nullable=False),
+    sa.Column('reason', sa.String(length=32), nullable=False),
+    sa.Column('flagged', sa.Boolean(), nullable=False),
+    sa.Column('payload_id', sa.String(length=64), nullable=False),
+    sa.Column('at', sa.Float(), nullable=False),
+    sa.PrimaryKeyConstraint('task_id', 'labeller', name=op.f('pk_feedback_skips'))
+    )
+    op.create_table('feedback_tasks',
+    sa.Column('id', sa.String(length=64), nullable=False),
+    sa.Column('seq', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('project_id', sa.String(length=64), nullable=False),
+    sa.Column('kind', sa.String(length=16), nullable=False),
+    sa.Column('state', sa.String(length=16), nullable=False),
+    sa.Column('language', sa.String(length=16), nullable=False),
+    sa.Column('split', sa.String(length=16), nullable=False),
+    sa.Column('subject', sa.String(length=64), nullable=False),
+    sa.Column('source', sa.String(length=16), nullable=False),
+    sa.Column('prompt_payload', sa.String(length=64), nullable=False),
+    sa.Column('answers', sa.JSON(), nullable=False),
+    sa.Column('gold', sa.JSON(none_as_null=True), nullable=True),
+    sa.Column('screening', sa.Boolean(), nullable=False),
+    sa.Column('everybody', sa.Boolean(), nullable=False),
+    sa.Column('overlap', sa.Integer(), nullable=False),
+    sa.Column('priority', sa.Float(), nullable=False),
+    sa.Column('labels_count', sa.Integer(), nullable=False),
+    sa.Column('flags_count', sa.Integer(), nullable=False),
+    sa.Column('of_task', sa.String(length=64), nullable=False),
+    sa.Column('created_at', sa.Float(), nullable=False),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_feedback_tasks'))
+    )
+    with op.batch_alter_table('feedback_tasks', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_feedback_tasks_of_task'), ['of_task'], unique=False)
+        batch_op.create_index('ix_feedback_tasks_project_id', ['project_id', 'seq'], unique=False)
+        batch_op.create_index('ix_feedback_tasks_queue', ['state', 'project_id', 'kind', 'priority', 'labels_count', 'seq'], unique=False)
+        batch_op.create_index(batch_op.f('ix_feedback_tasks_subject'), ['subject'], unique=False)
+
     op.create_table('jobs',
     sa.Column('id', sa.String(length=64), nullable=False),
     sa.Column('kind', sa.String(length=32), nullable=False),
@@ -65,6 +180,28 @@ def upgrade() -> None:
     )
     with op.batch_alter_table('jobs', schema=None) as batch_op:
         batch_op.create_index('ix_jobs_state_created_at', ['state', 'created_at'], unique=False)
+
+    op.create_table('label_events',
+    sa.Column('id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), autoincrement=True, nullable=False),
+    sa.Column('uuid', sa.String(length=64), nullable=False),
+    sa.Column('kind', sa.String(length=32), nullable=False),
+    sa.Column('at', sa.Float(), nullable=False),
+    sa.Column('actor', sa.String(length=256), nullable=False),
+    sa.Column('actor_kind', sa.String(length=16), nullable=False),
+    sa.Column('project_id', sa.String(length=64), nullable=False),
+    sa.Column('task_id', sa.String(length=64), nullable=False),
+    sa.Column('guideline_id', sa.String(length=64), nullable=False),
+    sa.Column('data', sa.JSON(), nullable=False),
+    sa.Column('payload_id', sa.String(length=64), nullable=False),
+    sa.Column('subject', sa.String(length=64), nullable=False),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_label_events')),
+    sa.UniqueConstraint('uuid', name=op.f('uq_label_events_uuid')),
+    info={'append_only': True}
+    )
+    with op.batch_alter_table('label_events', schema=None) as batch_op:
+        batch_op.create_index('ix_label_events_kind_project_id', ['kind', 'project_id'], unique=False)
+        batch_op.create_index(batch_op.f('ix_label_events_subject'), ['subject'], unique=False)
+        batch_op.create_index(batch_op.f('ix_label_events_task_id'), ['task_id'], unique=False)
 
     op.create_table('models',
     sa.Column('id', sa.String(length=64), nullable=False),
@@ -96,6 +233,17 @@ def upgrade() -> None:
     )
     with op.batch_alter_table('moderation_events', schema=None) as batch_op:
         batch_op.create_index('ix_moderation_events_at', ['at'], unique=False)
+
+    op.create_table('payloads',
+    sa.Column('id', sa.String(length=64), nullable=False),
+    sa.Column('subject', sa.String(length=64), nullable=False),
+    sa.Column('content', sa.JSON(none_as_null=True), nullable=True),
+    sa.Column('created_at', sa.Float(), nullable=False),
+    sa.Column('erased_at', sa.Float(), nullable=True),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_payloads'))
+    )
+    with op.batch_alter_table('payloads', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_payloads_subject'), ['subject'], unique=False)
 
     op.create_table('usage',
     sa.Column('day', sa.String(length=10), nullable=False),
@@ -348,11 +496,13 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['message_id'], ['messages.id'], name=op.f('fk_message_tokens_message_id_messages'), ondelete='CASCADE'),
     sa.PrimaryKeyConstraint('message_id', name=op.f('pk_message_tokens'))
     )
+    op.append_only('label_events')
     # ### end Alembic commands ###
 
 
 def downgrade() -> None:
     # ### commands auto generated by Alembic - please adjust! ###
+    op.append_only('label_events', lift=True)
     op.drop_table('message_tokens')
     with op.batch_alter_table('feedback_events', schema=None) as batch_op:
         batch_op.drop_index(batch_op.f('ix_feedback_events_user_id'))
@@ -414,16 +564,49 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f('ix_usage_user_id'))
 
     op.drop_table('usage')
+    with op.batch_alter_table('payloads', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_payloads_subject'))
+
+    op.drop_table('payloads')
     with op.batch_alter_table('moderation_events', schema=None) as batch_op:
         batch_op.drop_index('ix_moderation_events_at')
 
     op.drop_table('moderation_events')
     op.drop_table('models')
+    with op.batch_alter_table('label_events', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_label_events_task_id'))
+        batch_op.drop_index(batch_op.f('ix_label_events_subject'))
+        batch_op.drop_index('ix_label_events_kind_project_id')
+
+    op.drop_table('label_events')
     with op.batch_alter_table('jobs', schema=None) as batch_op:
         batch_op.drop_index('ix_jobs_state_created_at')
 
     op.drop_table('jobs')
+    with op.batch_alter_table('feedback_tasks', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_feedback_tasks_subject'))
+        batch_op.drop_index('ix_feedback_tasks_queue')
+        batch_op.drop_index('ix_feedback_tasks_project_id')
+        batch_op.drop_index(batch_op.f('ix_feedback_tasks_of_task'))
+
+    op.drop_table('feedback_tasks')
+    op.drop_table('feedback_skips')
+    op.drop_table('feedback_projects')
+    op.drop_table('feedback_merged')
+    with op.batch_alter_table('feedback_leases', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_feedback_leases_labeller'))
+
+    op.drop_table('feedback_leases')
+    with op.batch_alter_table('feedback_labels', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_feedback_labels_task_id'))
+        batch_op.drop_index('ix_feedback_labels_project_id_kind')
+        batch_op.drop_index('ix_feedback_labels_labeller_seq')
+
+    op.drop_table('feedback_labels')
+    op.drop_table('feedback_labellers')
+    op.drop_table('feedback_guidelines')
     op.drop_table('feedback_exports')
+    op.drop_table('feedback_drafts')
     with op.batch_alter_table('audit_events', schema=None) as batch_op:
         batch_op.drop_index('ix_audit_events_at')
 

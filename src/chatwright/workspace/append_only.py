@@ -1,0 +1,88 @@
+"""Tables whose rows stay as they were written: triggers refuse UPDATE and DELETE, whoever asks.
+
+They are made with the table by `create_all`, and in revisions by `op.append_only(table)`; Alembic writes that line itself
+for every table marked here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from alembic.autogenerate import renderers
+from alembic.autogenerate.api import AutogenContext
+from alembic.operations import MigrateOperation, Operations
+from sqlalchemy import DDL, Connection, MetaData, Table, event
+
+_MARK = "append_only"
+
+
+def append_only(table: Table) -> None:
+    """Let nobody change or delete rows of `table`."""
+    table.info[_MARK] = True
+
+    @event.listens_for(table, "after_create")
+    def guard(target: Table, connection: Connection, **_: Any) -> None:
+        for statement in statements(connection.dialect.name, target.name):
+            connection.execute(DDL(statement.replace("%", "%%")))
+
+
+def marked(metadata: MetaData) -> list[str]:
+    """Names of the tables that are append-only."""
+    return sorted(table.name for table in metadata.tables.values() if table.info.get(_MARK))
+
+
+def statements(dialect: str, table: str) -> list[str]:
+    """What makes the triggers of a table."""
+    message = f"{table} is append-only"
+    if dialect == "sqlite":
+        made = [
+            f"CREATE TRIGGER {table}_no_{what.lower()} BEFORE {what} ON {table} BEGIN SELECT RAISE(ABORT, '{message}'); END"
+            for what in ("UPDATE", "DELETE")
+        ]
+        # INSERT OR REPLACE deletes without asking the trigger above.
+        same = f"SELECT 1 FROM {table} WHERE id = NEW.id"
+        return [
+            *made,
+            f"CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table} WHEN EXISTS ({same}) "
+            f"BEGIN SELECT RAISE(ABORT, '{message}'); END",
+        ]
+    return [
+        f"CREATE FUNCTION {table}_refuse() RETURNS trigger LANGUAGE plpgsql AS "
+        f"$$ BEGIN RAISE EXCEPTION '{message}'; END $$",
+        f"CREATE TRIGGER {table}_no_change BEFORE UPDATE OR DELETE ON {table} FOR EACH ROW EXECUTE FUNCTION {table}_refuse()",
+        f"CREATE TRIGGER {table}_no_truncate BEFORE TRUNCATE ON {table} FOR EACH STATEMENT "
+        f"EXECUTE FUNCTION {table}_refuse()",
+    ]
+
+
+@Operations.register_operation("append_only")
+class AppendOnly(MigrateOperation):
+    """`op.append_only(table)`, and its opposite, which is needed before the table is dropped on PostgreSQL."""
+
+    def __init__(self, table: str, *, lift: bool = False) -> None:
+        self.table, self.lift = table, lift
+
+    @classmethod
+    def append_only(cls, operations: Operations, table: str, *, lift: bool = False) -> None:
+        """Make (or with `lift` remove) the triggers of a table."""
+        operations.invoke(cls(table, lift=lift))
+
+    def reverse(self) -> AppendOnly:
+        """The same for the way back."""
+        return AppendOnly(self.table, lift=not self.lift)
+
+
+@Operations.implementation_for(AppendOnly)
+def _apply(operations: Operations, operation: AppendOnly) -> None:
+    dialect = operations.get_bind().dialect.name
+    if not operation.lift:
+        made = statements(dialect, operation.table)
+    else:  # triggers go with their table; PostgreSQL keeps the function
+        made = [] if dialect == "sqlite" else [f"DROP FUNCTION IF EXISTS {operation.table}_refuse() CASCADE"]
+    for statement in made:
+        operations.execute(statement)
+
+
+@renderers.dispatch_for(AppendOnly)
+def _render(context: AutogenContext, operation: AppendOnly) -> str:
+    return f"op.append_only({operation.table!r}{', lift=True' if operation.lift else ''})"
