@@ -1,0 +1,157 @@
+import { beforeEach, describe, expect, it, vi } from "vitest";
+import { ApiError } from "../api/client";
+import { Keeper, type Draft, type Remote } from "./keeper";
+import { MemoryStore } from "./store";
+import { blankWork, contradictions, isBlank, missing, payloadOf, rate, reshown, shownOrder, toggleFlag, valueOf, type Task, type Work } from "./task";
+import { rank } from "./ranking";
+import { parseOrder } from "./weak-order";
+
+class Server implements Remote<string> {
+  draft: Draft<string> = { revision: 0, content: null, at: 0 };
+  down = false;
+  puts = 0;
+  async get() { if (this.down) throw new TypeError("Failed to fetch"); return { ...this.draft }; }
+  async put(revision: number, content: string) {
+    if (this.down) throw new TypeError("Failed to fetch");
+    if (revision !== this.draft.revision) throw new ApiError(409, "newer", "conflict");
+    this.puts++;
+    this.draft = { revision: revision + 1, content, at: 1 };
+    return this.draft.revision;
+  }
+}
+
+describe("the keeper of drafts", () => {
+  beforeEach(() => { vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] }); return () => vi.useRealTimers(); });
+  const quiet = () => vi.advanceTimersByTimeAsync(20_000);
+
+  it("keeps every change on the device at once, and on the server when typing pauses", async () => {
+    const [store, server] = [new MemoryStore(), new Server()];
+    const keeper = new Keeper(store, "me", "t", server);
+    expect(await keeper.open()).toEqual({ content: null, conflict: null });
+    for (const text of ["a", "ab", "abc"]) await keeper.change(text);
+    expect(await store.get("work", "me/t")).toMatchObject({ content: "abc", synced: false });
+    expect(server.puts).toBe(0);
+    await quiet();
+    expect(server.draft).toMatchObject({ revision: 1, content: "abc" });
+    expect([server.puts, keeper.status]).toEqual([1, "saved"]);
+  });
+
+  it("loses nothing when tab and network go, and brings it to the server later", async () => {
+    const [store, server] = [new MemoryStore(), new Server()];
+    const first = new Keeper(store, "me", "t", server);
+    await first.open();
+    await first.change("one");
+    await quiet();
+    server.down = true;
+    await first.change("one two");
+    await quiet();
+    expect(first.status).toBe("device");
+    first.stop(); // the tab was killed
+    const second = new Keeper(store, "me", "t", server);
+    expect(await second.open()).toEqual({ content: "one two", conflict: null });
+    await second.change("one two three");
+    server.down = false;
+    await quiet();
+    expect(server.draft).toMatchObject({ revision: 2, content: "one two three" });
+  });
+
+  it("takes what was done on another device when nothing is unsent here", async () => {
+    const [store, server] = [new MemoryStore(), new Server()];
+    const here = new Keeper(store, "me", "t", server);
+    await here.open();
+    await here.change("here");
+    await quiet();
+    here.stop();
+    server.draft = { revision: 2, content: "there", at: 2 };
+    expect(await new Keeper(store, "me", "t", server).open()).toEqual({ content: "there", conflict: null });
+    expect(await new Keeper(new MemoryStore(), "me", "t", server).open()).toEqual({ content: "there", conflict: null });
+  });
+
+  it.each(["mine", "theirs"] as const)("shows both of two versions, and %s goes on", async (which) => {
+    const [store, server] = [new MemoryStore(), new Server()];
+    const seen: unknown[] = [];
+    const keeper = new Keeper(store, "me", "t", server, (status, conflict) => seen.push([status, conflict]));
+    await keeper.open();
+    await keeper.change("base");
+    await quiet();
+    server.draft = { revision: 2, content: "theirs", at: 2 };
+    await keeper.change("mine");
+    await quiet();
+    expect(seen.at(-1)).toEqual(["conflict", { mine: "mine", theirs: "theirs", at: 2 }]);
+    expect(server.draft.content).toBe("theirs");
+    await keeper.change("mine still");
+    await quiet();
+    expect(server.draft.content).toBe("theirs"); // nothing is overwritten before somebody chose
+    expect(await keeper.choose(which)).toBe(which === "mine" ? "mine still" : "theirs");
+    await quiet();
+    expect(server.draft).toMatchObject({ revision: 3, content: which === "mine" ? "mine still" : "theirs" });
+    expect(keeper.status).toBe("saved");
+  });
+
+  it("finds two versions at the start as well", async () => {
+    const [store, server] = [new MemoryStore(), new Server()];
+    const first = new Keeper(store, "me", "t", server);
+    await first.open();
+    server.down = true;
+    await first.change("mine");
+    first.stop();
+    server.down = false;
+    server.draft = { revision: 4, content: "theirs", at: 9 };
+    const second = new Keeper(store, "me", "t", server);
+    expect(await second.open()).toEqual({ content: "mine", conflict: { mine: "mine", theirs: "theirs", at: 9 } });
+    await second.choose("mine");
+    await quiet();
+    expect(server.draft).toMatchObject({ revision: 5, content: "mine" });
+  });
+});
+
+const task = (kind: Task["kind"], k: number, shown: number[], rateFirst = false): Task => ({
+  id: "t", kind, project: { id: "p", name: "P" }, language: "en", messages: [], answers: Array.from({ length: k }, (_, n) => ({ text: `answer ${n}`, finishReason: "stop" })),
+  shown, orders: [], rules: { allowUnranked: true, rateFirst, modelDraft: false }, guideline: null,
+});
+const typed = (work: Work, text: string): Work => ({ ...work, judged: { ...work.judged, ranking: rank(work.judged.ranking, { type: "text", text }, { allowUnranked: true }) } });
+
+describe("labels", () => {
+  it("speak of answers, whatever the order on the screen", () => {
+    const one = task("rank", 4, [2, 0, 3, 1]);
+    expect(valueOf(one, typed(blankWork(one), "d c a = b"))).toMatchObject({ ranking: "B>D>A=C", unranked: [], none_acceptable: false, cannot_judge: false, likert: null, contradictions: 0 });
+    const two = task("compare", 2, [1, 0]);
+    const chosen = { ...blankWork(two), judged: { ...blankWork(two).judged, verdict: "a" as const } };
+    expect(valueOf(two, chosen)).toEqual({ verdict: "b" });
+    expect(valueOf(two, { ...chosen, judged: { ...chosen.judged, verdict: "tie" } })).toEqual({ verdict: "tie" });
+  });
+
+  it("carry ratings by answer, and count where ratings and ranking contradict each other", () => {
+    const one = task("rank", 3, [1, 2, 0], true);
+    let work = blankWork(one);
+    [7, 3, 5].forEach((value, place) => { work = { ...work, judged: rate(work.judged, place, value) }; });
+    work = typed({ ...work, judged: toggleFlag(work.judged, 1, "hallucination") }, "b a c");
+    expect(contradictions(work.judged)).toEqual([[0, 1], [2, 1]]);
+    expect(valueOf(one, work)).toMatchObject({ ranking: "C>B>A", likert: [5, 7, 3], flags: [[], [], ["hallucination"]], contradictions: 2 });
+    expect(valueOf({ ...one, kind: "rate" }, work)).toEqual({ likert: [5, 7, 3], flags: [[], [], ["hallucination"]] });
+  });
+
+  it("say when something is missing", () => {
+    const one = task("rank", 2, [0, 1]);
+    expect(missing(one, blankWork(one))).toBe("ranking");
+    expect(missing(one, typed(blankWork(one), "a"))).toBe("ranking");
+    expect(missing(one, typed(blankWork(one), "a=b"))).toBe("");
+    expect(missing(task("rate", 2, [0, 1]), blankWork(task("rate", 2, [0, 1])))).toBe("rating");
+    const write = task("demonstrate", 0, []);
+    expect(missing(write, blankWork(write))).toBe("text");
+    const written = { ...blankWork(write), messages: [{ role: "assistant", content: " Yes. " }] };
+    expect([missing(write, written), payloadOf(write, written), valueOf(write, written)]).toEqual(["", { messages: [{ role: "assistant", content: "Yes." }] }, {}]);
+    expect([isBlank(write, blankWork(write)), isBlank(write, written)]).toEqual([true, false]);
+  });
+
+  it("follow their answers when these are shown in another order", () => {
+    const before = task("rank", 3, [0, 1, 2], true);
+    const work = typed({ ...blankWork(before), judged: rate(blankWork(before).judged, 0, 6) }, "c a b");
+    const after = reshown(work, [2, 0, 1]);
+    expect(valueOf(before, after)).toMatchObject({ ranking: "C>A>B" });
+    expect(after.judged.likert).toEqual([null, 6, null]);
+    expect(shownOrder({ ranking: "C>A>B", unranked: [] }, [2, 0, 1], parseOrder)).toBe("A>B>C");
+    const pair = { ...blankWork(task("compare", 2, [0, 1])), judged: { ...blankWork(task("compare", 2, [0, 1])).judged, verdict: "a" as const } };
+    expect(reshown(pair, [1, 0]).judged.verdict).toBe("b");
+  });
+});
