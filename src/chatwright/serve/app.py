@@ -13,7 +13,7 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
 from chatwright import __version__
-from chatwright.serve import audit, keys, users
+from chatwright.serve import audit, keys, oidc, users
 from chatwright.serve.auth import check_rules, metrics_reader, public
 from chatwright.serve.engine import EngineRegistry
 from chatwright.serve.limits import Limits, Throttle
@@ -60,10 +60,11 @@ def create_app(
     app.state.services = Services(
         settings=settings, registry=registry, workspace=workspace, limits=Limits(), throttle=Throttle(), metrics=metrics
     )
+    app.state.services.parts["oidc"] = oidc.open_provider(settings)
     app.state.registry, app.state.started_at = registry, time.time()
     errors.install(app)
     _operation_routes(app)
-    for router in (users.router, keys.router, audit.router):
+    for router in (users.router, oidc.router, keys.router, audit.router):
         app.include_router(router)
     for module in ROUTERS:
         app.include_router(importlib.import_module(module).router)

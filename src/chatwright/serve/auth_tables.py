@@ -22,6 +22,16 @@ class User(Base):
     disabled_at: Mapped[float | None] = mapped_column(Float)
 
 
+class Identity(Base):
+    """An account at an OpenID Connect provider, and whose it is here."""
+
+    __tablename__ = "identities"
+    issuer: Mapped[str] = mapped_column(String(512), primary_key=True)
+    subject: Mapped[str] = mapped_column(String(255), primary_key=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    created_at: Mapped[float] = mapped_column(Float, default=now)
+
+
 class Link(Base):
     """A one-time link: an invitation, a password reset, or the first administrator's."""
 

@@ -42,6 +42,14 @@ class ServeConfig:
     """Limit for keys that have none of their own; 0: none."""
     tokens_per_minute: int = 0
     """Limit of prompt and answer tokens for keys that have none of their own; 0: none."""
+    oidc_issuer: str = ""
+    """OpenID Connect provider that people may sign in with, such as https://login.example.org; needs `chatwright[oidc]`."""
+    oidc_client_id: str = ""
+    """Name of this server at the provider; its secret is CHATWRIGHT_OIDC_CLIENT_SECRET."""
+    oidc_sign_up: bool = True
+    """Whether people whom the provider knows get an account when they first sign in."""
+    oidc_role: Literal["member", "labeller", "lead"] = "member"
+    """Role of such accounts."""
     moderation: str = ""
     """Folder of `chatwright moderation train`: /v1/moderations and the filters need it."""
     moderation_input: FilterAction = "off"

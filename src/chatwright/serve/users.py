@@ -151,12 +151,13 @@ def _address(request: Request) -> str:
     return request.client.host if request.client else ""
 
 
-def _origin(request: Request, shared: Services) -> str:
+def origin_of(request: Request, shared: Services) -> str:
+    """This server as browsers reach it."""
     # The Host header has been checked against our own names.
     return shared.settings.public_url.rstrip("/") or f"{request.url.scheme}://{request.headers['host']}"
 
 
-def _sign_in(session: Session, shared: Services, response: Response, request: Request, user: User) -> SessionInfo:
+def sign_in(session: Session, shared: Services, response: Response, request: Request, user: User) -> SessionInfo:
     """A new session with a new secret, whatever cookie came along; the one it replaces ends."""
     old = request.cookies.get(shared.settings.cookie, "")
     session.execute(
@@ -194,7 +195,7 @@ def login(body: Login, request: Request, response: Response) -> SessionInfo:
             audit.record(session, request, user.id if user else "", "login.refused")
         else:
             audit.record(session, request, user.id, "login")
-            return _sign_in(session, shared, response, request, user)
+            return sign_in(session, shared, response, request, user)
     raise APIError(401, "name or password is wrong", code="wrong_password")
 
 
@@ -249,7 +250,7 @@ def redeem_link(body: Redeem, request: Request, response: Response) -> SessionIn
                 session.add(user)
             session.flush()
             audit.record(session, request, user.id, f"link.{link.kind}")
-            return _sign_in(session, shared, response, request, user)
+            return sign_in(session, shared, response, request, user)
     except IntegrityError as error:
         raise APIError(409, "name: this name is taken", param="name", code="name_taken") from error
 
@@ -261,7 +262,7 @@ def invite(body: Invite, request: Request, who: Admin) -> NewLink:
     with shared.workspace.session() as session:
         token, expires_at = make_link(session, kind="invite", role=body.role, created_by=who.id)
         audit.record(session, request, who.id, "invite", role=body.role)
-    return NewLink(url=f"{_origin(request, shared)}/join#{token}", expires_at=expires_at)
+    return NewLink(url=f"{origin_of(request, shared)}/join#{token}", expires_at=expires_at)
 
 
 @router.get("/users")
@@ -302,4 +303,4 @@ def reset_password(user_id: str, request: Request, who: Admin) -> NewLink:
             raise APIError(404, "there is no such account", code="not_found")
         token, expires_at = make_link(session, kind="reset", role=user.role, created_by=who.id, user_id=user.id)
         audit.record(session, request, who.id, "user.reset", user.id)
-    return NewLink(url=f"{_origin(request, shared)}/join#{token}", expires_at=expires_at)
+    return NewLink(url=f"{origin_of(request, shared)}/join#{token}", expires_at=expires_at)

@@ -1,3 +1,4 @@
+import { useQuery } from "@tanstack/react-query";
 import { useState, type FormEvent } from "react";
 import { useTranslation } from "react-i18next";
 import { Redirect, useSearchParams } from "wouter";
@@ -19,8 +20,9 @@ export default function Login() {
   const [search] = useSearchParams();
   const [name, setName] = useState("");
   const [password, setPassword] = useState("");
-  const [error, setError] = useState("");
+  const [error, setError] = useState(search.get("failed") === "provider" ? t("login.failed") : "");
   const [busy, setBusy] = useState(false);
+  const provider = useQuery({ queryKey: ["oidc"], queryFn: () => ok(client.GET("/api/oidc")), retry: false }).data;
   if (session.signed_in) return <Redirect to={safeNext(search.get("next"))} replace />;
 
   async function submit(event: FormEvent) {
@@ -43,6 +45,7 @@ export default function Login() {
         {error ? <p className="error-text" role="alert">{error}</p> : null}
         <button className="button primary wide" disabled={busy}>{t("login.submit")}</button>
       </form>
+      {provider?.enabled ? <a className="button wide" href={`/api/oidc/login?next=${encodeURIComponent(safeNext(search.get("next")))}`}>{t("login.with", { name: provider.name })}</a> : null}
       <p className="soft small">{t("login.help")}</p>
     </AuthShell>
   );
