@@ -59,13 +59,15 @@ def enqueue(session: Session, kind: str, settings: Mapping[str, Any], actor: str
     return job
 
 
-def take(session: Session, worker: str, kinds: Sequence[str], *, lease_s: float = LEASE_S) -> Lease | None:
+def take(
+    session: Session, worker: str, kinds: Sequence[str], *, lease_s: float = LEASE_S, max_attempts: int = MAX_ATTEMPTS
+) -> Lease | None:
     """The oldest job that waits, or whose worker is silent. None when there is none."""
     free = or_(JobRow.state == "queued", and_(JobRow.state == "running", JobRow.lease_expires_at < now()))
     query = select(JobRow).where(free, JobRow.kind.in_(kinds)).order_by(JobRow.created_at, JobRow.id).limit(1)
     while (job := session.scalar(query.with_for_update(skip_locked=True))) is not None:
         job.fence += 1  # also where the job ends here: a silent worker may come back
-        if job.cancel or job.attempts >= MAX_ATTEMPTS:
+        if job.cancel or job.attempts >= max_attempts:
             reason = "" if job.cancel else f"its worker died {job.attempts} times"
             job.state, job.message, job.ended_at = "cancelled" if job.cancel else "failed", reason, now()
             session.flush()

@@ -1,4 +1,4 @@
-"""`python -m chatwright.feedback.launch NICE BYTES PARENT -- ARGV...`: become `chatwright ARGV`, with less of the machine.
+"""`python -m chatwright.feedback.launch NICE BYTES PARENT -- ARGV...`: become the command ARGV, with less of the machine.
 
 A process between worker and command, since `preexec_fn` is not safe in a server with threads.
 """
@@ -15,7 +15,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main(argv: list[str]) -> None:
-    """Limit this process, tie its life to its parent's, and run the command in it."""
+    """Limit this process, tie its life to its parent's, and run the command in it (a program's path and its arguments)."""
     niceness, num_bytes, parent, command = int(argv[0]), int(argv[1]), int(argv[2]), argv[4:]
     if sys.platform == "linux":
         # A killed worker must not leave a command that trains on beside that of its successor.
@@ -26,7 +26,7 @@ def main(argv: list[str]) -> None:
     if num_bytes:
         # Not RLIMIT_AS: mapped weights are no use of memory, and torch reserves far more addresses than it touches.
         resource.setrlimit(resource.RLIMIT_DATA, (num_bytes, num_bytes))
-    os.execv(sys.executable, [sys.executable, "-m", "chatwright", *command])  # all of the above stays in force
+    os.execv(command[0], command)  # all of the above stays in force
 
 
 if __name__ == "__main__":

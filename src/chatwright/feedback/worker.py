@@ -60,15 +60,17 @@ def flags(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
     return found
 
 
-def _retrain(workspace: Workspace, settings: Mapping[str, Any]) -> list[str]:
-    return ["retrain", f"--workspace={workspace.folder.absolute()}", *flags(settings)]
+def command(*name: str) -> Command:
+    """The command line of a `chatwright` command that works in the workspace."""
+
+    def line(workspace: Workspace, settings: Mapping[str, Any]) -> list[str]:
+        folder = f"--workspace={workspace.folder.absolute()}"
+        return [sys.executable, "-m", "chatwright", *name, folder, *flags(settings)]
+
+    return line
 
 
-def _label(workspace: Workspace, settings: Mapping[str, Any]) -> list[str]:
-    return ["feedback", "label", f"--workspace={workspace.folder.absolute()}", *flags(settings)]
-
-
-COMMANDS: Mapping[str, Command] = {"retrain": _retrain, "label": _label}
+COMMANDS: Mapping[str, Command] = {"retrain": command("retrain"), "label": command("feedback", "label")}
 
 
 def job_folder(workspace: Workspace, job_id: str) -> Path:
@@ -81,10 +83,10 @@ class Worker:
 
     def __init__(
         self, workspace: Workspace, *, commands: Mapping[str, Command] = COMMANDS, limits: Limits | None = None,
-        lease_s: float = jobs.LEASE_S, poll_s: float = 1.0, grace_s: float = 20.0,
+        lease_s: float = jobs.LEASE_S, poll_s: float = 1.0, grace_s: float = 20.0, max_attempts: int = jobs.MAX_ATTEMPTS,
     ) -> None:  # fmt: skip
         self.workspace, self.commands, self.limits = workspace, commands, limits or Limits()
-        self.lease_s, self.poll_s, self.grace_s = lease_s, poll_s, grace_s
+        self.lease_s, self.poll_s, self.grace_s, self.max_attempts = lease_s, poll_s, grace_s, max_attempts
         self.name = f"{socket.gethostname()}:{os.getpid()}:{new_id('worker')[-8:]}"
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -116,7 +118,9 @@ class Worker:
     def step(self) -> bool:
         """Run one job to its end; False when there is none."""
         with self.workspace.session() as session:
-            lease = jobs.take(session, self.name, tuple(self.commands), lease_s=self.lease_s)
+            lease = jobs.take(
+                session, self.name, tuple(self.commands), lease_s=self.lease_s, max_attempts=self.max_attempts
+            )
         if lease is None:
             return False
         log.info("job started", extra={"fields": {"job": lease.job, "kind": lease.kind, "attempt": lease.attempt}})
