@@ -67,6 +67,9 @@ GROUPS: dict[str, dict[str, Command]] = {
         "data import": Command(
             "chatwright.data.commands:import_", "ImportConfig", "convert CSV, XLSX, HH-RLHF, OASST or TRL files"
         ),
+        "data export": Command(
+            "chatwright.data.export_command:export", "ExportConfig", "write data files in another project's format"
+        ),
         "show-mask": Command(
             "chatwright.data.commands:show_mask", "ShowMaskConfig", "show which tokens of a file are trained on"
         ),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from chatwright.data.importers import oasst, rows
+from chatwright.data.importers import argilla, chatml, oasst, rows
 from chatwright.data.importers.rows import Found, LeftOut
 from chatwright.data.importers.sources import is_table, read_rows
 from chatwright.errors import DataError
@@ -16,8 +16,8 @@ from chatwright.jsonl import Where
 from chatwright.records import Demonstration, Prompt, Ranking
 
 Format = Literal[
-    "auto", "chatwright", "hh", "oasst", "trl", "sharegpt", "openai", "alpaca", "self-instruct", "mt-bench", "table",
-    "text", "corpus",
+    "auto", "chatwright", "hh", "oasst", "trl", "sharegpt", "openai", "chatml", "argilla", "alpaca", "self-instruct",
+    "mt-bench", "table", "text", "corpus",
 ]  # fmt: skip
 """`auto` looks at the first row. `table` is CSV, XLSX or flat JSON with named columns; `text` one prompt per line;
 `corpus` raw text for pre-training, which needs no import."""
@@ -29,6 +29,8 @@ _READERS: dict[str, Callable[[Mapping[str, Any], Where], Found]] = {
     "trl": rows.trl_row,
     "sharegpt": rows.sharegpt_row,
     "openai": rows.openai_row,
+    "chatml": chatml.chatml_row,
+    "argilla": argilla.argilla_row,
     "alpaca": rows.alpaca_row,
     "self-instruct": rows.self_instruct_row,
     "mt-bench": rows.mt_bench_row,
@@ -123,6 +125,8 @@ def detect(value: Any, where: Where) -> Format:
         names = set(value)
         if {"message_tree_id", "prompt"} <= names:
             return "oasst"
+        if "fields" in names and names & {"responses", "suggestions", "metadata", "external_id"}:
+            return "argilla"
         if names & {"chosen", "rejected"}:
             return _detect_pair(value)
         if "preferred_output" in names:
@@ -139,7 +143,7 @@ def detect(value: Any, where: Where) -> Format:
         if "prompt" in rows.table_columns(list(value)):
             return "table"
         if names & {"text", "ids"}:
-            return "corpus"
+            return "chatml" if str(value.get("text")).startswith(chatml.START) else "corpus"
     fields = ", ".join(map(str, value)) if isinstance(value, dict) else type(value).__name__
     raise where.error(
         "format",

@@ -108,7 +108,7 @@ _SPEAKERS = {
 }  # fmt: skip
 
 
-def _turns(value: Any, name: str, where: Where) -> Turns | LeftOut:
+def chat_turns(value: Any, name: str, where: Where) -> Turns | LeftOut:
     """A chat list of any dialect: role/content or from/value; text parts are joined."""
     turns: Turns = []
     for n, item in enumerate(where.list(value, name)):
@@ -140,7 +140,7 @@ def openai_row(row: Mapping[str, Any], where: Where) -> Found:
         messages = asked.get("messages") if isinstance(asked, dict) else asked
         given = {"prompt": messages, "chosen": row["preferred_output"], "rejected": row.get("non_preferred_output")}
         return _chat_pair(given, _rest(row, "input", "preferred_output", "non_preferred_output"), "openai", where)
-    turns = _turns(row.get("messages"), "messages", where)
+    turns = chat_turns(row.get("messages"), "messages", where)
     if isinstance(turns, LeftOut):
         return [turns]
     # Our trainer learns every answer of a conversation; it cannot learn some and not others.
@@ -152,7 +152,7 @@ def openai_row(row: Mapping[str, Any], where: Where) -> Found:
 
 def sharegpt_row(row: Mapping[str, Any], where: Where) -> Found:
     """ShareGPT: `{"conversations": [{"from", "value"}, ...], "system"?}`, with `chosen` and `rejected` as a pair."""
-    turns = _turns(row.get("conversations"), "conversations", where)
+    turns = chat_turns(row.get("conversations"), "conversations", where)
     if isinstance(turns, LeftOut):
         return [turns]
     if isinstance(row.get("system"), str) and row["system"].strip():
@@ -160,7 +160,7 @@ def sharegpt_row(row: Mapping[str, Any], where: Where) -> Found:
     rest = _rest(row, "conversations", "system", "chosen", "rejected", "tools")
     if "chosen" not in row:
         return conversation_record(turns, rest, "sharegpt", where)
-    answers = [_turns([row.get(name)], name, where) for name in ("chosen", "rejected")]
+    answers = [chat_turns([row.get(name)], name, where) for name in ("chosen", "rejected")]
     if isinstance(answers[0], LeftOut) or isinstance(answers[1], LeftOut):
         return [LeftOut("uses tools")]
     return pair_record(turns, answers[0][0]["content"], answers[1][0]["content"], rest, "sharegpt", where)
@@ -180,7 +180,7 @@ def trl_row(row: Mapping[str, Any], where: Where) -> Found:
         return _text_pair(row, rest, "trl", where)
     prompt = row.get("prompt")
     turns = (
-        _turns(prompt, "prompt", where) if isinstance(prompt, list) else [turn("user", where.text(prompt, "prompt"))]
+        chat_turns(prompt, "prompt", where) if isinstance(prompt, list) else [turn("user", where.text(prompt, "prompt"))]
     )
     if isinstance(turns, LeftOut):
         return [turns]
@@ -189,7 +189,7 @@ def trl_row(row: Mapping[str, Any], where: Where) -> Found:
     if "completion" in row:
         value = row["completion"]
         more = (
-            _turns(value, "completion", where)
+            chat_turns(value, "completion", where)
             if isinstance(value, list)
             else [turn("assistant", where.text(value, "completion"))]
         )
@@ -201,9 +201,9 @@ def trl_row(row: Mapping[str, Any], where: Where) -> Found:
 
 def _chat_pair(row: Mapping[str, Any], rest: Mapping[str, Any], source: str, where: Where) -> Found:
     prompt = row.get("prompt")
-    lists = [_turns(row.get(name), name, where) for name in ("chosen", "rejected")]
+    lists = [chat_turns(row.get(name), name, where) for name in ("chosen", "rejected")]
     asked = (
-        [] if prompt is None else [turn("user", prompt)] if isinstance(prompt, str) else _turns(prompt, "prompt", where)
+        [] if prompt is None else [turn("user", prompt)] if isinstance(prompt, str) else chat_turns(prompt, "prompt", where)
     )
     found: list[Turns] = []
     for part in (*lists, asked):
@@ -229,7 +229,7 @@ def _text_pair(row: Mapping[str, Any], rest: Mapping[str, Any], source: str, whe
         return [LeftOut("has no prompt field, and a common start of plain text is no safe prompt")]
     prompt = row["prompt"]
     turns = (
-        _turns(prompt, "prompt", where) if isinstance(prompt, list) else [turn("user", where.text(prompt, "prompt"))]
+        chat_turns(prompt, "prompt", where) if isinstance(prompt, list) else [turn("user", where.text(prompt, "prompt"))]
     )
     if isinstance(turns, LeftOut):
         return [turns]

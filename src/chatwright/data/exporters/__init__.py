@@ -1,0 +1,1 @@
+"""Prompts, demonstrations and rankings -> rows of other projects' files."""

@@ -1,0 +1,173 @@
+"""Argilla records -> rankings, demonstrations and prompts.
+
+Read are the rows of the 2.x SDK (`responses` by question, each a list of `{"value", "user_id"}`), and those of the 1.x
+feedback records and of the HTTP API (`responses` a list of `{"user_id", "status", "values": {question: {"value"}}}`). A
+ranking is a list of field names, best first, or of `{"value", "rank"}` with equal ranks as ties. Every user's ranking of a
+record is one ranking of ours; a text a user wrote is a demonstration; a record nobody answered is a prompt.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from chatwright.data.importers.rows import Found, LeftOut, Turns, chat_turns, conversation_record, turn
+from chatwright.errors import DataError
+from chatwright.jsonl import Where
+from chatwright.records import MAX_K, MIN_K, Demonstration, Prompt, Ranking, WeakOrder
+
+METADATA = "chatwright"
+"""Metadata field in which our exporter keeps the rest of a row, as JSON."""
+_PROMPT_FIELDS = ("prompt", "messages", "instruction", "question", "input", "chat", "context", "text")
+_ANSWER_FIELD = re.compile(r"(?:response|answer|completion|generation|reply|output)s?[-_ ]?([1-9]|[A-Ia-i])")
+_PER_ANSWER = re.compile(r"(rating|flags)[-_ ]?([1-9])")
+Answers = dict[str, dict[str, Any]]
+"""What each user answered: user id -> question -> value."""
+
+
+def user_id_of(labeller: str) -> str:
+    """The id under which a labeller's responses stand in an export."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"chatwright:labeller:{labeller}"))
+
+
+def argilla_row(row: Mapping[str, Any], where: Where) -> Found:
+    """`{"fields", "responses"?, "metadata"?, ...}`."""
+    fields = row.get("fields")
+    if not isinstance(fields, dict):
+        raise where.error("fields", "is missing; an Argilla record has fields")
+    turns = _prompt(fields, where)
+    if isinstance(turns, LeftOut):
+        return [turns]
+    metadata = row.get("metadata") if isinstance(row.get("metadata"), dict) else {}
+    names = sorted((match[1].upper(), name) for name in fields if (match := _ANSWER_FIELD.fullmatch(name)))
+    completions = [name for _, name in names]
+    users, unfinished = _users(row.get("responses"), where)
+    found: Found = [LeftOut("a response that was not submitted")] * unfinished
+    found += [LeftOut("a suggestion, which is no person's answer")] * len(row.get("suggestions") or ())
+    own = _own_rest(metadata, where)
+    rest = {name: value for name, value in metadata.items() if name not in (METADATA, "labeller", "labeller_kind")}
+    if len(completions) >= MIN_K:
+        texts = [where.text(fields[name], f"fields.{name}") for name in completions]
+        return found + _rankings(turns, dict(zip(completions, texts, strict=True)), users, rest, own, where)
+    written = [(user, text) for user, given in users.items() for text in given.values() if isinstance(text, str)]
+    if own is not None and len(written) <= 1:
+        said = [turn("assistant", text) for _, text in written]
+        kind = Demonstration if said else Prompt
+        return [*found, kind.from_dict({"messages": turns + said, **own}, where)]
+    for user, text in written:
+        extra = {**rest, "labeller": user, "labeller_kind": "human"}
+        found += conversation_record([*turns, turn("assistant", text)], extra, "argilla", where)
+    return found if written else found + conversation_record(turns, rest, "argilla", where)
+
+
+def _prompt(fields: Mapping[str, Any], where: Where) -> Turns | LeftOut:
+    name = next((name for name in _PROMPT_FIELDS if name in fields), None)
+    if name is None:
+        raise where.error("fields", f"none is named {', '.join(_PROMPT_FIELDS)} (found: {', '.join(fields)})")
+    value = fields[name]
+    return chat_turns(value, f"fields.{name}", where) if isinstance(value, list) else [turn("user", where.text(value, name))]
+
+
+def _users(responses: Any, where: Where) -> tuple[Answers, int]:
+    """What every user submitted, and how many responses are drafts or discarded."""
+    found: Answers = {}
+    unfinished = 0
+    if isinstance(responses, dict):
+        for question, given in responses.items():
+            for n, one in enumerate(where.list(given, f"responses.{question}")):
+                if not isinstance(one, dict) or "value" not in one:
+                    raise where.error(f"responses.{question}[{n}]", "must be an object with a value")
+                if one.get("status") in ("draft", "discarded"):
+                    unfinished += 1
+                else:
+                    found.setdefault(str(one.get("user_id", "")), {})[question] = one["value"]
+        return found, unfinished
+    for n, one in enumerate(where.list([] if responses is None else responses, "responses")):
+        values = one.get("values") if isinstance(one, dict) else None
+        if not isinstance(values, dict):
+            raise where.error(f"responses[{n}]", "must be an object with values")
+        if one.get("status", "submitted") != "submitted":
+            unfinished += 1
+            continue
+        for question, value in values.items():
+            plain = value.get("value") if isinstance(value, dict) else value
+            found.setdefault(str(one.get("user_id", "")), {})[question] = plain
+    return found, unfinished
+
+
+def _own_rest(metadata: Mapping[str, Any], where: Where) -> dict[str, Any] | None:
+    """The rest of the row that our exporter kept; None in records of others."""
+    if not isinstance(metadata.get(METADATA), str):
+        return None
+    try:
+        value = json.loads(metadata[METADATA])
+    except (json.JSONDecodeError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise where.error(f"metadata.{METADATA}", "is not the JSON object that the exporter wrote")
+    return value
+
+
+def _rankings(
+    turns: Turns, answers: Mapping[str, str], users: Answers, rest: Mapping[str, Any], own: Mapping[str, Any] | None,
+    where: Where,
+) -> Found:  # fmt: skip
+    names = list(answers)
+    if len(names) > MAX_K:
+        return [LeftOut(f"a record of more than {MAX_K} answers")]
+    found: Found = []
+    row = {"messages": turns, "completions": list(answers.values())}
+    exported = user_id_of(str(own.get("labeller", ""))) if own is not None else None
+    if own is not None and "ranking" in own:
+        kept = Ranking.from_dict({**row, **own}, where)
+        given = _order(users.get(exported or "", {}), names, where)
+        if given is None or given == kept.order:
+            found.append(kept)
+            users = {user: given for user, given in users.items() if user != exported}
+    for user, given in users.items():
+        order = _order(given, names, where)
+        if order is None:
+            found.append(LeftOut("a response without a ranking of the record's answers"))
+            continue
+        more = {"labeller": user, "labeller_kind": "human", "source": "argilla", **rest}
+        ranked = {"ranking": str(order), "unranked": list(order.unranked), **_per_answer(given, len(names))}
+        found.append(Ranking.from_dict({**row, **ranked, **more}, where))
+    return found or conversation_record(turns, {**rest, "completions_not_ranked": len(names)}, "argilla", where)
+
+
+def _order(given: Mapping[str, Any], names: list[str], where: Where) -> WeakOrder | None:
+    """The ranking among a user's answers."""
+    for question, value in given.items():
+        if not isinstance(value, list) or not value:
+            continue
+        ranks: dict[str, Any] = {}
+        for place, one in enumerate(value, 1):
+            name, rank = (one.get("value"), one.get("rank", place)) if isinstance(one, dict) else (one, place)
+            if name in names and isinstance(rank, int) and not isinstance(rank, bool):
+                ranks[str(name)] = rank
+        if len(ranks) < len(value) or not ranks:
+            continue  # a question with several labels is a list too
+        try:
+            return WeakOrder.from_ranks([ranks.get(name) for name in names])
+        except DataError as error:
+            raise where.error(f"responses.{question}", str(error)) from None
+    return None
+
+
+def _per_answer(given: Mapping[str, Any], k: int) -> dict[str, Any]:
+    """Ratings and flags that stand in questions of their own for each answer."""
+    likert: list[int | None] = [None] * k
+    flags: list[list[str]] = [[] for _ in range(k)]
+    for question, value in given.items():
+        match = _PER_ANSWER.fullmatch(question)
+        if match is None or int(match[2]) > k:
+            continue
+        if match[1] == "rating" and isinstance(value, int) and 1 <= value <= 7:
+            likert[int(match[2]) - 1] = value
+        elif match[1] == "flags" and isinstance(value, list):
+            flags[int(match[2]) - 1] = [str(name) for name in value]
+    found: dict[str, Any] = {"likert": likert} if any(likert) else {}
+    return found | ({"flags": flags} if any(flags) else {})
