@@ -2,9 +2,8 @@ import { beforeEach, describe, expect, it, vi } from "vitest";
 import { ApiError } from "../api/client";
 import { Keeper, type Draft, type Remote } from "./keeper";
 import { MemoryStore } from "./store";
-import { blankWork, contradictions, isBlank, missing, payloadOf, rate, reshown, shownOrder, toggleFlag, valueOf, type Task, type Work } from "./task";
+import { blankWork, contradictions, fitted, isBlank, labelOf, letterOf, missing, payloadOf, rate, reopened, toggleFlag, valueOf, type Task, type Work } from "./task";
 import { rank } from "./ranking";
-import { parseOrder } from "./weak-order";
 
 class Server implements Remote<string> {
   draft: Draft<string> = { revision: 0, content: null, at: 0 };
@@ -105,53 +104,70 @@ describe("the keeper of drafts", () => {
   });
 });
 
-const task = (kind: Task["kind"], k: number, shown: number[], rateFirst = false): Task => ({
-  id: "t", kind, project: { id: "p", name: "P" }, language: "en", messages: [], answers: Array.from({ length: k }, (_, n) => ({ text: `answer ${n}`, finishReason: "stop" })),
-  shown, orders: [], rules: { allowUnranked: true, rateFirst, modelDraft: false }, guideline: null,
+const task = (kind: Task["kind"], texts: string[], rateFirst = false): Task => ({
+  id: "t", kind, project: "p", project_name: "P", language: "en", messages: [], answers: texts.map((text, place) => ({ letter: letterOf(place), text, finish_reason: "stop" })),
+  guideline: "g", rate_first: rateFirst, allow_unranked: true, model_draft: false, style: "", too_fast_s: 2, expires_at: 0, others: [],
 });
 const typed = (work: Work, text: string): Work => ({ ...work, judged: { ...work.judged, ranking: rank(work.judged.ranking, { type: "text", text }, { allowUnranked: true }) } });
 
 describe("labels", () => {
-  it("speak of answers, whatever the order on the screen", () => {
-    const one = task("rank", 4, [2, 0, 3, 1]);
-    expect(valueOf(one, typed(blankWork(one), "d c a = b"))).toMatchObject({ ranking: "B>D>A=C", unranked: [], none_acceptable: false, cannot_judge: false, likert: null, contradictions: 0 });
-    const two = task("compare", 2, [1, 0]);
-    const chosen = { ...blankWork(two), judged: { ...blankWork(two).judged, verdict: "a" as const } };
-    expect(valueOf(two, chosen)).toEqual({ verdict: "b" });
-    expect(valueOf(two, { ...chosen, judged: { ...chosen.judged, verdict: "tie" } })).toEqual({ verdict: "tie" });
+  it("say what was done, in letters of the screen", () => {
+    const one = task("rank", ["w", "x", "y", "z"]);
+    expect(valueOf(one, typed(blankWork(one), "d c a = b"))).toEqual({ ranking: "D>C>A=B", unranked: [], none_acceptable: false });
+    const cannot = { ...blankWork(one), judged: { ...blankWork(one).judged, ranking: rank(typed(blankWork(one), "d c a = b").judged.ranking, { type: "cannot" }, { allowUnranked: false }) } };
+    expect(valueOf(one, cannot)).toEqual({ cannot_judge: true });
+    const two = task("compare", ["x", "y"]);
+    expect(valueOf(two, { ...blankWork(two), judged: { ...blankWork(two).judged, verdict: "b" } })).toEqual({ verdict: "b" });
+    expect(labelOf(one, { ...typed(blankWork(one), "dcab"), seconds: { read: 1.26, rank: 0.01 }, comment: " hm " }, "u")).toEqual({
+      uuid: "u", task: "t", value: { ranking: "D>C>A>B", unranked: [], none_acceptable: false }, payload: { messages: [], comment: "hm" }, seconds: { read: 1.3 }, guideline: "g",
+    });
   });
 
-  it("carry ratings by answer, and count where ratings and ranking contradict each other", () => {
-    const one = task("rank", 3, [1, 2, 0], true);
+  it("carry ratings, and show where ratings and ranking contradict each other", () => {
+    const one = task("rank", ["x", "y", "z"], true);
     let work = blankWork(one);
     [7, 3, 5].forEach((value, place) => { work = { ...work, judged: rate(work.judged, place, value) }; });
-    work = typed({ ...work, judged: toggleFlag(work.judged, 1, "hallucination") }, "b a c");
+    work = typed({ ...work, judged: toggleFlag(toggleFlag(work.judged, 1, "hallucination"), 1, "fails_instruction") }, "b a c");
     expect(contradictions(work.judged)).toEqual([[0, 1], [2, 1]]);
-    expect(valueOf(one, work)).toMatchObject({ ranking: "C>B>A", likert: [5, 7, 3], flags: [[], [], ["hallucination"]], contradictions: 2 });
-    expect(valueOf({ ...one, kind: "rate" }, work)).toEqual({ likert: [5, 7, 3], flags: [[], [], ["hallucination"]] });
+    expect(valueOf(one, work)).toMatchObject({ ranking: "B>A>C", likert: [7, 3, 5], flags: [[], ["fails_instruction", "hallucination"], []] });
+    expect(valueOf({ ...one, kind: "rate" }, work)).toEqual({ likert: [7, 3, 5], flags: [[], ["fails_instruction", "hallucination"], []] });
+    expect(contradictions(typed(work, "a=b=c").judged)).toEqual([]);
   });
 
   it("say when something is missing", () => {
-    const one = task("rank", 2, [0, 1]);
+    const one = task("rank", ["x", "y"]);
     expect(missing(one, blankWork(one))).toBe("ranking");
     expect(missing(one, typed(blankWork(one), "a"))).toBe("ranking");
     expect(missing(one, typed(blankWork(one), "a=b"))).toBe("");
-    expect(missing(task("rate", 2, [0, 1]), blankWork(task("rate", 2, [0, 1])))).toBe("rating");
-    const write = task("demonstrate", 0, []);
-    expect(missing(write, blankWork(write))).toBe("text");
-    const written = { ...blankWork(write), messages: [{ role: "assistant", content: " Yes. " }] };
-    expect([missing(write, written), payloadOf(write, written), valueOf(write, written)]).toEqual(["", { messages: [{ role: "assistant", content: "Yes." }] }, {}]);
+    expect(missing(task("rate", ["x"]), blankWork(task("rate", ["x"])))).toBe("rating");
+    const write = task("demonstrate", []);
+    const written: Work = { ...blankWork(write), messages: [{ role: "assistant", content: " Yes. " }] };
+    expect([missing(write, blankWork(write)), missing(write, written)]).toEqual(["text", ""]);
+    expect([payloadOf(write, written), valueOf(write, written)]).toEqual([{ messages: [{ role: "assistant", content: "Yes." }], comment: "" }, {}]);
     expect([isBlank(write, blankWork(write)), isBlank(write, written)]).toEqual([true, false]);
   });
 
   it("follow their answers when these are shown in another order", () => {
-    const before = task("rank", 3, [0, 1, 2], true);
+    const before = task("rank", ["x", "y", "y"], true);
     const work = typed({ ...blankWork(before), judged: rate(blankWork(before).judged, 0, 6) }, "c a b");
-    const after = reshown(work, [2, 0, 1]);
-    expect(valueOf(before, after)).toMatchObject({ ranking: "C>A>B" });
-    expect(after.judged.likert).toEqual([null, 6, null]);
-    expect(shownOrder({ ranking: "C>A>B", unranked: [] }, [2, 0, 1], parseOrder)).toBe("A>B>C");
-    const pair = { ...blankWork(task("compare", 2, [0, 1])), judged: { ...blankWork(task("compare", 2, [0, 1])).judged, verdict: "a" as const } };
-    expect(reshown(pair, [1, 0]).judged.verdict).toBe("b");
+    const after = task("rank", ["y", "x", "y"], true);
+    expect(valueOf(after, fitted(after, work)!)).toMatchObject({ ranking: "C>B>A" });
+    expect(fitted(after, work)!.judged.likert).toEqual([null, 6, null]);
+    expect(fitted(task("rank", ["x", "y", "other"]), work)).toBeNull();
+    const pair: Work = { ...blankWork(task("compare", ["x", "y"])), judged: { ...blankWork(task("compare", ["x", "y"])).judged, verdict: "a" } };
+    expect(fitted(task("compare", ["y", "x"]), pair)!.judged.verdict).toBe("b");
+    expect(fitted(task("compare", ["x", "y"]), pair)!.judged.verdict).toBe("a");
+  });
+
+  it("become work again when they are taken back", () => {
+    const one = task("rank", ["x", "y", "z"], true);
+    let work = blankWork(one);
+    [7, 3, 5].forEach((value, place) => { work = { ...work, judged: rate(work.judged, place, value) }; });
+    work = { ...typed(work, "c = a"), step: "judge", comment: "because" };
+    work = { ...work, judged: { ...work.judged, ranking: rank(work.judged.ranking, { type: "leave", place: 1 }, { allowUnranked: true }) } };
+    expect(reopened(one, valueOf(one, work), payloadOf(one, work))).toEqual(work);
+    const write = task("prompt", []);
+    const written: Work = { ...blankWork(write), messages: [{ role: "user", content: "Why?" }] };
+    expect(reopened(write, {}, payloadOf(write, written))).toEqual(written);
   });
 });

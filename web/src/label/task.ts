@@ -1,69 +1,86 @@
 import { emptyRanking, orderOf, type Ranking } from "./ranking";
-import type { Seconds } from "./clock";
-import { fromRanks, fromShown, LETTERS, printOrder, toShown, unrankedOf } from "./weak-order";
+import { rounded, type Seconds } from "./clock";
+import { LETTERS, parseOrder, printOrder, unrankedOf } from "./weak-order";
 
 export const KINDS = ["rank", "rate", "compare", "demonstrate", "prompt", "adjudicate"] as const;
 export type TaskKind = (typeof KINDS)[number];
 
 /** The flags of InstructGPT's labelling instructions, in the order of the spec. */
 export const FLAGS = [
-  "fails_instruction", "inappropriate_assistant", "hallucination", "satisfies_constraint", "sexual_content", "violent_content",
+  "fails_instruction", "inappropriate_for_assistant", "hallucination", "satisfies_constraint", "sexual_content", "violent_content",
   "encourages_harm", "denigrates_protected_class", "harmful_advice", "expresses_opinion", "moral_judgement",
 ] as const;
 export type Flag = (typeof FLAGS)[number];
 export const LIKERT = [1, 2, 3, 4, 5, 6, 7] as const;
+export const SKIP_REASONS = ["unclear", "wrong_language", "too_difficult", "unsafe", "personal_data", "duplicate", "broken", "other"] as const;
+export type SkipReason = (typeof SKIP_REASONS)[number];
 
-export type Message = { role: string; content: string };
-export type Guideline = { id: string; version: number; text: string };
+export type Role = "system" | "user" | "assistant" | "tool";
+export type Message = { role: Role; content: string };
+export type Verdict = "a" | "b" | "tie" | "both_bad";
 
-/** A task as its screen needs it. `answers` stand in the order of the data; `shown[place]` is the answer at that place. */
+/** A task as the server shows it: answers in the order of this labeller's screen, letters are places on it. */
 export type Task = {
   id: string;
+  project: string;
+  project_name: string;
   kind: TaskKind;
-  project: { id: string; name: string };
   language: string;
   messages: Message[];
-  answers: { text: string; finishReason: string }[];
-  shown: number[];
-  /** What others said, without their names: adjudication only. */
-  orders: { ranking: string; unranked: string[] }[];
-  rules: { allowUnranked: boolean; rateFirst: boolean; modelDraft: boolean };
-  guideline: Guideline | null;
+  answers: { letter: string; text: string; finish_reason: string }[];
+  guideline: string;
+  rate_first: boolean;
+  allow_unranked: boolean;
+  model_draft: boolean;
+  style: string;
+  too_fast_s: number;
+  expires_at: number;
+  others: { labeller_kind: string; ranking: string; unranked: string[]; comment: string }[];
 };
 
-export type Verdict = "a" | "b" | "tie" | "both_bad";
+export type Value = {
+  ranking?: string; unranked?: string[]; none_acceptable?: boolean; cannot_judge?: boolean;
+  likert?: (number | null)[] | null; flags?: Flag[][] | null; verdict?: Verdict | null;
+};
+export type Payload = { messages?: Message[]; comment?: string };
 
 /** What is judged, by place on the screen; the part that undo and redo go through. */
 export type Judged = { ranking: Ranking; likert: readonly (number | null)[]; flags: readonly (readonly Flag[])[]; verdict: Verdict | "" };
 
-export type Style = "plain" | "few_shot" | "user_based";
-
 /** All that somebody has done on a task so far: what drafts keep. */
 export type Work = {
-  shown: readonly number[];
+  /** Which answer stood where, so that a draft fits when the order on the screen was drawn anew. */
+  shown: readonly string[];
   step: "rate" | "judge";
   judged: Judged;
   /** Demonstrations and prompts. */
   messages: readonly Message[];
-  style: Style;
-  useCase: string;
   comment: string;
-  /** Model whose draft a demonstration began with; empty: written from nothing. */
-  draftModel: string;
   seconds: Seconds;
 };
 
-export const ratesFirst = (task: Task) => task.kind === "rate" || (task.kind === "rank" && task.rules.rateFirst);
+export const letterOf = (place: number) => LETTERS[place]!;
+export const ratesFirst = (task: Task) => task.kind === "rate" || (task.kind === "rank" && task.rate_first);
 export const writes = (task: Task) => task.kind === "demonstrate" || task.kind === "prompt";
+
+/** A short name for a text (FNV-1a); equal texts are told apart by their number. */
+function fingerprints(texts: readonly string[]): string[] {
+  const names = texts.map((text) => {
+    let hash = 0x811c9dc5;
+    for (let at = 0; at < text.length; at++) hash = Math.imul(hash ^ text.charCodeAt(at), 0x01000193);
+    return `${(hash >>> 0).toString(36)}.${text.length}`;
+  });
+  return names.map((name, at) => `${name}.${names.slice(0, at).filter((other) => other === name).length}`);
+}
 
 export function blankWork(task: Task): Work {
   const k = task.answers.length;
   return {
-    shown: task.shown,
+    shown: fingerprints(task.answers.map((answer) => answer.text)),
     step: ratesFirst(task) ? "rate" : "judge",
     judged: { ranking: emptyRanking(k), likert: Array<null>(k).fill(null), flags: Array.from({ length: k }, () => []), verdict: "" },
     messages: task.kind === "demonstrate" ? [{ role: "assistant", content: "" }] : task.kind === "prompt" ? [{ role: "user", content: "" }] : [],
-    style: "plain", useCase: "", comment: "", draftModel: "", seconds: {},
+    comment: "", seconds: {},
   };
 }
 
@@ -71,25 +88,45 @@ export function blankWork(task: Task): Work {
 export function isBlank(task: Task, work: Work): boolean {
   const { seconds: _, ...done } = work;
   const { seconds: __, ...blank } = blankWork(task);
-  return JSON.stringify(done) === JSON.stringify(blank);
+  return JSON.stringify({ ...done, judged: { ...done.judged, ranking: { ...done.judged.ranking, focus: 0 } } }) === JSON.stringify(blank);
 }
 
-/** A draft made when the answers stood in another order: each judgement goes with its answer. */
-export function reshown(work: Work, shown: readonly number[]): Work {
-  if (work.shown.length !== shown.length || work.shown.every((answer, place) => answer === shown[place])) return { ...work, shown };
-  const moved = <T>(values: readonly T[]): T[] => shown.map((answer) => values[work.shown.indexOf(answer)]!);
+/** A draft as it fits this task: made when the answers stood in another order, each judgement goes with its answer. Null: it does not fit. */
+export function fitted(task: Task, work: Work): Work | null {
+  const shown = blankWork(task).shown;
+  const from = shown.map((name) => work.shown.indexOf(name));
+  if (work.shown.length !== shown.length || from.includes(-1)) return null;
+  const moved = <T>(values: readonly T[]): T[] => from.map((place) => values[place]!);
   const { ranking, likert, flags, verdict } = work.judged;
+  const sides = moved(["a", "b"] as Verdict[]);
   return {
     ...work, shown,
     judged: {
-      ranking: { ...ranking, tiers: moved(ranking.tiers), left: moved(ranking.left) },
+      ranking: { ...ranking, tiers: moved(ranking.tiers), left: moved(ranking.left), focus: ranking.focus >= shown.length ? ranking.focus : Math.max(0, from.indexOf(ranking.focus)) },
       likert: moved(likert), flags: moved(flags),
-      verdict: verdict === "a" || verdict === "b" ? placeName(shown.indexOf(work.shown[verdict === "a" ? 0 : 1]!)) : verdict,
+      verdict: verdict === "a" || verdict === "b" ? (sides.indexOf(verdict) === 0 ? "a" : "b") : verdict,
     },
   };
 }
 
-const placeName = (index: number): Verdict => (index === 0 ? "a" : "b");
+/** A label that was taken back, as work to go on with. */
+export function reopened(task: Task, value: Value, payload: Payload | null): Work {
+  const work = blankWork(task);
+  const k = task.answers.length;
+  const { ranking } = work.judged;
+  const tiers = value.ranking ? parseOrder(value.ranking, k, value.unranked ?? []).ranks : ranking.tiers;
+  const unranked = (value.unranked ?? []).map((letter) => LETTERS.indexOf(letter.toUpperCase()));
+  return {
+    ...work, step: "judge",
+    judged: {
+      ranking: { ...ranking, tiers, left: tiers.map((_, place) => unranked.includes(place)), focus: value.ranking ? k : 0, noneAcceptable: value.none_acceptable ?? false, cannotJudge: value.cannot_judge ?? false },
+      likert: value.likert ?? work.judged.likert, flags: value.flags ?? work.judged.flags, verdict: value.verdict ?? "",
+    },
+    ...(task.kind === "rate" ? { step: "rate" as const } : {}),
+    messages: payload?.messages?.length ? payload.messages : work.messages,
+    comment: payload?.comment ?? "",
+  };
+}
 
 /** Pairs of places that were rated one way and ranked the other: [rated higher, ranked higher]. Ties contradict nothing. */
 export function contradictions({ likert, ranking }: Judged): [number, number][] {
@@ -117,45 +154,37 @@ export function missing(task: Task, work: Work): "" | "rating" | "ranking" | "ve
   const { ranking, verdict } = work.judged;
   if (task.kind === "rate") return isRated(work.judged) ? "" : "rating";
   if (task.kind === "compare") return verdict ? "" : "verdict";
-  if (writes(task)) return work.messages.every((message) => message.content.trim()) && (work.style !== "user_based" || work.useCase.trim()) ? "" : "text";
+  if (writes(task)) return work.messages.every((message) => message.content.trim()) ? "" : "text";
   return ranking.cannotJudge || ranking.noneAcceptable || orderOf(ranking) ? "" : "ranking";
 }
 
-/** Place-by-place values in the order of the answers. */
-function byAnswer<T>(values: readonly T[], shown: readonly number[]): T[] {
-  return shown.map((_, answer) => values[shown.indexOf(answer)]!);
-}
-
-/** The value of a label: letters and lists speak of answers, never of places on this labeller's screen. */
-export function valueOf(task: Task, work: Work): Record<string, unknown> {
+/** The value of a label, in letters of the screen: the server knows which answer stood where. */
+export function valueOf(task: Task, work: Work): Value {
   const { ranking, likert, flags, verdict } = work.judged;
-  const rated = ratesFirst(task) && isRated(work.judged);
-  const ratings = { likert: rated ? byAnswer(likert, work.shown) : null, flags: rated ? byAnswer(flags, work.shown) : null };
+  const ratings: Value = ratesFirst(task) && isRated(work.judged) ? { likert: [...likert], flags: flags.map((each) => [...each]) } : {};
   if (writes(task)) return {};
   if (task.kind === "rate") return ratings;
-  if (task.kind === "compare") return { verdict: verdict === "a" || verdict === "b" ? placeName(work.shown[verdict === "a" ? 0 : 1]!) : verdict };
-  const order = ranking.cannotJudge ? null : orderOf(ranking);
-  const answers = order && fromRanks(fromShown(order.ranks, work.shown));
-  return {
-    ranking: answers ? printOrder(answers) : "", unranked: answers ? unrankedOf(answers) : [],
-    none_acceptable: ranking.noneAcceptable, cannot_judge: ranking.cannotJudge, ...ratings,
-    contradictions: rated && order ? contradictions(work.judged).length : 0,
-  };
+  if (task.kind === "compare") return { verdict: verdict || null };
+  if (ranking.cannotJudge) return { cannot_judge: true, ...ratings };
+  const order = orderOf(ranking);
+  return { ranking: order ? printOrder(order) : "", unranked: order ? unrankedOf(order) : [], none_acceptable: ranking.noneAcceptable, ...ratings };
 }
 
 /** Free text of a label, kept apart from it on the server so that it can be erased; null: there is none. */
-export function payloadOf(task: Task, work: Work): Record<string, unknown> | null {
-  const comment = work.comment.trim() ? { comment: work.comment.trim() } : {};
-  if (!writes(task)) return work.comment.trim() ? comment : null;
-  const messages = work.messages.map(({ role, content }) => ({ role, content: content.trim() }));
-  if (task.kind === "demonstrate") return { messages, ...comment };
-  return { messages, style: work.style, ...(work.style === "user_based" ? { use_case: work.useCase.trim() } : {}), ...comment };
+export function payloadOf(task: Task, work: Work): Payload | null {
+  const comment = work.comment.trim();
+  const messages = writes(task) ? work.messages.map(({ role, content }) => ({ role, content: content.trim() })) : [];
+  return messages.length || comment ? { messages, comment } : null;
 }
 
-/** An order of answers, as the letters of this screen. */
-export function shownOrder(order: { ranking: string; unranked: string[] }, shown: readonly number[], parse: (text: string, k: number, unranked: string[]) => { ranks: readonly (number | null)[] }): string {
-  const places = fromRanks(toShown(parse(order.ranking, shown.length, order.unranked).ranks, shown));
-  return printOrder(places);
+export type NewLabel = { uuid: string; task: string; value: Value; payload: Payload | null; seconds: Seconds; guideline: string };
+
+export function labelOf(task: Task, work: Work, uuid: string): NewLabel {
+  return { uuid, task: task.id, value: valueOf(task, work), payload: payloadOf(task, work), seconds: rounded(work.seconds), guideline: task.guideline };
 }
 
-export const letterOf = (place: number) => LETTERS[place]!;
+/** First words of a task, for lists. */
+export function excerptOf(task: Task): string {
+  const last = task.messages.at(-1)?.content ?? "";
+  return last.length > 80 ? `${[...last].slice(0, 80).join("")}…` : last;
+}

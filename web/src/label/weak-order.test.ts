@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { fromRanks, fromShown, levelsOf, letterIndex, OrderError, pairsOf, parseOrder, printOrder, readTyped, toShown, unrankedOf, weakOrder } from "./weak-order";
+import { fromRanks, levelsOf, letterIndex, OrderError, pairsOf, parseOrder, printOrder, readTyped, unrankedOf, weakOrder } from "./weak-order";
 
 type Pair = [number, number, number];
 type Vectors = {
@@ -10,7 +10,6 @@ type Vectors = {
   invalid: { text: string; k: number; unranked: string[]; error: string }[];
   typed: { text: string; k: number; ranks: (number | null)[] }[];
   mistyped: { text: string; k: number; error: string }[];
-  shown: { shown_order: number[]; typed: string; ranking: string; unranked: string[] }[];
 };
 const vectors = JSON.parse(readFileSync(join(__dirname, "../../../tests/vectors/weak_orders.json"), "utf8")) as Vectors;
 
@@ -33,13 +32,6 @@ describe("weak orders", () => {
   it.each(vectors.typed)("typed $text", ({ text, k, ranks }) => expect(readTyped(text, k)).toEqual(ranks));
 
   it.each(vectors.mistyped)("mistyped $text", ({ text, k, error }) => expect(() => readTyped(text, k)).toThrow(error));
-
-  it.each(vectors.shown)("typed $typed about answers shown as $shown_order", ({ shown_order, typed, ranking, unranked }) => {
-    const places = readTyped(typed, shown_order.length);
-    const order = weakOrder(fromShown(places, shown_order));
-    expect([printOrder(order), unrankedOf(order)]).toEqual([ranking, unranked]);
-    expect(toShown(order.ranks, shown_order)).toEqual(places);
-  });
 
   it("are printed and read back", () => {
     fc.assert(fc.property(orders, (order) => {

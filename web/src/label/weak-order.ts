@@ -112,15 +112,3 @@ export function readTyped(text: string, k: number): (number | null)[] {
   }
   return ranks;
 }
-
-/** What was said about the places on the screen, as said about the answers: `shown[place]` is the answer shown there. */
-export function fromShown(ranks: readonly (number | null)[], shown: readonly number[]): (number | null)[] {
-  const answers: (number | null)[] = Array<null>(ranks.length).fill(null);
-  shown.forEach((answer, place) => (answers[answer] = ranks[place]!));
-  return answers;
-}
-
-/** The other way: what was said about the answers, as places on the screen. */
-export function toShown(ranks: readonly (number | null)[], shown: readonly number[]): (number | null)[] {
-  return shown.map((answer) => ranks[answer]!);
-}
