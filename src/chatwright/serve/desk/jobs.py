@@ -1,0 +1,117 @@
+"""Jobs over HTTP: begin, watch, read the log, cancel. `chatwright serve` runs them in processes of low priority."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from chatwright.errors import MissingError, UsageError
+from chatwright.feedback import jobs
+from chatwright.feedback.jobs_tables import JobRow
+from chatwright.feedback.worker import LOG_FILE, job_folder
+from chatwright.serve import audit
+from chatwright.serve.auth import Principal, require_user
+from chatwright.serve.desk.wire_loop import Job, JobLog, NewJob, Progress
+from chatwright.serve.openai.errors import responses
+from chatwright.serve.services import services
+
+MAX_LOG_BYTES = 100_000
+router = APIRouter(prefix="/api/desk", tags=["desk"], responses=responses(400, 401, 403, 404))
+Lead = Annotated[Principal, Depends(require_user("lead"))]
+
+
+@router.get("/jobs")
+def list_jobs(request: Request, _: Lead) -> list[Job]:
+    """The newest hundred jobs."""
+    with services(request).workspace.reading() as session:
+        return [job_of(row) for row in jobs.jobs(session)]
+
+
+@router.post("/jobs", status_code=201)
+def begin(request: Request, who: Lead, new: NewJob) -> Job:
+    """Put a job into the queue."""
+    settings = _settings(request, new)
+    with services(request).workspace.session() as session:
+        row = jobs.enqueue(session, new.kind, settings, who.id)
+        audit.record(session, request, who.id, "job.queued", row.id, kind=new.kind)
+        return job_of(row)
+
+
+def _settings(request: Request, new: NewJob) -> dict[str, Any]:
+    """Settings as the command's flags take them."""
+    given = {"retrain": new.retrain, "label": new.label}[new.kind]
+    if given is None:
+        raise UsageError(f"{new.kind}: the settings of a {new.kind} job are missing")
+    settings = given.model_dump(exclude_none=True)
+    if new.kind == "retrain":
+        registry = services(request).registry
+        name = settings["serving_name"] or next(iter(registry.names()), "")
+        if name not in registry.names():
+            raise MissingError(f"model {name!r}: is not served; served: {', '.join(registry.names()) or 'none yet'}")
+        return settings | {"serving_name": name, "configured": configured(request, name)}
+    if settings["labeller"] == "ai":
+        if not settings["base_url"] or not settings["model"]:
+            raise UsageError("base_url, model: an AI judge needs both")
+        kept = {name: settings[name] for name in ("labeller", "project", "limit")}
+        return kept | {"ai": {"base_url": settings["base_url"], "model": settings["model"]}}
+    simulated = {"noise": settings["noise"], "seed": settings["seed"]}
+    return {name: settings[name] for name in ("labeller", "project", "limit")} | {"simulated": simulated}
+
+
+def configured(request: Request, name: str) -> str:
+    """What the server was told to serve under a name: a model name, a folder or a file; "" for another server's model."""
+    for entry in services(request).settings.model:
+        own, _, where = entry.partition("=")
+        if own == name:
+            return where or own
+    return ""
+
+
+@router.get("/jobs/{job_id}")
+def show(request: Request, _: Lead, job_id: str) -> Job:
+    """One job."""
+    with services(request).workspace.reading() as session:
+        return job_of(_job(session.get(JobRow, job_id), job_id))
+
+
+@router.get("/jobs/{job_id}/log")
+def log(request: Request, _: Lead, job_id: str, after: Annotated[int, Query(ge=0, le=2**40)] = 0) -> JobLog:
+    """A job's log from byte `after` on, at most 100,000 bytes at a time."""
+    workspace = services(request).workspace
+    with workspace.reading() as session:
+        _job(session.get(JobRow, job_id), job_id)
+    path = job_folder(workspace, job_id) / LOG_FILE
+    if not path.is_file():
+        return JobLog(text="", start=after, end=after)
+    with path.open("rb") as file:
+        file.seek(after)
+        piece = file.read(MAX_LOG_BYTES)
+    whole = piece[: piece.rfind(b"\n") + 1] or piece  # no character is torn
+    return JobLog(text=whole.decode("utf-8", "replace"), start=after, end=after + len(whole))
+
+
+@router.delete("/jobs/{job_id}", status_code=204)
+def cancel(request: Request, who: Lead, job_id: str) -> Response:
+    """End a job: a waiting one at once, a running one after it has saved itself."""
+    with services(request).workspace.session() as session:
+        _job(session.get(JobRow, job_id), job_id)
+        jobs.cancel(session, job_id)
+        audit.record(session, request, who.id, "job.cancelled", job_id)
+    return Response(status_code=204)
+
+
+def _job(row: JobRow | None, job_id: str) -> JobRow:
+    if row is None:
+        raise MissingError(f"job {job_id}: there is no such job")
+    return row
+
+
+def job_of(row: JobRow) -> Job:
+    """As it is sent."""
+    return Job(
+        id=row.id, kind=row.kind, state=row.state, settings=row.settings,  # type: ignore[arg-type]
+        progress=Progress.model_validate({k: v for k, v in row.progress.items() if k in Progress.model_fields}),
+        result=row.result, message=row.message, attempts=row.attempts, cancel=row.cancel, created_by=row.created_by,
+        created_at=row.created_at, started_at=row.started_at, ended_at=row.ended_at,
+    )  # fmt: skip

@@ -1,0 +1,297 @@
+"""What the leads' pages of import, export, jobs and models read and write."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from chatwright.serve.chat.wire import Wire
+
+LabellerKind = Literal["human", "simulated", "ai"]
+JobState = Literal["queued", "running", "done", "failed", "cancelled"]
+Name = Annotated[str, Field(max_length=256)]
+Split = Literal["train", "held_out"]
+ExportFile = Literal["rankings", "demonstrations", "prompts", "ratings"]
+
+
+class Import(Wire):
+    """Rows of Chatwright's JSON lines to take in: rankings, samples to be ranked, demonstrations, prompts."""
+
+    project: Name = ""
+    """Id or name; empty: the default project."""
+    file: Name = "rows"
+    """Name of the file, for messages."""
+    rows: Annotated[str, Field(max_length=1_900_000)]
+    """JSON lines. Send a large file in parts; a row that was taken in before is not taken in again."""
+
+
+class Imported(BaseModel):
+    """What was made of them."""
+
+    tasks: int
+    """New tasks."""
+    labels: int
+    """New labels."""
+    known: int
+    """Rows that were taken in before."""
+    kinds: dict[str, int]
+    """Rows that could be used, by kind: rankings, samples, demonstrations, prompts."""
+    bad: list[str]
+    """Why rows could not be used, at most 50 of them."""
+    num_bad: int
+
+
+class NewExport(Wire):
+    """Which labels to freeze."""
+
+    project: Name = ""
+    """Id or name; empty: all."""
+    labeller_kinds: Annotated[list[LabellerKind], Field(min_length=1, max_length=3)] = ["human", "simulated", "ai"]
+    languages: Annotated[list[Annotated[str, Field(min_length=1, max_length=16)]], Field(max_length=32)] = []
+    """Empty: all."""
+    rankings: Literal["labels", "merged"] = "labels"
+    """A row per label, or per task with the merged order."""
+
+
+class Export(BaseModel):
+    """A frozen folder."""
+
+    id: str
+    """sha256 of its manifest."""
+    path: str
+    filters: dict[str, Any]
+    counts: dict[str, dict[str, int]]
+    """Split -> file -> rows."""
+    left_out: dict[str, int]
+    """Reason -> rows."""
+    withdrawn: int
+    """Texts in it that were withdrawn since: above 0 it should not be trained on again."""
+    models: list[str]
+    """Ids of models trained on it."""
+    created_by: str
+    created_at: float
+
+
+class StageDials(Wire):
+    """Size dials of a retraining; those left out keep the command's own values."""
+
+    sft_epochs: Annotated[int, Field(ge=1, le=50)] | None = None
+    max_new_tokens: Annotated[int, Field(ge=8, le=1024)] | None = None
+    reward_epochs: Annotated[int, Field(ge=1, le=50)] | None = None
+    ppo_steps: Annotated[int, Field(ge=1, le=1000)] | None = None
+    ppo_batch: Annotated[int, Field(ge=4, le=512)] | None = None
+    beta: Annotated[float, Field(ge=0, le=10)] | None = None
+    ptx_gamma: Annotated[float, Field(ge=0, le=100)] | None = None
+    eval_questions: Annotated[int, Field(ge=0, le=5000)] | None = None
+    eval_samples: Annotated[int, Field(ge=1, le=16)] | None = None
+    frozen_layers: Annotated[int, Field(ge=0, le=100)] | None = None
+
+
+class Retrain(Wire):
+    """Settings of `chatwright retrain`."""
+
+    project: Name = ""
+    """Empty: the labels of all projects."""
+    serving_name: Name = ""
+    """Whose place the new model is to take: a name of /v1/models; empty: the default model's."""
+    labeller_kinds: Annotated[list[LabellerKind], Field(min_length=1, max_length=3)] = ["human", "simulated", "ai"]
+    judge: Literal["", "general-en"] = ""
+    """A rubric that judges the comparison besides the reward model. It stands for nobody: what it says is shown as such."""
+    ignore_gate: bool = False
+    """Go on to PPO even when the report card forbids it."""
+    compare_tasks: Annotated[int, Field(ge=0, le=1000)] = 0
+    """Pairs of answers, old and new model, that are put into the queue for people to compare blindly."""
+    seed: Annotated[int, Field(ge=0, le=2**31)] = 0
+    stages: StageDials = StageDials()
+
+
+class LabelRun(Wire):
+    """Let a labeller that is no person work off the queue."""
+
+    labeller: Literal["simulated", "ai"]
+    project: Name = ""
+    limit: Annotated[int, Field(ge=0, le=100_000)] = 0
+    """Most tasks; 0: all."""
+    base_url: Annotated[str, Field(max_length=500, pattern=r"^(https?://.*)?$")] = ""
+    """ai: an OpenAI-compatible endpoint; its key comes from JUDGE_API_KEY in the server's environment."""
+    model: Name = ""
+    """ai: the judge's model."""
+    noise: Annotated[float, Field(ge=0, lt=0.5)] = 0.15
+    """simulated: share of strict pairs that are turned round."""
+    seed: Annotated[int, Field(ge=0, le=2**31)] = 0
+    """simulated: whose mistakes."""
+
+
+class NewJob(Wire):
+    """A job: `retrain` or `label`, with the settings of that kind."""
+
+    kind: Literal["retrain", "label"]
+    retrain: Retrain | None = None
+    label: LabelRun | None = None
+
+
+class Progress(BaseModel):
+    """How far a job is."""
+
+    stage: str = ""
+    number: int = 0
+    """Of the stage, from 1."""
+    of: int = 0
+    line: str = ""
+    """The newest line of the log."""
+
+
+class Job(BaseModel):
+    """A job."""
+
+    id: str
+    kind: str
+    state: JobState
+    settings: dict[str, Any]
+    progress: Progress
+    result: dict[str, Any]
+    message: str
+    """Why it failed."""
+    attempts: int
+    cancel: bool
+    """Somebody wants it to end; it saves itself first."""
+    created_by: str
+    created_at: float
+    started_at: float | None
+    ended_at: float | None
+
+
+class JobLog(BaseModel):
+    """A piece of a log."""
+
+    text: str
+    start: int
+    """Its place in the log, in bytes."""
+    end: int
+    """Ask for `after=end` to read on."""
+
+
+class Verdict(BaseModel):
+    """One judge's win rate of a model over the one that served; ties count one half."""
+
+    judge: str
+    judge_kind: Literal["human", "simulated", "ai", "learned"]
+    rate: float
+    low: float
+    high: float
+    """95 % interval (bootstrap over questions)."""
+    n: int
+    questions: int
+    ties: float
+
+
+class ServedName(BaseModel):
+    """A name that clients use, and who answers under it."""
+
+    name: str
+    model_id: str
+    """"configured": the model that the server was started with."""
+    can_roll_back: bool
+    before: str
+    """What a roll-back brings back: an id or "configured"."""
+
+
+class ServingStep(BaseModel):
+    """A promotion or roll-back."""
+
+    name: str
+    model_id: str
+    action: Literal["promoted", "rolled_back"]
+    reason: str
+    forced: bool
+    actor: str
+    at: float
+
+
+class Model(BaseModel):
+    """A trained model."""
+
+    id: str
+    name: str
+    path: str
+    base: str
+    parent_id: str | None
+    job_id: str
+    manifest: str
+    """sha256 of its folder's manifest."""
+    report_card: dict[str, Any]
+    """Of its reward model: accuracy, interval, calibration, gate."""
+    verdicts: list[Verdict]
+    gate: Verdict | None
+    """The verdict that decides about promotion."""
+    against: str
+    """The model it was compared with."""
+    labeller_kinds: dict[str, int]
+    """Labels that shaped it, by kind of labeller."""
+    withdrawn: int
+    """Texts it learned from that were withdrawn since."""
+    refusals: dict[str, str]
+    """Served name -> why it may not be promoted to it without force; "" when it may."""
+    serves: list[str]
+    """Names it serves under now."""
+    created_by: str
+    created_at: float
+
+
+class Models(BaseModel):
+    """All models, the newest first, and what serves."""
+
+    models: list[Model]
+    serving: list[ServedName]
+    history: list[ServingStep]
+
+
+class Promotion(Wire):
+    """Let a model serve."""
+
+    name: Name = ""
+    """The served name it takes over; empty: the default one."""
+    force: bool = False
+    """Even though its win rate is not above one half; needs `reason`, which is kept."""
+    reason: Annotated[str, Field(max_length=2000)] = ""
+
+
+class RollBack(Wire):
+    """Let the model before the present one serve again."""
+
+    name: Name = ""
+    reason: Annotated[str, Field(max_length=2000)] = ""
+
+
+class LabelShare(BaseModel):
+    """Labels of one labeller."""
+
+    labeller: str
+    labeller_kind: LabellerKind
+    kind: str
+    labels: int
+
+
+class LineageLabel(BaseModel):
+    """One label that shaped a model."""
+
+    uuid: str
+    task: str
+    labeller: str
+    labeller_kind: LabellerKind
+    kind: str
+    at: float
+
+
+class Lineage(BaseModel):
+    """Where a model comes from."""
+
+    model: Model
+    ancestors: list[str]
+    """Ids of models it was trained from, the nearest first."""
+    exports: list[Export]
+    shares: list[LabelShare]
+    num_labels: int
+    labels: list[LineageLabel]
+    """A page of them."""
