@@ -30,7 +30,8 @@ class TestConfig:
     file: Positional[str]
     """A file of prompt tests (TOML), or `example` for the bundled one."""
     model: tuple[str, ...] = ()
-    """Models to ask; none: those that the file names."""
+    """Models to ask, also as `name=http://host:port/v1` for one behind an OpenAI-compatible server; none: those of the
+    file."""
     out: str = "prompt-test"
     """Folder for answers, report.json and report.html; run it again and it goes on there."""
     language: Language = "en"
@@ -58,7 +59,7 @@ def test(cfg: TestConfig) -> dict[str, Any]:
     if len(set(models)) != len(models):
         raise ConfigError("--model: the same model is given twice")
     folder = Path(cfg.out)
-    scored = run_suite(suite, models, folder, lambda name: local_answerer(name, suite))
+    scored = run_suite(suite, models, folder, lambda name: _open(name, suite))
     found = summary(suite, scored, models)
     report = {
         "name": suite.name, "file_sha256": suite.digest, "settings": asdict(suite.settings), "cases": len(suite.cases),
@@ -73,6 +74,16 @@ def test(cfg: TestConfig) -> dict[str, Any]:
 
 
 test.__test__ = False  # type: ignore[attr-defined]
+
+
+def _open(model: str, suite: Suite) -> Answerer:
+    """The model in this process, or the one behind an address."""
+    name, _, url = model.partition("=")
+    if url.startswith(("http://", "https://")):
+        from chatwright.serve.prompts.remote import remote_answerer
+
+        return remote_answerer(name, url, suite)
+    return local_answerer(model, suite)
 
 
 def local_answerer(name: str, suite: Suite) -> Answerer:

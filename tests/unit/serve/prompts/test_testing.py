@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from chatwright.errors import ConfigError
 from chatwright.serve.prompts import commands
 from chatwright.serve.prompts.assertions import Assertions
+from chatwright.serve.prompts.remote import RemoteError, remote_answerer
 from chatwright.serve.prompts.suite import Suite, load_suite
 from chatwright.serve.prompts.testing import Answer, run_suite, summary
+from openai_stub import running_stub, said, shown
 
 FILE = """
 name = "t"
@@ -135,3 +138,75 @@ def test_bad_files_are_explained(tmp_path: Path, change: tuple[str, str], messag
     with pytest.raises(ConfigError) as caught:
         load_suite(path)
     assert message in str(caught.value) and "t.toml" in str(caught.value)
+
+
+JUDGE = """
+[judge]
+base_url = "{url}"
+model = "m"
+guideline = "Prefer the shorter one."
+"""
+
+
+def test_the_judge_compares_the_wordings_answers_in_both_places(tmp_path: Path) -> None:
+    with running_stub() as stub:
+        stub.reply = lambda body: said("A" if len(shown(body)[0]) < len(shown(body)[1]) else "B")
+        suite = load_suite(suite_file(tmp_path / "t.toml", cases=3, extra=JUDGE.format(url=stub.url)))
+        found = summary(suite, run_suite(suite, ["m"], tmp_path / "out", lambda name: Model()), ["m"], draws=200)["m"]
+        assert found["variants"]["good"]["parts"]["judge"] == 1 and found["variants"]["bad <b>"]["parts"]["judge"] == 0
+        assert len(stub.requests) == 3 * 2
+        # What is judged is the case, not either wording of it.
+        assert all("Short!" not in body["messages"][-1]["content"] for body in stub.requests)
+        stub.reply = lambda body: said("A")  # always the first place: no preference
+        suite = load_suite(suite_file(tmp_path / "t.toml", cases=3, extra=JUDGE.format(url=stub.url)))
+        found = summary(suite, run_suite(suite, ["m"], tmp_path / "out", lambda name: Model()), ["m"], draws=200)["m"]
+        assert [found["variants"][name]["parts"]["judge"] for name in ("good", "bad <b>")] == [0.5, 0.5]
+
+
+def test_the_rubric_scores_what_the_cases_keywords_ask_for(tmp_path: Path) -> None:
+    path = suite_file(tmp_path / "t.toml", cases=2, extra='[settings]\nrubric = "en"\n')
+    with pytest.raises(ConfigError, match="keywords"):
+        load_suite(path)
+    path.write_text(path.read_text().replace('?" }\n', '?" }\nkeywords = ["water", "cloud"]\n'))
+    good = (
+        "Rain is water that falls from a cloud, like a big watering can in the sky! Tiny drops of water hold hands until "
+        "they get too heavy. Then you can hear them on your umbrella."
+    )
+
+    def model(conversations: Sequence[Sequence[Mapping[str, str]]]) -> list[list[Answer]]:
+        short = ["Short" in c[-1]["content"] for c in conversations]
+        return [[Answer(text=good if one else "- No\n- list", finished=one)] for one in short]
+
+    suite = load_suite(path)
+    found = summary(suite, run_suite(suite, ["m"], tmp_path / "out", lambda name: model), ["m"], draws=200)["m"]
+    by_name = {name: row["parts"]["rubric"] for name, row in found["variants"].items()}
+    assert by_name["good"] > 0.6 > by_name["bad <b>"]
+
+
+def test_a_model_behind_an_address_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHATWRIGHT_UPSTREAM_API_KEY", "k3y")
+    with running_stub() as stub:
+        busy = iter([429, 503])
+
+        def reply(body: dict[str, Any]) -> tuple[int, str]:
+            if (status := next(busy, 200)) != 200:
+                return status, "busy"
+            text = "Short." if "Short" in body["messages"][-1]["content"] else "This one goes on and on."
+            choice = {"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+            return 200, json.dumps({"choices": [choice]})
+
+        stub.reply = reply
+        suite = load_suite(suite_file(tmp_path / "t.toml", cases=2, extra="[settings]\nsamples = 2\ntemperature = 1.0\n"))
+        answers = remote_answerer("big", stub.url, suite, wait_s=0.01)
+        found = summary(suite, run_suite(suite, ["big"], tmp_path / "o", lambda name: answers), ["big"], draws=200)["big"]
+        assert found["best"] == "good" and found["variants"]["good"]["passed"] == 1
+        assert len(stub.requests) == 2 * 2 * 2 + 2 and stub.headers[-1]["authorization"] == "Bearer k3y"
+        assert {body["seed"] for body in stub.requests} == {suite.settings.seed, suite.settings.seed + 1}
+        stub.reply = lambda body: (401, "who are you")
+        with pytest.raises(RemoteError, match="401"):
+            answers([[{"role": "user", "content": "x"}]])
+        stub.reply = lambda body: (200, "{}")
+        with pytest.raises(RemoteError, match="not a chat completion"):
+            answers([[{"role": "user", "content": "x"}]])
+    with pytest.raises(ConfigError, match="address"):
+        remote_answerer("big", "ftp://x", suite)
