@@ -1,7 +1,7 @@
 """Tables whose rows stay as they were written: triggers refuse UPDATE and DELETE, whoever asks.
 
-They are made with the table by `create_all`, and in revisions by `op.append_only(table)`; Alembic writes that line itself
-for every table marked here.
+They are made with the table by `create_all`, and in revisions by `op.invoke(AppendOnly(table))`; that line is written for
+every table marked here.
 """
 
 from __future__ import annotations
@@ -49,27 +49,18 @@ def statements(dialect: str, table: str) -> list[str]:
     return [
         f"CREATE FUNCTION {table}_refuse() RETURNS trigger LANGUAGE plpgsql AS "
         f"$$ BEGIN RAISE EXCEPTION '{message}'; END $$",
-        f"CREATE TRIGGER {table}_no_change BEFORE UPDATE OR DELETE ON {table} FOR EACH ROW EXECUTE FUNCTION {table}_refuse()",
+        f"CREATE TRIGGER {table}_no_change BEFORE UPDATE OR DELETE ON {table} FOR EACH ROW "
+        f"EXECUTE FUNCTION {table}_refuse()",
         f"CREATE TRIGGER {table}_no_truncate BEFORE TRUNCATE ON {table} FOR EACH STATEMENT "
         f"EXECUTE FUNCTION {table}_refuse()",
     ]
 
 
-@Operations.register_operation("append_only")
 class AppendOnly(MigrateOperation):
-    """`op.append_only(table)`, and its opposite, which is needed before the table is dropped on PostgreSQL."""
+    """In a revision: make the triggers of a table, or with `lift` remove what would outlive it."""
 
     def __init__(self, table: str, *, lift: bool = False) -> None:
         self.table, self.lift = table, lift
-
-    @classmethod
-    def append_only(cls, operations: Operations, table: str, *, lift: bool = False) -> None:
-        """Make (or with `lift` remove) the triggers of a table."""
-        operations.invoke(cls(table, lift=lift))
-
-    def reverse(self) -> AppendOnly:
-        """The same for the way back."""
-        return AppendOnly(self.table, lift=not self.lift)
 
 
 @Operations.implementation_for(AppendOnly)
@@ -85,4 +76,5 @@ def _apply(operations: Operations, operation: AppendOnly) -> None:
 
 @renderers.dispatch_for(AppendOnly)
 def _render(context: AutogenContext, operation: AppendOnly) -> str:
-    return f"op.append_only({operation.table!r}{', lift=True' if operation.lift else ''})"
+    context.imports.add("from chatwright.workspace.append_only import AppendOnly")
+    return f"op.invoke(AppendOnly({operation.table!r}{', lift=True' if operation.lift else ''}))"
