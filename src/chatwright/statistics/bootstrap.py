@@ -55,6 +55,20 @@ def statistic_interval(
     return Interval(value=value, low=low, high=high)
 
 
+def mean_interval(values: Floats, *, seed: int = 0, draws: int = DEFAULT_DRAWS) -> Interval:
+    """Mean of independent values [N], at least one."""
+    return ratio_interval(values, np.ones(len(values)), seed=seed, draws=draws)
+
+
+def mean_ratio_interval(first: Floats, second: Floats, *, seed: int = 0, draws: int = DEFAULT_DRAWS) -> Interval:
+    """Mean of `first` [N] divided by mean of `second` [M], two independent samples; the second mean is not 0."""
+    random = np.random.default_rng(seed)
+    above = first[random.integers(0, len(first), size=(draws, len(first)))].mean(axis=1)
+    below = second[random.integers(0, len(second), size=(draws, len(second)))].mean(axis=1)
+    low, high = percentiles(above[below > 0] / below[below > 0])
+    return Interval(value=float(first.mean() / second.mean()), low=low, high=high)
+
+
 def percentiles(drawn: Floats) -> tuple[float, float]:
     """The middle 95 % of the bootstrap draws."""
     tail = 100 * (1 - LEVEL) / 2

@@ -1,0 +1,52 @@
+"""The leads' dashboard, and merging."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Query, Request
+
+from chatwright.feedback import dashboard as figures
+from chatwright.feedback.figures import Dashboard
+from chatwright.feedback.merging import MergeCounts, merge_project
+from chatwright.serve import audit
+from chatwright.serve.auth import Principal, require_user
+from chatwright.serve.desk.wire_dashboard import MergeRequest
+from chatwright.serve.openai.errors import responses
+from chatwright.serve.services import services
+
+router = APIRouter(prefix="/api/desk", tags=["desk"], responses=responses(400, 401, 403, 404))
+Lead = Annotated[Principal, Depends(require_user("lead"))]
+LabellerKind = Literal["human", "simulated", "ai"]
+Labeller = Annotated[str, Query(max_length=256)]
+
+
+@router.get("/dashboard")
+def dashboard(
+    request: Request, _: Lead, project: Annotated[str, Query(max_length=64)],
+    labeller_kind: Annotated[list[LabellerKind], Query(max_length=3)] = [],  # noqa: B006
+    held_out: Annotated[list[Labeller], Query(max_length=200)] = [],  # noqa: B006
+) -> Dashboard:  # fmt: skip
+    """A project at a glance: progress, agreement, labellers, the cost of writing against ranking, warnings.
+
+    `labeller_kind`: whose labels are counted (repeat it; none: everybody's). `held_out`: labellers to hold the others
+    against (repeat it; none: those who only labelled the held-out part).
+    """
+    with services(request).workspace.reading() as session:
+        return figures.dashboard(
+            session, project, labeller_kinds=labeller_kind or figures.LABELLER_KINDS, held_out=held_out or None
+        )
+
+
+@router.post("/merge")
+def merge(request: Request, who: Lead, wanted: MergeRequest) -> MergeCounts:
+    """Merge every complete ranking of a project, or send it to an adjudicator. Doing it twice is harmless."""
+    with services(request).workspace.session() as session:
+        found = merge_project(
+            session, wanted.project, actor=who.id, method=wanted.method, adjudicate_below=wanted.adjudicate_below
+        )
+        audit.record(
+            session, request, who.id, "labels.merged", wanted.project, method=found.method, merged=found.merged,
+            adjudicate=found.adjudicate,
+        )  # fmt: skip
+        return found
