@@ -62,6 +62,22 @@ GROUPS: dict[str, dict[str, Command]] = {
             "chatwright.workspace.commands:upgrade", "UpgradeConfig", "bring the database to this version of Chatwright"
         ),
     },
+    "The labelling desk": {
+        "demo-desk": Command("chatwright.pipeline.demo:demo_desk", "DemoConfig", "a workspace to label in at once"),
+        "feedback import": Command(
+            "chatwright.feedback.commands:import_", "ImportConfig", "take labels, samples or prompts into a workspace"
+        ),
+        "feedback export": Command(
+            "chatwright.feedback.commands:export", "ExportConfig", "freeze a workspace's labels into a folder"
+        ),
+        "feedback label": Command(
+            "chatwright.labellers.workspace:label_desk", "DeskLabelConfig", "let a rubric or an AI judge work off the queue"
+        ),
+        "retrain": Command(
+            "chatwright.pipeline.retrain:retrain", "RetrainConfig", "train on a workspace's labels, compare, register"
+        ),
+        "jobs run": Command("chatwright.feedback.commands:run_jobs", "JobsConfig", "run the jobs of a workspace"),
+    },
     "Data": {
         "data check": Command("chatwright.data.commands:check", "CheckConfig", "validate files and count usable rows"),
         "data import": Command(
@@ -74,7 +90,14 @@ GROUPS: dict[str, dict[str, Command]] = {
             "chatwright.data.commands:show_mask", "ShowMaskConfig", "show which tokens of a file are trained on"
         ),
     },
+    "From text to a base model": {
+        "tokenizer train": Command("chatwright.data.tokenizer_commands:train", "TrainConfig", "train a tokenizer on text"),
+        "tokenizer report": Command(
+            "chatwright.data.tokenizer_commands:report", "ReportConfig", "how short tokenizers make text, by language"
+        ),
+    },
     "Training": {
+        "pretrain": Command("chatwright.recipes.pretrain:main", "PretrainConfig", "train a model from nothing but text"),
         "sft": Command("chatwright.recipes.sft:main", "SFTConfig", "fine-tune on demonstrations"),
         "reward": Command("chatwright.recipes.reward:main", "RewardConfig", "train a reward model on rankings"),
         "ppo": Command("chatwright.recipes.ppo:main", "PPOConfig", "optimise against a reward model (PPO, PPO-ptx)"),

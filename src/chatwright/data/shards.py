@@ -3,7 +3,7 @@
 ```
 DIR/manifest.json        what this is; written last (`chatwright corpus build` writes DIR aside and renames it)
 DIR/tokenizer/           the tokenizer the ids belong to (`Tokenizer.from_folder(DIR / "tokenizer")`)
-DIR/train-00000.bin      token ids of whole documents, one after another: little-endian uint16, or uint32 above 65,536 entries
+DIR/train-00000.bin      token ids, document after document: little-endian uint16, or uint32 when the vocabulary needs it
 DIR/train-00000.idx      where each document starts in the .bin, in tokens: little-endian uint64
 DIR/held_out-00000.bin   the same for the documents kept aside; .idx likewise
 DIR/README.md            the data card
