@@ -189,7 +189,7 @@ def undo(session: Session, uuid: str, labeller: str) -> LabelRow:
     )  # fmt: skip
     store.append(session, event)
     others = session.scalar(select(others_leases(task.id, labeller))) or 0
-    if task.everybody or task.labels_count + others < task.overlap:
-        hours = project_of(session, task.project_id).settings.lease_hours
-        run_lease(session, task.id, labeller, hours * 3600, label.shown_order or range(len(task.answers)))
+    free = task.state == "open" and (task.everybody or task.labels_count + others < task.overlap)
+    hours = project_of(session, task.project_id).settings.lease_hours if free else 0.0
+    run_lease(session, task.id, labeller, hours * 3600, label.shown_order or range(len(task.answers)))
     return label

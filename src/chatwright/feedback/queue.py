@@ -41,7 +41,8 @@ from chatwright.workspace.database import now
 
 __all__ = [
     "Answer", "Claimed", "NewTask", "Submission", "Submitted", "add_task", "adjudicate", "claim", "clear_flags", "close",
-    "disagreement", "flag", "record_merge", "release", "renew", "set_priorities", "skip", "submit", "undo", "waiting",
+    "disagreement", "flag", "locked", "record_merge", "release", "renew", "set_priorities", "skip", "submit", "undo",
+    "waiting",
 ]  # fmt: skip
 _MOST_COUNTED = 1000
 _RANDOM = random.SystemRandom()

@@ -37,6 +37,11 @@ _FIELDS = {
 }  # fmt: skip
 
 
+def fields_of(kind: str) -> set[str]:
+    """Names of the fields a label of this kind may have."""
+    return _FIELDS[kind]
+
+
 def checked(
     kind: str, k: int, value: Mapping[str, Any], *, allow_unranked: bool = True, need_ratings: bool = False
 ) -> dict[str, Any]:

@@ -36,6 +36,7 @@ ROUTERS = (
     "chatwright.serve.prompts.routes",
     "chatwright.serve.chat.routes",
     "chatwright.serve.arena.routes",
+    "chatwright.serve.desk.routes",
     "chatwright.serve.web",
 )
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
