@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from chatwright.errors import DataError
-from chatwright.statistics.bootstrap import ratio_interval, statistic_interval
+from chatwright.statistics.bootstrap import mean_interval, mean_ratio_interval, ratio_interval, statistic_interval
 
 
 def test_interval_agrees_with_scipys_percentile_bootstrap() -> None:
@@ -55,3 +55,16 @@ def test_statistic_interval_leaves_out_undefined_draws() -> None:
         3, lambda picked: float("nan") if (picked == 0).all() else float(values[picked].mean())
     )
     assert interval.value == 2.0 and 1.0 <= interval.low <= interval.high <= 3.0
+
+
+def test_means_and_their_ratio() -> None:
+    random = np.random.default_rng(1)
+    first, second = random.gamma(4.0, 25.0, 400), random.gamma(4.0, 5.0, 300)
+    mean = mean_interval(first)
+    assert mean.value == pytest.approx(first.mean()) and mean.low < mean.value < mean.high
+    ratio = mean_ratio_interval(first, second, seed=2)
+    assert ratio.value == pytest.approx(first.mean() / second.mean()) and ratio.low < 5.0 < ratio.high
+    assert ratio == mean_ratio_interval(first, second, seed=2)
+    # The interval of the ratio is about as wide as theory says (delta method).
+    spread = ratio.value * np.sqrt(first.var() / first.mean() ** 2 / 400 + second.var() / second.mean() ** 2 / 300)
+    assert ratio.high - ratio.low == pytest.approx(2 * 1.96 * spread, rel=0.15)
