@@ -1,0 +1,53 @@
+import { useQueryClient } from "@tanstack/react-query";
+import { useState } from "react";
+import { useTranslation } from "react-i18next";
+import { messageOf } from "../api/message";
+import { Dialog } from "../ui/dialog";
+import { Check, TextField } from "../ui/fields";
+import { toast } from "../ui/toast";
+import { modelsQuery, promote, type Model, type Models } from "./api";
+import { Verdicts } from "./models";
+import { Select, Warning } from "./parts";
+
+/** One click when the comparison allows it; else it takes a reason, which is kept. */
+export function Promote({ model, all, onClose }: { model: Model; all: Models; onClose: () => void }) {
+  const { t } = useTranslation();
+  const queries = useQueryClient();
+  const names = all.serving.map((line) => line.name);
+  const [name, setName] = useState(names[0] ?? "");
+  const [force, setForce] = useState(false);
+  const [reason, setReason] = useState("");
+  const [busy, setBusy] = useState(false);
+  const [error, setError] = useState("");
+  const refusal = model.refusals[name] ?? "";
+  async function go() {
+    setBusy(true);
+    try {
+      queries.setQueryData(modelsQuery.queryKey, await promote(model.id, { name, force: Boolean(refusal), reason: reason.trim() }));
+      void queries.invalidateQueries({ queryKey: ["models"] });
+      toast(t("lead.models.promotedNow", { model: model.name, name }), 6000);
+      onClose();
+    } catch (failure) {
+      setError(messageOf(failure, t));
+      setBusy(false);
+    }
+  }
+  return (
+    <Dialog wide title={t("lead.models.promoteTitle", { model: model.name })} onClose={onClose}>
+      <form className="stack lead" onSubmit={(event) => { event.preventDefault(); void go(); }}>
+        <p className="soft">{t("lead.models.promoteText")}</p>
+        <Verdicts model={model} />
+        {names.length > 1 ? <Select label={t("lead.models.servedName")} value={name} options={names.map((each) => [each, each] as const)} onChange={setName} /> : <p>{t("lead.models.takes", { name })}</p>}
+        {refusal ? (
+          <>
+            <Warning>{refusal}</Warning>
+            <Check label={t("lead.models.force")} checked={force} onChange={setForce} />
+            {force ? <TextField label={t("lead.models.reason")} hint={t("lead.models.reasonHint")} required maxLength={2000} value={reason} onChange={(event) => setReason(event.target.value)} /> : null}
+          </>
+        ) : null}
+        {error ? <p className="error-text" role="alert">{error}</p> : null}
+        <div className="row end"><button type="button" className="button plain" onClick={onClose}>{t("common.cancel")}</button><button className="button primary" disabled={busy || (Boolean(refusal) && (!force || !reason.trim()))}>{busy ? t("lead.models.swapping") : t("lead.models.promote")}</button></div>
+      </form>
+    </Dialog>
+  );
+}
