@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -44,6 +45,7 @@ class LocalGenerator:
         """Steps of the last `generate`."""
         self._decoder: Decoder | None = None
         self._weights: tuple[tuple[int, int], ...] = ()
+        self._packing = threading.Lock()
 
     @functools.cached_property
     def constraints(self) -> ConstraintCompiler:
@@ -190,10 +192,11 @@ class LocalGenerator:
         return min(params.max_new_tokens, context - len(ids))
 
     def _ready_decoder(self) -> Decoder:
-        if self._decoder is None or self._weights != self._fingerprint():
-            self.refresh()
-        assert self._decoder is not None
-        return self._decoder
+        with self._packing:  # two threads may ask at the same time
+            if self._decoder is None or self._weights != self._fingerprint():
+                self.refresh()
+            assert self._decoder is not None
+            return self._decoder
 
     def _fingerprint(self) -> tuple[tuple[int, int], ...]:
         """Changes when a parameter is replaced or written in place, or adapters are switched on or off."""

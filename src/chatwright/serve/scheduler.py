@@ -9,6 +9,8 @@ error.
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import threading
 import time
 from collections import OrderedDict, deque
@@ -33,6 +35,7 @@ from chatwright.serve.engine import (
     TokenLogprob,
 )
 
+NICE = 5  # how far the model's thread steps back behind the event loop
 LONG_PROMPT = 256  # tokens; longer ones are computed in parts
 ENTERING_TOKENS = 512  # prompts that enter in one turn: more at once are computed faster, but all others wait for them
 Result = TypeVar("Result")
@@ -190,6 +193,7 @@ class Scheduler:
     # ---- in the model's thread -------------------------------------------------------------------------
 
     def _main(self) -> None:
+        _step_back()
         try:
             self._batch = self._generator.new_batch(self.max_batch, self._prefixes, cache_bytes=self._cache_bytes)
             while self._turn():
@@ -377,6 +381,13 @@ class Scheduler:
         self._jobs.clear()
         self._ahead = None
         self._deliver()
+
+
+def _step_back() -> None:
+    """Let the event loop go first where both want a processor: it needs little, and refusals and cancelling wait for it.
+    Threads that torch starts from here inherit this."""
+    if sys.platform == "linux":  # elsewhere priorities belong to whole processes
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + NICE)
 
 
 def _hand_over(items: list[tuple[_Job, Event | BaseException]]) -> None:
