@@ -45,15 +45,17 @@ def _once(name: str, versions: str, make: Callable[[Path], None]) -> Path:
     return folder
 
 
-def python(name: str, *requirements: str, timeout_s: float = 1800) -> Path:
-    """The interpreter of an environment that holds `requirements` ("name==version")."""
+def python(name: str, *requirements: str, without: tuple[str, ...] = (), timeout_s: float = 1800) -> Path:
+    """The interpreter of an environment that holds `requirements` ("name==version"), `without` some they bring along."""
 
     def make(folder: Path) -> None:
         subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True, timeout=120)
         pip = [folder / "venv/bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check", *requirements]
         subprocess.run(pip, check=True, timeout=timeout_s)
+        if without:
+            subprocess.run([*pip[:3], "uninstall", "-q", "-y", *without], check=True, timeout=120)
 
-    return _once(name, " ".join(requirements), make) / "venv/bin/python"
+    return _once(name, " ".join((*requirements, *(f"-{one}" for one in without))), make) / "venv/bin/python"
 
 
 def node(name: str, *packages: str) -> Path:
