@@ -135,8 +135,11 @@ class Run:
 
 
 def data_hashes(paths: tuple[str, ...]) -> dict[str, str]:
-    """sha256 of every input file, for result.json: a checkpoint names the data it was trained on."""
-    return {str(path): file_sha256(Path(path)) for path in paths if Path(path).is_file()}
+    """sha256 of every input file, for result.json: a checkpoint names the data it was trained on. Where a file belongs to
+    a frozen folder (an export), the hash of that folder's manifest, which is the export's id, stands beside it."""
+    files = [Path(path) for path in paths if Path(path).is_file()]
+    manifests = dict.fromkeys(folder / MANIFEST for file in files for folder in file.absolute().parents[:2])
+    return {str(path): file_sha256(path) for path in [*files, *(path for path in manifests if path.is_file())]}
 
 
 def finished_result(folder: Path) -> dict[str, Any] | None:

@@ -12,13 +12,12 @@ from sqlalchemy.orm import Session
 
 from chatwright.errors import DataError
 from chatwright.feedback.tables import GuidelineRow, LabelRow, MergedRow, Payload, TaskRow
+from chatwright.feedback.values import ORDERED, order_of
 from chatwright.jsonl import write_jsonl
 from chatwright.records import LETTERS, Conversation, Demonstration, Prompt, Ranking, WeakOrder, conversation_id
 
 FILES = ("rankings", "demonstrations", "prompts", "ratings")
 SPLITS = ("train", "held_out")
-_VERDICTS = {"a": "A>B", "b": "B>A", "tie": "A=B", "both_bad": "A=B"}
-_RANKED = ("rank", "compare", "adjudicate")
 
 
 class Item(NamedTuple):
@@ -104,7 +103,7 @@ class Rows:
             raise Left("test task (gold or screening)")
         if label.value.get("cannot_judge"):
             raise Left("the labeller could not judge")
-        if label.kind in _RANKED:
+        if label.kind in ORDERED:
             return "rankings"
         if label.kind == "rate":
             return "ratings"
@@ -206,13 +205,15 @@ class Rows:
 
     def _ranking(self, task: TaskRow, label: LabelRow) -> dict[str, Any]:
         value = label.value
-        text = _VERDICTS[value["verdict"]] if label.kind == "compare" else str(value["ranking"])
+        order = order_of(label.kind, value, len(task.answers))
+        if order is None:
+            raise Left("no order was given: none of the answers is acceptable")
         notes: dict[str, Any] = {"finish_reason": [answer.get("finish_reason", "stop") for answer in task.answers]}
         notes["models"] = [answer.get("model", "") for answer in task.answers]
         if value.get("none_acceptable") or value.get("verdict") == "both_bad":
             notes["none_acceptable"] = True
         return Ranking(
-            messages=self._messages(task), completions=self._answers(task), order=_order(text, len(task.answers)),
+            messages=self._messages(task), completions=self._answers(task), order=order,
             likert=_per_answer(value.get("likert")), flags=_flags(value.get("flags")),
             shown_order=tuple(label.shown_order) if label.shown_order else None,
             **self._common(label), meta={**self._meta(task), **notes, "kind": label.kind},

@@ -94,6 +94,12 @@ def report(session: Session, lease: Lease, **progress: Any) -> None:
     job.progress = {**job.progress, **progress}
 
 
+def note(session: Session, lease: Lease, **result: Any) -> None:
+    """Add to what the job has come to. Raises FencedOff."""
+    job = _held(session, lease)
+    job.result = {**job.result, **result}
+
+
 def effect(session: Session, lease: Lease, name: str, **data: Any) -> bool:
     """Whether what belongs to effect `name` is to be done now, in this transaction; False when it was done before.
     Raises FencedOff."""

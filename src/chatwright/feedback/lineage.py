@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from sqlalchemy import Select, distinct, func, select
 from sqlalchemy.orm import Session
 
 from chatwright.errors import CheckpointError, GateError, MissingError, UsageError
 from chatwright.feedback.jobs_tables import ExportItem, ExportRow, ModelExport, ModelRow, ServingRow
 from chatwright.feedback.tables import LabelRow, Payload
+from chatwright.statistics.bootstrap import ratio_interval
 from chatwright.workspace.database import new_id, now
 
+ENOUGH_PEOPLE = 20  # comparisons; with fewer an interval says little
 CONFIGURED = "configured"
 """Stands for the model that the server was started with, where a model's id is asked for."""
 
@@ -55,7 +58,7 @@ def register(
 ) -> ModelRow:  # fmt: skip
     """Enter a finished model; the same folder again is the same row, with the newest figures."""
     manifest, place = manifest_hash(path), str(path.absolute())
-    row = session.scalar(select(ModelRow).where(ModelRow.path == place, ModelRow.manifest == manifest))
+    row = at(session, path)
     if row is not None:
         row.figures = dict(figures)
         return row
@@ -67,6 +70,12 @@ def register(
     session.flush()
     session.add_all(ModelExport(model_id=row.id, export_id=export) for export in dict.fromkeys(exports))
     return row
+
+
+def at(session: Session, path: Path) -> ModelRow | None:
+    """The model in a folder, where it was entered and the folder is still what it was."""
+    same = (ModelRow.path == str(path.absolute()), ModelRow.manifest == manifest_hash(path))
+    return session.scalar(select(ModelRow).where(*same))
 
 
 def model(session: Session, model_id: str) -> ModelRow:
@@ -170,12 +179,51 @@ def history(session: Session, *, limit: int = 200) -> list[ServingRow]:
     return list(session.scalars(select(ServingRow).order_by(ServingRow.id.desc()).limit(limit)))
 
 
+def verdicts(session: Session, row: ModelRow) -> list[dict[str, Any]]:
+    """What judges say of a model, the one that decides about promotion first: people once they are enough, then an AI judge,
+    then a rubric, then the reward model that it was trained on."""
+    comparison = row.figures.get("comparison") or {}
+    people = _people(session, list(comparison.get("tasks", [])))
+    found = [dict(one) for one in comparison.get("verdicts", [])]
+    found.sort(key=lambda one: ("ai", "simulated", "learned").index(one["judge_kind"]))
+    if people is None:
+        return found
+    return [people, *found] if people["questions"] >= ENOUGH_PEOPLE else [*found, people]
+
+
+def deciding(session: Session, row: ModelRow) -> dict[str, Any] | None:
+    """The verdict that decides; None when there is none, or only one of too few people."""
+    found = verdicts(session, row)
+    few = not found or (found[0]["judge_kind"] == "human" and found[0]["questions"] < ENOUGH_PEOPLE)
+    return None if few else found[0]
+
+
+def _people(session: Session, tasks: Sequence[str]) -> dict[str, Any] | None:
+    """The win rate that people gave in comparisons of answer 0 (the model's) with answer 1."""
+    points = {"a": 1.0, "b": 0.0, "tie": 0.5, "both_bad": 0.5}
+    by_task: dict[str, list[float]] = {}
+    query = select(LabelRow).where(
+        LabelRow.task_id.in_(tasks), LabelRow.labeller_kind == "human", LabelRow.state == "current"
+    )
+    for label in session.scalars(query.order_by(LabelRow.seq)):
+        by_task.setdefault(label.task_id, []).append(points[str(label.value["verdict"])])
+    if not by_task:
+        return None
+    groups = list(by_task.values())
+    sums, counts = (np.array([float(one) for one in values]) for values in (map(sum, groups), map(len, groups)))
+    interval = ratio_interval(sums, counts)
+    every = [point for group in groups for point in group]
+    return {
+        "judge": "people", "judge_kind": "human", "rate": interval.value, "low": interval.low, "high": interval.high,
+        "n": len(every), "questions": len(groups), "ties": every.count(0.5) / len(every),
+    }  # fmt: skip
+
+
 def refusal(session: Session, row: ModelRow, name: str) -> str:
     """Why a model may not be promoted to `name` without force; "" when it may: its win rate over the model that serves there
     now has an interval above one half."""
-    comparison = row.figures.get("comparison") or {}
-    gate = comparison.get("gate") or {}
-    if not {"low", "high", "judge"} <= set(gate):
+    comparison, gate = row.figures.get("comparison") or {}, deciding(session, row)
+    if gate is None:
         return "it was never compared with the model that serves"
     now_serving = serving(session, name)
     against, current = comparison.get("against_id", CONFIGURED), now_serving.id if now_serving else CONFIGURED

@@ -45,7 +45,7 @@ class Limits:
 
 
 def flags(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Settings as arguments: nested ones with dots; `--name=value`, so that no value is taken for a flag."""
+    """Settings as arguments, empty ones left out: nested ones with dots; `--name=value`, so that no value is taken for a flag."""
     found: list[str] = []
     for name, value in settings.items():
         flag = f"--{prefix}{name}".replace("_", "-")
@@ -55,7 +55,7 @@ def flags(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
             found.append(f"{flag}={'true' if value else 'false'}")
         elif isinstance(value, list | tuple):
             found += [flag, *map(str, value)] if value else []
-        elif value is not None:
+        elif value is not None and value != "":
             found.append(f"{flag}={value}")
     return found
 
@@ -96,9 +96,13 @@ class Worker:
         self._thread = threading.Thread(target=self.run, name="jobs", daemon=True)
         self._thread.start()
 
-    def stop(self) -> None:
-        """Let a running job save itself, give it back to the queue, and end the thread."""
+    def ask_to_stop(self) -> None:
+        """Let a running job save itself, give it back to the queue, and take no other."""
         self._stop.set()
+
+    def stop(self) -> None:
+        """`ask_to_stop`, and wait for the thread of `start`."""
+        self.ask_to_stop()
         if self._thread is not None:
             self._thread.join(self.grace_s + 10)
 

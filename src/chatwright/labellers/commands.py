@@ -135,7 +135,7 @@ def _label_simulated(cfg: LabelConfig, tasks: Sequence[LabelTask]) -> dict[str, 
 
 def _label_ai(cfg: LabelConfig, tasks: Sequence[LabelTask]) -> dict[str, Any]:
     assert cfg.ai is not None  # __post_init__ has seen to it
-    judge = AIJudge(_with_key(cfg.ai))
+    judge = AIJudge(with_key(cfg.ai))
     out = Path(cfg.out)
     done = _rankings_so_far(out)
     known = {ranking.uuid for ranking in done}
@@ -165,7 +165,7 @@ def _rankings_so_far(out: Path) -> list[Ranking]:
     return load_rankings(out) if whole else []
 
 
-def _with_key(cfg: AIJudgeConfig) -> AIJudgeConfig:
+def with_key(cfg: AIJudgeConfig) -> AIJudgeConfig:
     """The config with the key from the environment where none is given."""
     key_file = os.environ.get("JUDGE_API_KEY_FILE")
     if cfg.api_key or not (key_file or os.environ.get("JUDGE_API_KEY")):

@@ -14,7 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from chatwright.errors import ConfigError, DataError
 from chatwright.records import Prompt
@@ -62,8 +62,17 @@ class Rubric(Protocol):
     def gates(self) -> Mapping[str, float]:
         """Factor each gate multiplies the total by when it is failed."""
 
+    @property
+    def needs_keywords(self) -> bool:
+        """Whether prompts must carry key words."""
+
     def score(self, item: Item) -> Score:
         """Score one answer."""
+
+
+def keywords_for(rubric: Rubric, meta: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    """The key words of a prompt's row where the rubric needs them; see `keywords_of`."""
+    return keywords_of(meta, where) if rubric.needs_keywords else ()
 
 
 def keywords_of(meta: Mapping[str, Any], where: str) -> tuple[str, ...]:
@@ -126,6 +135,7 @@ class EnglishRubric:
     topic, compares and speaks to the child only sometimes; those three carry 0.83 of the total.
     """
 
+    needs_keywords: ClassVar[bool] = True
     name: str = "museum-en"
     """Part of the labeller's name."""
     weights: Mapping[str, float] = field(default_factory=_default_weights_en)
@@ -318,7 +328,7 @@ def gold_judge(rubric: Rubric) -> Callable[[Prompt, AnswerLike], Score]:
 
     def judge(prompt: Prompt, answer: AnswerLike) -> Score:
         question = prompt.messages[-1].content
-        keywords = keywords_of(prompt.meta, f"prompt {question!r}")
+        keywords = keywords_for(rubric, prompt.meta, f"prompt {question!r}")
         return rubric.score(Item(prompt=question, answer=answer.text, keywords=keywords, ended=answer.ended))
 
     return judge

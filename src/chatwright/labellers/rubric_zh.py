@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
+from typing import ClassVar
 
 from chatwright.errors import DataError
 from chatwright.labellers.rubric import Item, Score, combine, count_part, falling, keywords_of, plateau, repeated_share
@@ -35,6 +36,7 @@ def _default_gates() -> Mapping[str, float]:
 class ChineseRubric:
     """museum-zh. Lengths are numbers of Chinese characters."""
 
+    needs_keywords: ClassVar[bool] = True
     name: str = "museum-zh"
     """Part of the labeller's name."""
     weights: Mapping[str, float] = field(default_factory=_default_weights)

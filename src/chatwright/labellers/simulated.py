@@ -21,7 +21,7 @@ from typing import Any
 
 from chatwright.errors import ConfigError, DataError
 from chatwright.labellers.protocol import LabellerKind, LabelTask, question_of
-from chatwright.labellers.rubric import Item, Rubric, Score, keywords_of
+from chatwright.labellers.rubric import Item, Rubric, Score, keywords_for
 from chatwright.records import Prompt, Ranking, WeakOrder
 
 DEFAULT_NOISE = 0.15
@@ -74,7 +74,7 @@ class SimulatedLabeller:
     def scores(self, task: LabelTask) -> list[Score]:
         """The rubric's noise-free scores of the answers."""
         question = question_of(task.prompt.messages)
-        keywords = keywords_of(task.prompt.meta, f"prompt {question!r}")
+        keywords = keywords_for(self.rubric, task.prompt.meta, f"prompt {question!r}")
         pairs = zip(task.completions, task.ended, strict=True)
         return [
             self.rubric.score(Item(prompt=question, answer=answer, keywords=keywords, ended=ended))

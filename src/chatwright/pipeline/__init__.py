@@ -70,9 +70,15 @@ def quickstart(cfg: QuickstartConfig) -> dict[str, Any]:
 class Chain:
     """Where the chain's files are, and how long each stage took (kept over restarts)."""
 
+    num_stages = 7
+
     def __init__(self, cfg: TeachConfig) -> None:
         self.cfg = cfg
         self.folder = Path(cfg.out)
+        self.start = self.path("1-sft")
+        """The model that reward model and PPO begin with."""
+        self.held_out: tuple[str, ...] = ()
+        """Rankings for the report card; none: a share of the rankings."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._check_config()
         self.state_file = self.folder / "chain.json"
@@ -94,7 +100,7 @@ class Chain:
         """Run one stage, timing it; what a killed process spent on it is counted from its start file on."""
         from chatwright.engine.memory import peak_rss_bytes, trim
 
-        console().print(f"{number}/7 {name}", style="bold")
+        console().print(f"{number}/{self.num_stages} {name}", style="bold")
         started = time.monotonic()
         done = name in self.state.get("complete", [])
         try:
@@ -138,7 +144,7 @@ def teach(cfg: TeachConfig) -> dict[str, Any]:
     chain = Chain(cfg)
     _fetch(cfg)
     inputs = divide(cfg, chain.folder)
-    chain.stage(1, "sft", lambda: _sft(chain, inputs.demonstrations))
+    chain.stage(1, "sft", lambda: train_sft(chain, inputs.demonstrations))
     rankings = inputs.rankings
     if not rankings:
         samples = chain.stage(2, "sample", lambda: _sample(chain, inputs.to_rank))
@@ -146,9 +152,9 @@ def teach(cfg: TeachConfig) -> dict[str, Any]:
         if made is None:
             return {"waiting_for": chain.path("3-labels")}
         rankings = (made,)
-    chain.stage(4, "reward", lambda: _reward(chain, rankings, inputs.demonstrations))
-    corpus = cfg.corpus or ((chain.stage(5, "ptx text", lambda: _replay(chain)),) if cfg.stages.ptx_gamma else ())
-    chain.stage(6, "ppo", lambda: _ppo(chain, inputs.prompts, corpus))
+    chain.stage(4, "reward", lambda: train_reward(chain, rankings, inputs.demonstrations))
+    corpus = cfg.corpus or ((chain.stage(5, "ptx text", lambda: write_replay(chain)),) if cfg.stages.ptx_gamma else ())
+    chain.stage(6, "ppo", lambda: train_ppo(chain, inputs.prompts, corpus))
     evaluation = chain.stage(7, "evaluation", lambda: _evaluate(chain, inputs.questions))
     return _report(chain, evaluation)
 
@@ -213,7 +219,8 @@ def _has_default_system(model: str) -> bool:
     return Tokenizer.from_folder(_model_folder(model)).template.name == "chatml"
 
 
-def _sft(chain: Chain, demonstrations: tuple[str, ...]) -> dict[str, Any]:
+def train_sft(chain: Chain, demonstrations: tuple[str, ...]) -> dict[str, Any]:
+    """Stage sft."""
     from chatwright.recipes import sft
 
     cfg, stages = chain.cfg, chain.cfg.stages
@@ -283,13 +290,14 @@ def _label(chain: Chain, samples: str) -> str | None:
     return out
 
 
-def _reward(chain: Chain, rankings: tuple[str, ...], demonstrations: tuple[str, ...]) -> dict[str, Any]:
+def train_reward(chain: Chain, rankings: tuple[str, ...], demonstrations: tuple[str, ...]) -> dict[str, Any]:
+    """Stage reward."""
     from chatwright.recipes import reward
 
     cfg, stages = chain.cfg, chain.cfg.stages
     return reward.main(
         reward.RewardConfig(
-            model=chain.path("1-sft"),
+            model=chain.start,
             data=rankings,
             demonstrations=demonstrations,
             out=chain.path("4-reward"),
@@ -304,14 +312,14 @@ def _reward(chain: Chain, rankings: tuple[str, ...], demonstrations: tuple[str, 
                 head_init="zeros",
                 head_lr=1e-3,
             ),
-            eval=reward.RewardEvalConfig(share=stages.reward_held_out),
+            eval=reward.RewardEvalConfig(data=chain.held_out, share=stages.reward_held_out),
             optim=_rate(cfg, stages.reward_lr),
             lora=_lora(cfg),
         )
     )
 
 
-def _replay(chain: Chain) -> str:
+def write_replay(chain: Chain) -> str:
     """Text of the base model's own, since its pre-training corpus is not at hand."""
     from chatwright.recipes import replay
 
@@ -328,13 +336,14 @@ def _replay(chain: Chain) -> str:
     )["out"]
 
 
-def _ppo(chain: Chain, prompts: str, corpus: tuple[str, ...]) -> dict[str, Any]:
+def train_ppo(chain: Chain, prompts: str, corpus: tuple[str, ...]) -> dict[str, Any]:
+    """Stage ppo."""
     from chatwright.recipes import ppo, ppo_config
 
     cfg, stages = chain.cfg, chain.cfg.stages
     return ppo.main(
         ppo_config.PPOConfig(
-            model=chain.path("1-sft"),
+            model=chain.start,
             reward=(chain.path("4-reward"),),
             data=(prompts,),
             out=chain.path("6-ppo"),

@@ -46,7 +46,7 @@ class EvaluateConfig:
     out: str = "runs/evaluation"
     """Folder for answers and evaluation.json."""
     judge: str = "museum-en"
-    """museum-en or museum-zh (the noise-free rubric; prompts carry key words), or a reward run folder."""
+    """museum-en or museum-zh (the noise-free rubric; prompts carry key words), general-en, or a reward run folder."""
     samples: int = 4
     """Answers per prompt at `temperature`."""
     temperature: float = 1.0

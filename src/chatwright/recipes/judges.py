@@ -1,4 +1,4 @@
-"""What `--judge` names: a museum rubric, or a reward model in a run folder. Part of evaluate and overopt."""
+"""What `--judge` names: a rubric, or a reward model in a run folder. Part of evaluate and overopt."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import torch
 
 from chatwright.evals.harness import Answer, Judge
 from chatwright.evals.rewards import LearnedReward, open_learned
+from chatwright.labellers.general import GeneralRubric
 from chatwright.labellers.rubric import gold_judge, keywords_of, rubric_for
 from chatwright.records import Prompt
 
 _MUSEUM = "museum-"
+GENERAL = "general-en"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,8 @@ def check_prompts(judge: str, prompts: Sequence[Prompt], where: str) -> None:
 
 def open_judge(name: str, device: torch.device, dtype: torch.dtype) -> tuple[Judge, str]:
     """(judge, language) of --judge. ConfigError or DataError when it names neither."""
+    if name == GENERAL:
+        return gold_judge(GeneralRubric()), "en"
     if name.startswith(_MUSEUM):
         language = name.removeprefix(_MUSEUM)
         return gold_judge(rubric_for(language)), language

@@ -19,10 +19,13 @@ import uvicorn
 from fastapi import FastAPI
 
 from chatwright.errors import ChatwrightError, UsageError
+from chatwright.feedback.worker import Limits, Worker
 from chatwright.serve import logs
 from chatwright.serve.app import create_app
 from chatwright.serve.auth import KEY_PREFIX, new_secret
 from chatwright.serve.chat.answers import hub_of
+from chatwright.serve.desk.hooks import intake_of
+from chatwright.serve.desk.models import entry_to_serve
 from chatwright.serve.engine import Engine, EngineRegistry
 from chatwright.serve.http import DeadlineProtocol
 from chatwright.serve.keys import keep_bootstrap_key
@@ -147,15 +150,22 @@ def _run(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.services.parts["moderation"] = moderator
         loading = asyncio.create_task(load())
+        worker = Worker(workspace, limits=Limits(threads=cfg.job_threads) if cfg.job_threads else Limits())
+        if cfg.jobs:
+            worker.start()
+        intake = intake_of(app.state.services)
+        intake.start()
         yield
         loading.cancel()
+        await asyncio.to_thread(worker.stop)
         await server.drain(registry)
         await hub_of(app.state.services).finish(SAVE_S)
+        await asyncio.to_thread(intake.close, SAVE_S)
 
     async def load() -> None:
         try:
             for entry in (*cfg.model, *cfg.upstream):
-                engine = await asyncio.to_thread(open_engine, cfg, entry, entry in cfg.upstream)
+                engine = await asyncio.to_thread(_open_promoted, cfg, workspace, entry, entry in cfg.upstream)
                 registry.add(engine)
                 log.info("ready", extra={"fields": {"model": engine.name}})
         except ChatwrightError as error:
@@ -176,6 +186,17 @@ def _run(
             tracing.shutdown()  # sends what is left
     if failed:
         raise failed[0]
+
+
+def _open_promoted(cfg: ServeConfig, workspace: Workspace, entry: str, upstream: bool) -> Engine:
+    """The engine of what was promoted to the name of `entry`; of `entry` itself where nothing (or nothing sound) was."""
+    promoted = entry if upstream else entry_to_serve(workspace, entry)
+    if promoted != entry:
+        try:
+            return open_engine(cfg, promoted, upstream)
+        except ChatwrightError as error:
+            log.error("a promoted model cannot be served", extra={"fields": {"model": entry, "error": str(error)}})
+    return open_engine(cfg, entry, upstream)
 
 
 def open_engine(cfg: ServeConfig, entry: str, upstream: bool) -> Engine:

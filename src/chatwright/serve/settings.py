@@ -60,6 +60,10 @@ class ServeConfig:
     """Log flagged texts themselves, not only their hashes."""
     refusal: str = "brief"
     """How refusals are worded: brief, explain, support, or a text of your own ({category} is filled in)."""
+    jobs: bool = True
+    """Run the desk's jobs (retraining, AI labellers) on this machine; otherwise `chatwright jobs run` elsewhere does."""
+    job_threads: int = 0
+    """Threads of arithmetic a job gets; 0: all cores but one."""
     json_logs: bool = False
     """Write logs as JSON lines; a terminal gets plain ones otherwise."""
     otel: bool = False
@@ -75,6 +79,8 @@ class ServeConfig:
                 raise ConfigError(f"{name} {getattr(self, name)}: must be above 0")
         if min(self.requests_per_minute, self.tokens_per_minute) < 0:
             raise ConfigError("requests_per_minute, tokens_per_minute: must not be negative; 0 sets no limit")
+        if self.job_threads < 0:
+            raise ConfigError(f"job_threads {self.job_threads}: must not be negative")
 
     @property
     def secure(self) -> bool:

@@ -12,6 +12,7 @@ from chatwright.feedback.jobs_tables import JobRow
 from chatwright.feedback.worker import LOG_FILE, job_folder
 from chatwright.serve import audit
 from chatwright.serve.auth import Principal, require_user
+from chatwright.serve.desk.models import configured
 from chatwright.serve.desk.wire_loop import Job, JobLog, NewJob, Progress
 from chatwright.serve.openai.errors import responses
 from chatwright.serve.services import services
@@ -49,7 +50,7 @@ def _settings(request: Request, new: NewJob) -> dict[str, Any]:
         name = settings["serving_name"] or next(iter(registry.names()), "")
         if name not in registry.names():
             raise MissingError(f"model {name!r}: is not served; served: {', '.join(registry.names()) or 'none yet'}")
-        return settings | {"serving_name": name, "configured": configured(request, name)}
+        return settings | {"serving_name": name, "configured": configured(services(request).settings, name)}
     if settings["labeller"] == "ai":
         if not settings["base_url"] or not settings["model"]:
             raise UsageError("base_url, model: an AI judge needs both")
@@ -57,15 +58,6 @@ def _settings(request: Request, new: NewJob) -> dict[str, Any]:
         return kept | {"ai": {"base_url": settings["base_url"], "model": settings["model"]}}
     simulated = {"noise": settings["noise"], "seed": settings["seed"]}
     return {name: settings[name] for name in ("labeller", "project", "limit")} | {"simulated": simulated}
-
-
-def configured(request: Request, name: str) -> str:
-    """What the server was told to serve under a name: a model name, a folder or a file; "" for another server's model."""
-    for entry in services(request).settings.model:
-        own, _, where = entry.partition("=")
-        if own == name:
-            return where or own
-    return ""
 
 
 @router.get("/jobs/{job_id}")

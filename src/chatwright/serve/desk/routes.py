@@ -2,8 +2,20 @@
 
 from fastapi import APIRouter
 
-from chatwright.serve.desk import browse, dashboard, drafting, guidelines, jobs, projects, tasks
+from chatwright.serve.desk import (
+    browse,
+    dashboard,
+    data,
+    drafting,
+    exports,
+    guidelines,
+    intake,
+    jobs,
+    models,
+    projects,
+    tasks,
+)
 
 router = APIRouter()
-for part in (tasks, drafting, projects, guidelines, dashboard, browse, jobs):
+for part in (tasks, drafting, projects, guidelines, dashboard, browse, intake, data, exports, jobs, models):
     router.include_router(part.router)

@@ -24,6 +24,8 @@ class Import(Wire):
     """Name of the file, for messages."""
     rows: Annotated[str, Field(max_length=1_900_000)]
     """JSON lines. Send a large file in parts; a row that was taken in before is not taken in again."""
+    labeller_kind: Literal["", "human", "simulated", "ai"] = ""
+    """Who made labels of rows that do not say it; empty: such rows are refused."""
 
 
 class Imported(BaseModel):

@@ -1,0 +1,148 @@
+"""`chatwright feedback import | export`, `chatwright jobs run`."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from chatwright import jsonl
+from chatwright.errors import DataError, UsageError
+from chatwright.feedback import export as exporting
+from chatwright.feedback.importing import SHOWN_BAD, ImportSettings, import_rows
+from chatwright.feedback.projects import Project, default_project, project_of
+from chatwright.feedback.tables import ProjectRow
+from chatwright.feedback.worker import Limits, Worker
+from chatwright.progress import console
+from chatwright.workspace.database import Workspace
+from chatwright.workspace.migrations import prepare
+
+LabellerKind = Literal["human", "simulated", "ai"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportConfig:
+    """Take rankings, demonstrations, samples to be ranked, or prompts into a workspace. The server may be running."""
+
+    data: tuple[str, ...]
+    """Files of Chatwright's JSON lines; `chatwright data import` makes them of other formats."""
+    workspace: str = "workspace"
+    """Folder of the workspace; it is begun when there is none."""
+    database: str = ""
+    """Database URL; empty: CHATWRIGHT_DATABASE_URL, else SQLite in the workspace."""
+    project: str = ""
+    """Name or id of the project; empty: the first one."""
+    language: str = "en"
+    """Language of rows that name none."""
+    labeller_kind: Literal["", "human", "simulated", "ai"] = ""
+    """Who made labels of rows that do not say it; empty: such rows are refused."""
+    held_out: float = 0.1
+    """Share of users (prompts, where rows name no `user`) that is kept aside."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """Freeze a workspace's labels into a folder to train on. The server may be running."""
+
+    workspace: str = "workspace"
+    """Folder of the workspace."""
+    database: str = ""
+    """Database URL; empty: CHATWRIGHT_DATABASE_URL, else SQLite in the workspace."""
+    out: str
+    """New folder; a copy of the one that the workspace keeps in exports/."""
+    project: str = ""
+    """Name or id of the project; empty: all."""
+    labeller_kinds: tuple[LabellerKind, ...] = ("human", "simulated", "ai")
+    """Whose labels."""
+    languages: tuple[str, ...] = ()
+    """Languages; empty: all."""
+    rankings: Literal["labels", "merged"] = "labels"
+    """A row per label, or per task with the merged order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobsConfig:
+    """Run the jobs of a workspace; `chatwright serve` does so itself, unless it was started with --no-jobs."""
+
+    workspace: str = "workspace"
+    """Folder of the workspace."""
+    database: str = ""
+    """Database URL; empty: CHATWRIGHT_DATABASE_URL, else SQLite in the workspace."""
+    until_empty: bool = False
+    """End when no job is left."""
+    threads: int = 0
+    """Threads of arithmetic for each job; 0: all cores but one."""
+    nice: int = 10
+    """Added to the jobs' priority number."""
+
+
+@contextmanager
+def opened(folder: str, database: str, *, begin: bool = False) -> Iterator[Workspace]:
+    """A migrated workspace; UsageError when there is none (and `begin` does not say to make one)."""
+    from importlib import import_module
+
+    if not begin and not Path(folder).is_dir():
+        raise UsageError(f"{folder}: there is no such workspace; `chatwright demo-desk` or `chatwright serve` begins one")
+    import_module("chatwright.feedback.tables")
+    with Workspace.open(folder, database or os.environ.get("CHATWRIGHT_DATABASE_URL", "")) as workspace:
+        prepare(workspace)
+        yield workspace
+
+
+def project_named(session: Session, name: str) -> Project:
+    """The project of this name or id; the first one for "". Raises UsageError."""
+    if not name:
+        return default_project(session)
+    found = session.scalar(select(ProjectRow.id).where((ProjectRow.name == name) | (ProjectRow.id == name)))
+    if found is None:
+        known = ", ".join(session.scalars(select(ProjectRow.name).order_by(ProjectRow.name))) or "none"
+        raise UsageError(f"project {name!r}: there is no such project; known: {known}")
+    return project_of(session, found)
+
+
+def import_(cfg: ImportConfig) -> None:
+    """Import files; prints what became of the rows. DataError when a row could not be used (the others were)."""
+    settings = ImportSettings(language=cfg.language, labeller_kind=cfg.labeller_kind, held_out=cfg.held_out)
+    bad: list[DataError] = []
+    with opened(cfg.workspace, cfg.database, begin=True) as workspace:
+        with workspace.session() as session:
+            project = project_named(session, cfg.project)
+        for path in cfg.data:
+            done = import_rows(workspace, project, jsonl.read_lines(path), path, settings, actor="cli")
+            kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(done.kinds.items())) or "nothing"
+            console().print(f"{path}: {kinds}; {done.tasks} new tasks, {done.labels} new labels, {done.known} known before")
+            bad += done.bad
+    if bad:
+        shown = "\n".join(f"  {error}" for error in bad[:SHOWN_BAD])
+        raise DataError(f"{len(bad)} rows could not be used (the others were taken in):\n{shown}")
+
+
+def export(cfg: ExportConfig) -> None:
+    """Export labels; prints counts and the export's id."""
+    chosen = exporting.ExportFilter(
+        project=cfg.project, labeller_kinds=cfg.labeller_kinds, languages=cfg.languages, rankings=cfg.rankings
+    )
+    with opened(cfg.workspace, cfg.database) as workspace:
+        made = exporting.export(workspace, chosen, actor="cli", out=Path(cfg.out))
+    for split, files in made.counts.items():
+        console().print(f"{split}: " + ", ".join(f"{number} {name}" for name, number in files.items()))
+    for reason, number in sorted(made.left_out.items()):
+        console().print(f"left out: {number}, {reason}")
+    print(f"{cfg.out}: export {made.id}")
+
+
+def run_jobs(cfg: JobsConfig) -> None:
+    """Work until Ctrl-C or SIGTERM."""
+    limits = Limits(nice=cfg.nice, threads=cfg.threads) if cfg.threads else Limits(nice=cfg.nice)
+    with opened(cfg.workspace, cfg.database) as workspace:
+        worker = Worker(workspace, limits=limits)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: worker.ask_to_stop())
+        worker.run(until_empty=cfg.until_empty)

@@ -1,0 +1,234 @@
+"""Files into the store: rankings and demonstrations as labels, samples and prompts as tasks that wait for people.
+
+Every row is an event named by its content, so that a row taken in again is the same row. What a row says of its labeller is
+kept; nobody's kind is guessed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from chatwright.errors import ChatwrightError, ConfigError, DataError
+from chatwright.feedback import queue, store
+from chatwright.feedback.labels import Submission
+from chatwright.feedback.projects import Project
+from chatwright.feedback.tables import LabelRow
+from chatwright.feedback.tasks import Answer, NewTask
+from chatwright.feedback.values import FLAGS
+from chatwright.jsonl import Where
+from chatwright.records import Conversation, Demonstration, Prompt, Ranking, conversation_id
+from chatwright.workspace.database import Workspace
+
+SHOWN_BAD = 50
+_AT_ONCE = 100  # rows in a transaction: others write in between
+_OURS = (
+    "task", "source", "language", "split", "user", "finish_reason", "finish_reasons", "completion_meta", "model", "models",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportSettings:
+    """How rows are read."""
+
+    language: str = "en"
+    """Language of rows that name none."""
+    labeller_kind: str = ""
+    """human, simulated or ai: of labels that say nothing; empty: such rows are refused."""
+    held_out: float = 0.1
+    """Share of users, or of prompts where a row names no `user`, that goes into the held-out part."""
+
+    def __post_init__(self) -> None:
+        if self.labeller_kind not in ("", "human", "simulated", "ai"):
+            raise ConfigError(f"labeller_kind {self.labeller_kind!r}: must be human, simulated or ai")
+        if not 0 <= self.held_out < 1:
+            raise ConfigError(f"held_out {self.held_out}: must be at least 0 and below 1")
+
+
+@dataclass(kw_only=True)
+class Imported:
+    """What became of the rows."""
+
+    tasks: int = 0
+    labels: int = 0
+    known: int = 0
+    """Rows that were taken in before."""
+    kinds: Counter[str] = field(default_factory=Counter)
+    """Usable rows: rankings, samples, demonstrations, prompts."""
+    bad: list[DataError] = field(default_factory=list)
+    """Why others were not."""
+
+
+def import_rows(
+    workspace: Workspace, project: Project, rows: Iterable[tuple[int, Mapping[str, Any] | DataError]], name: str,
+    settings: ImportSettings, *, actor: str,
+) -> Imported:  # fmt: skip
+    """Take in `rows`: (line, row or what is wrong with it), as `jsonl.read_lines` gives them; `name`: of the file."""
+    done = Imported()
+    rest = iter(rows)
+    while batch := list(islice(rest, _AT_ONCE)):
+        with workspace.session() as session:
+            for line, row in batch:
+                try:
+                    if isinstance(row, DataError):
+                        raise row
+                    with session.begin_nested():  # a bad row leaves nothing behind
+                        _take(session, project, row, Where(name, line), settings, actor, done)
+                except ChatwrightError as error:
+                    prefix = "" if str(error).startswith(name) else f"{name}:{line}: "
+                    done.bad.append(DataError(f"{prefix}{error}"))
+    return done
+
+
+def _take(
+    session: Session, project: Project, row: Mapping[str, Any], where: Where, settings: ImportSettings, actor: str,
+    done: Imported,
+) -> None:  # fmt: skip
+    kind = kind_of(row)
+    if kind == "rankings":
+        new = _ranking(session, project, row, where, settings, actor)
+    elif kind == "samples":
+        new = _sample(session, project, row, where, settings, actor)
+    elif kind == "demonstrations":
+        new = _demonstration(session, project, row, where, settings, actor)
+    else:
+        prompt = Prompt.from_dict(row, where)
+        new = _task(session, project, "demonstrate", prompt.messages, (), row, settings, actor, overlap=0)[1:] + (False,)
+    done.kinds[kind] += 1
+    done.tasks += new[0]
+    done.labels += new[1]
+    done.known += not any(new)
+
+
+def kind_of(row: Mapping[str, Any]) -> str:
+    """rankings, samples, demonstrations or prompts."""
+    if row.get("completions") is not None:
+        return "rankings" if row.get("ranking") is not None else "samples"
+    messages = row.get("messages")
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    answered = isinstance(last, dict) and last.get("role") == "assistant"
+    return "demonstrations" if answered or row.get("completion") is not None else "prompts"
+
+
+def _ranking(
+    session: Session, project: Project, row: Mapping[str, Any], where: Where, settings: ImportSettings, actor: str
+) -> tuple[bool, bool]:
+    ranking = Ranking.from_dict(row, where)
+    kind = ranking.labeller_kind or settings.labeller_kind
+    if not kind:
+        raise where.error("labeller_kind", "is missing; say with --labeller-kind who ranked: human, simulated or ai")
+    flags = None if ranking.flags is None else [[name for name in names if name in FLAGS] for names in ranking.flags]
+    value: dict[str, Any] = {
+        "ranking": str(ranking.order), "unranked": list(ranking.order.unranked), "flags": flags,
+        "likert": None if ranking.likert is None else list(ranking.likert),
+        "none_acceptable": bool(ranking.meta.get("none_acceptable")),
+    }  # fmt: skip
+    answers = _answers(row, ranking.completions, where)
+    task, made = _task(session, project, "rank", ranking.messages, answers, row, settings, actor, overlap=1)
+    label = Submission(
+        uuid=name_of("label", row), task=task, labeller=ranking.labeller or f"imported:{kind}", labeller_kind=kind,
+        value=value, seconds=_seconds(ranking.seconds), shown_order=ranking.shown_order,
+    )  # fmt: skip
+    return made, _label(session, label)
+
+
+def _sample(
+    session: Session, project: Project, row: Mapping[str, Any], where: Where, settings: ImportSettings, actor: str
+) -> tuple[bool, bool]:
+    messages = Prompt.from_dict(row, where).messages
+    texts = [where.text(c, f"completions[{i}]") for i, c in enumerate(where.list(row.get("completions"), "completions"))]
+    answers = _answers(row, texts, where)
+    return _task(session, project, "rank", messages, answers, row, settings, actor, overlap=0)[1], False
+
+
+def _demonstration(
+    session: Session, project: Project, row: Mapping[str, Any], where: Where, settings: ImportSettings, actor: str
+) -> tuple[bool, bool]:
+    demonstration = Demonstration.from_dict(row, where)
+    kind = where.optional_text(row, "labeller_kind") or settings.labeller_kind
+    if kind not in ("human", "simulated", "ai"):
+        raise where.error("labeller_kind", "is missing; say with --labeller-kind who wrote it: human, simulated or ai")
+    before = demonstration.messages[:-1]
+    task, made = _task(session, project, "demonstrate", before, (), row, settings, actor, overlap=1)
+    label = Submission(
+        uuid=name_of("label", row), task=task, labeller=where.optional_text(row, "labeller") or f"imported:{kind}",
+        labeller_kind=kind, value={}, payload={"messages": [demonstration.messages[-1].to_dict()]},
+        seconds=_seconds(row.get("seconds")), draft_model=where.optional_text(row, "draft_model") or "",
+    )  # fmt: skip
+    return made, _label(session, label)
+
+
+def _label(session: Session, label: Submission) -> bool:
+    """Keep a label; whether it is new."""
+    if session.get(LabelRow, label.uuid) is not None:
+        return False
+    queue.submit(session, label)
+    return True
+
+
+def _task(
+    session: Session, project: Project, kind: str, messages: Conversation, answers: Sequence[Answer],
+    row: Mapping[str, Any], settings: ImportSettings, actor: str, *, overlap: int,
+) -> tuple[str, bool]:  # fmt: skip
+    """(id, whether it is new) of the task with these texts."""
+    texts = {"messages": [message.to_dict() for message in messages], "answers": [answer.text for answer in answers]}
+    uuid = name_of("task", {"project": project.id, "kind": kind, **texts})
+    if (stored := store.find(session, uuid)) is not None:
+        return stored.task_id, False
+    user = str(row.get("user") or "")
+    subject = hashlib.sha256(f"import:{user}".encode()).hexdigest()[:32] if user else ""
+    split = str(row.get("split") or split_of(subject or conversation_id(messages), settings.held_out))
+    language = str(row.get("language") or settings.language)
+    own = {*_OURS, "messages", "prompt", "system", "completion", "completions", "ranking", *_LABEL_FIELDS}
+    meta = {key: value for key, value in row.items() if key not in own}
+    task = NewTask(
+        project=project.id, kind=kind, messages=messages, answers=tuple(answers), language=language, split=split,
+        subject=subject, source="import", overlap=overlap, meta=meta,
+    )  # fmt: skip
+    return queue.add_task(session, task, actor=actor, uuid=uuid), True
+
+
+_LABEL_FIELDS = (
+    "unranked", "context", "likert", "flags", "labeller", "labeller_kind", "shown_order", "guideline", "seconds", "uuid",
+    "kind", "none_acceptable", "draft_model",
+)  # fmt: skip
+
+
+def split_of(key: str, held_out: float) -> str:
+    """held_out for a share of keys, by their hash, else train; the same on every machine."""
+    place = int.from_bytes(hashlib.sha256(f"split:{key}".encode()).digest()[:8], "big") / 2**64
+    return "held_out" if place < held_out else "train"
+
+
+def name_of(what: str, content: Mapping[str, Any]) -> str:
+    """The uuid of an event that stands for `content`."""
+    text = json.dumps(content, sort_keys=True, ensure_ascii=True)
+    return f"import:{what}:{hashlib.sha256(text.encode()).hexdigest()[:40]}"
+
+
+def _answers(row: Mapping[str, Any], texts: Sequence[str], where: Where) -> list[Answer]:
+    """Answers with what the row says of each: `finish_reason` and `model` or `models` of `chatwright sample` and exports."""
+
+    def each(names: tuple[str, ...], default: str) -> list[str]:
+        given = next((row[name] for name in names if row.get(name) is not None), default)
+        found = list(given) if isinstance(given, list) else [given] * len(texts)
+        if len(found) != len(texts):
+            raise where.error(names[0], f"must be a list of {len(texts)}, one for each completion")
+        return [str(one) for one in found]
+
+    models, reasons = each(("models", "model"), ""), each(("finish_reason", "finish_reasons"), "stop")
+    return [Answer(text=t, model=m, finish_reason=r) for t, m, r in zip(texts, models, reasons, strict=True)]
+
+
+def _seconds(given: Any) -> dict[str, float]:
+    """Seconds per phase; a single number counts as reading and ordering together."""
+    if isinstance(given, Mapping):
+        return {phase: float(given[phase]) for phase in ("read", "rate", "rank", "edit") if given.get(phase)}
+    return {"rank": float(given)} if given else {}
