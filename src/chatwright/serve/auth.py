@@ -47,6 +47,8 @@ class Principal:
     tokens_per_minute: int = 0
     tokens_per_day: int = 0
     tokens_total: int = 0
+    training_consent: bool = False
+    """Of a key: whether what comes with it may be kept as training data."""
 
 
 def new_secret() -> str:
@@ -156,7 +158,7 @@ def _key_principal(shared: Services, request: Request) -> Principal:
         scopes=frozenset(key.scopes), key_id=key.id, user_id=key.user_id or "",
         requests_per_minute=key.requests_per_minute or shared.settings.requests_per_minute,
         tokens_per_minute=key.tokens_per_minute or shared.settings.tokens_per_minute,
-        tokens_per_day=key.tokens_per_day, tokens_total=key.tokens_total,
+        tokens_per_day=key.tokens_per_day, tokens_total=key.tokens_total, training_consent=key.training_consent,
     )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, Integer, String, Text
+from sqlalchemy import JSON, BigInteger, Boolean, Float, ForeignKey, Index, Integer, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from chatwright.workspace.database import Base, new_id, now
@@ -73,6 +73,8 @@ class ApiKey(Base):
     tokens_per_minute: Mapped[int] = mapped_column(Integer, default=0)
     tokens_per_day: Mapped[int] = mapped_column(BigInteger, default=0)
     tokens_total: Mapped[int] = mapped_column(BigInteger, default=0)
+    training_consent: Mapped[bool] = mapped_column(Boolean, default=False)
+    """Whether what comes with it may be kept as training data."""
 
 
 class Usage(Base):

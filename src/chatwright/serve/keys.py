@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 from chatwright.serve import audit
 from chatwright.serve.auth import KEY_PREFIX, Principal, digest, new_secret, require_user
 from chatwright.serve.auth_tables import ApiKey, Usage
+from chatwright.serve.desk.hooks import note_consent, set_key_consent
 from chatwright.serve.limits import day_of
 from chatwright.serve.openai.errors import APIError, responses
 from chatwright.serve.services import services
@@ -34,6 +35,14 @@ class NewKey(BaseModel):
     tokens_per_minute: Rate = 0
     tokens_per_day: Count = 0
     tokens_total: Count = 0
+    training_consent: bool = False
+    """Whether what comes with it may be kept as training data (`GET /api/consent` says what that means)."""
+
+
+class KeyChange(BaseModel):
+    """What to change of a key."""
+
+    training_consent: bool
 
 
 class KeyRow(BaseModel):
@@ -50,6 +59,7 @@ class KeyRow(BaseModel):
     tokens_per_minute: int
     tokens_per_day: int
     tokens_total: int
+    training_consent: bool
 
 
 class MadeKey(KeyRow):
@@ -107,8 +117,23 @@ def make_key(body: NewKey, request: Request, who: Member) -> MadeKey:
         )  # fmt: skip
         session.add(key)
         session.flush()
+        if body.training_consent:
+            note_consent(services(request), session, who.id, True, key.id)
         audit.record(session, request, who.id, "key.make", key.id, scopes=list(body.scopes))
     return MadeKey(**KeyRow.model_validate(key, from_attributes=True).model_dump(), key=value)
+
+
+@router.patch("/keys/{key_id}")
+def change_key(key_id: str, body: KeyChange, request: Request, who: Member) -> KeyRow:
+    """Agree that what comes with a key is kept as training data, or no more. What was kept before stays until it is
+    withdrawn (`POST /api/desk/withdrawals`)."""
+    with services(request).workspace.session() as session:
+        key = session.scalar(select(ApiKey).where(ApiKey.id == key_id, ApiKey.user_id == who.id))
+        if key is None:
+            raise APIError(404, "there is no such key", code="not_found")
+        set_key_consent(services(request), session, key, body.training_consent)
+        audit.record(session, request, who.id, "key.consent", key.id, given=body.training_consent)
+        return KeyRow.model_validate(key, from_attributes=True)
 
 
 @router.delete("/keys/{key_id}")

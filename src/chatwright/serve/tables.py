@@ -17,6 +17,7 @@ MODULES = (
     "chatwright.serve.moderation.tables",
     "chatwright.feedback.tables",
     "chatwright.feedback.jobs_tables",
+    "chatwright.feedback.intake_tables",
 )
 
 

@@ -16,6 +16,7 @@ from chatwright.serve.chat import store, wire
 from chatwright.serve.chat.live import Hub, LiveAnswer
 from chatwright.serve.chat.tables import ConversationRow, MessageRow, MessageTokens
 from chatwright.serve.chat.tokens import pack, unpack
+from chatwright.serve.desk.hooks import answered
 from chatwright.serve.engine import Engine, GenerationRequest, TokenLogprob
 from chatwright.serve.services import Services
 from chatwright.serve.tools import calculator_steps, steps_constraint, with_steps
@@ -176,7 +177,10 @@ def _saver(shared: Services, who: Principal) -> Any:
                 conversation.updated_at = now()
             if final and answer.tokens:
                 session.add(MessageTokens(message_id=answer.id, data=pack(answer.tokens, answer.engine.token_bytes)))
+            consented = final and store.preferences(session, who.id).training_consent
         if final:
+            if answer.status == "complete":
+                answered(shared, who.id, answer.id, consented=consented)
             shared.limits.record(
                 shared.workspace, who, answer.engine.name, prompt_tokens=answer.started.prompt_tokens,
                 completion_tokens=answer.completion_tokens,

@@ -16,6 +16,7 @@ from chatwright.serve.chat import answers, exchange, library, store, wire
 from chatwright.serve.chat.live import LiveAnswer, follow, sse, stream
 from chatwright.serve.chat.tables import ConversationRow, FeedbackEvent, MessageTokens, Share
 from chatwright.serve.chat.tokens import unpack
+from chatwright.serve.desk.hooks import set_consent
 from chatwright.serve.services import Services, services
 
 _WHAT = "events start (with the calculator's steps), context, delta, error, done"
@@ -46,7 +47,7 @@ def preferences(who: Member, shared: Shared) -> wire.Preferences:
 def set_preferences(new: wire.Preferences, who: Member, shared: Shared) -> wire.Preferences:
     """Allow, or withdraw, the use of own conversations as training data."""
     with shared.workspace.session() as session:
-        store.set_preferences(session, who.id, new)
+        set_consent(shared, session, who.id, new.training_consent)
     return new
 
 

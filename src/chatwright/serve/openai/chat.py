@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse, Response
 
 from chatwright.generation.api import Constraint
 from chatwright.serve.auth import Principal, require_scope
+from chatwright.serve.desk.hooks import Heard
 from chatwright.serve.engine import Delta, Finished, GenerationRequest, TokenLogprob
 from chatwright.serve.openai.errors import APIError, api_error, generation_responses
 from chatwright.serve.openai.generate import Call, Tally, events_of, finish_reason, params_of
@@ -93,8 +94,10 @@ async def pieces(
 ) -> AsyncGenerator[Piece | None, None]:
     """The answers piece by piece, calls taken out of their text; None when the engine has begun."""
     readers: defaultdict[int, ToolReader] = defaultdict(ToolReader)
+    heard = Heard(call.shared, call.principal, asked, tools=wants_tools(body))
     async with aclosing(events_of(call, [asked], tally)) as events:
         async for _, event in events:
+            heard.take(event)
             if event is None:
                 yield None
             elif not wants_tools(body):
@@ -107,6 +110,7 @@ async def pieces(
                 if rest := reader.flush():
                     yield Piece(index=event.index, text=rest)
                 yield Piece(index=event.index, finish="tool_calls" if reader.calls and finish == "stop" else finish)
+    heard.over()
 
 
 def _plain(event: Delta | Finished) -> Piece:

@@ -160,6 +160,35 @@ def upgrade() -> None:
         batch_op.create_index('ix_feedback_tasks_queue', ['state', 'project_id', 'kind', 'priority', 'labels_count', 'seq'], unique=False)
         batch_op.create_index(batch_op.f('ix_feedback_tasks_subject'), ['subject'], unique=False)
 
+    op.create_table('intake_candidates',
+    sa.Column('question', sa.String(length=64), nullable=False),
+    sa.Column('digest', sa.String(length=32), nullable=False),
+    sa.Column('task_id', sa.String(length=64), nullable=False),
+    sa.Column('subject', sa.String(length=64), nullable=False),
+    sa.Column('at', sa.Float(), nullable=False),
+    sa.PrimaryKeyConstraint('question', name=op.f('pk_intake_candidates'))
+    )
+    with op.batch_alter_table('intake_candidates', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_intake_candidates_subject'), ['subject'], unique=False)
+
+    op.create_table('intake_counts',
+    sa.Column('day', sa.String(length=10), nullable=False),
+    sa.Column('source', sa.String(length=16), nullable=False),
+    sa.Column('step', sa.String(length=16), nullable=False),
+    sa.Column('reason', sa.String(length=32), nullable=False),
+    sa.Column('count', sa.BigInteger(), nullable=False),
+    sa.PrimaryKeyConstraint('day', 'source', 'step', 'reason', name=op.f('pk_intake_counts'))
+    )
+    op.create_table('intake_seen',
+    sa.Column('digest', sa.String(length=32), nullable=False),
+    sa.Column('kind', sa.String(length=16), nullable=False),
+    sa.Column('subject', sa.String(length=64), nullable=False),
+    sa.Column('at', sa.Float(), nullable=False),
+    sa.PrimaryKeyConstraint('digest', name=op.f('pk_intake_seen'))
+    )
+    with op.batch_alter_table('intake_seen', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_intake_seen_subject'), ['subject'], unique=False)
+
     op.create_table('jobs',
     sa.Column('id', sa.String(length=64), nullable=False),
     sa.Column('kind', sa.String(length=32), nullable=False),
@@ -283,6 +312,7 @@ def upgrade() -> None:
     sa.Column('tokens_per_minute', sa.Integer(), nullable=False),
     sa.Column('tokens_per_day', sa.BigInteger(), nullable=False),
     sa.Column('tokens_total', sa.BigInteger(), nullable=False),
+    sa.Column('training_consent', sa.Boolean(), nullable=False),
     sa.ForeignKeyConstraint(['user_id'], ['users.id'], name=op.f('fk_api_keys_user_id_users'), ondelete='CASCADE'),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_api_keys')),
     sa.UniqueConstraint('key_hash', name=op.f('uq_api_keys_key_hash'))
@@ -584,6 +614,15 @@ def downgrade() -> None:
         batch_op.drop_index('ix_jobs_state_created_at')
 
     op.drop_table('jobs')
+    with op.batch_alter_table('intake_seen', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_intake_seen_subject'))
+
+    op.drop_table('intake_seen')
+    op.drop_table('intake_counts')
+    with op.batch_alter_table('intake_candidates', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_intake_candidates_subject'))
+
+    op.drop_table('intake_candidates')
     with op.batch_alter_table('feedback_tasks', schema=None) as batch_op:
         batch_op.drop_index(batch_op.f('ix_feedback_tasks_subject'))
         batch_op.drop_index('ix_feedback_tasks_queue')
