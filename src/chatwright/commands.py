@@ -92,6 +92,9 @@ GROUPS: dict[str, dict[str, Command]] = {
     },
     "From text to a base model": {
         "tokenizer train": Command("chatwright.data.tokenizer_commands:train", "TrainConfig", "train a tokenizer on text"),
+        "corpus build": Command(
+            "chatwright.data.corpus_build.build:build", "BuildConfig", "clean, deduplicate, split and tokenise raw text"
+        ),
         "tokenizer report": Command(
             "chatwright.data.tokenizer_commands:report", "ReportConfig", "how short tokenizers make text, by language"
         ),

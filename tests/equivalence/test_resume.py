@@ -1,4 +1,4 @@
-"""Interrupted and resumed equals straight through, bit for bit (reliability R3): SFT, reward model, PPO-ptx, DPO.
+"""Interrupted and resumed equals straight through, bit for bit (reliability R3): pretrain, SFT, reward model, PPO-ptx, DPO.
 
 The first leg is a process of its own, killed by SIGKILL or stopped by SIGINT at a random point; the same command run
 again must end with the same weights, optimiser states, metrics and result as a run that nobody touched.
@@ -21,8 +21,10 @@ import pytest
 
 import tiny_training as tiny
 from chatwright import cli
+from chatwright.data.pretrain_corpus import write_corpus
 from chatwright.engine.checkpoint import CheckpointStore, verify_folder
 from chatwright.errors import CheckpointError
+from chatwright.text.bpe import train_bpe
 
 STEPS = 20
 COMMON = (
@@ -40,6 +42,10 @@ COMMANDS: dict[str, tuple[str, ...]] = {
             "--ptx.block-tokens", "16", "--ptx.per-episode", "0.3", "--ptx.gamma", "0.5", "--ptx.held-out", "4",
             "--ppo.kl-target", "1", "--ppo.kl-horizon", "50", "--train.ema", "0.9", "--guard.max-kl-per-token", "99",
             "--guard.min-answer-tokens", "0", "--guard.min-entropy", "0", "--guard.max-clip-fraction", "1"),
+    "pretrain": ("--data", "{home}/corpus", "--depth", "2", "--size.width", "32", "--size.heads", "2", "--context", "32",
+                 "--objective", "mixed", "--train.batch-tokens", "96", "--train.micro-tokens", "64",
+                 "--train.dropout", "0.1", "--train.ema-decay", "0.9", "--held-out.every-steps", "7", "--sample.every-steps", "5",
+                 "--sample.max-new-tokens", "4", "--spikes.memory-steps", "3"),
     "dpo": ("--model", "{home}/sft", "--data", "{home}/rankings.jsonl"),
 }  # fmt: skip
 COMMANDS = {name: (*argv, "--precision", "fp32") for name, argv in COMMANDS.items()} | {
@@ -60,6 +66,8 @@ class Bench:
         tiny.write_rows(home / "demos.jsonl", tiny.demonstration_rows())
         tiny.write_rows(home / "prompts.jsonl", tiny.prompt_rows())
         tiny.write_rows(home / "rankings.jsonl", tiny.ranking_rows(30))
+        text = tiny.corpus_text()
+        write_corpus(home / "corpus", train_bpe([text], 300), [text, text], [text[:200]])
         (home / "corpus.txt").write_text(tiny.corpus_text(), encoding="utf-8")
         for argv in (
             ("sft", "--model", f"{home}/model", "--data", f"{home}/demos.jsonl", "--train.epochs", "30"),
@@ -90,7 +98,7 @@ class Bench:
             "weights": tiny.tensor_hashes(out / "final"),
             "metrics": tiny.read_rows(out / "metrics.jsonl"),
             "rollouts": tiny.read_rows(out / "rollouts.jsonl") if command.startswith("ppo") else [],
-            "result": {name: value for name, value in result.items() if name not in ("seconds", "path")},
+            "result": {name: value for name, value in result.items() if name not in ("seconds", "path", "train_seconds")},
             "checkpoints": {p.name: tiny.tensor_hashes(p) for p in out.glob("checkpoints/step-*") if is_whole(p)},
         }
 
@@ -206,7 +214,7 @@ def test_a_full_disk_is_one_message_and_nothing_is_lost(
     bench.compare("sft", tmp_path / "r")
 
 
-KILLS = [(command, n) for command, count in {"sft": 34, "reward": 33, "ppo": 33}.items() for n in range(count)]
+KILLS = [(command, n) for command in ("pretrain", "sft", "reward", "ppo") for n in range(25)]
 
 
 @pytest.mark.slow

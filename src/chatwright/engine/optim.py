@@ -101,14 +101,17 @@ class MasterAdamW:
             grads = [m.grad for m in self.masters.values() if m.grad is not None]
             torch._foreach_mul_(grads, limit / norm)
         self.steps_done += 1
+        self._update(lr)
+        self.adam.zero_grad(set_to_none=True)
+        self._refresh()
+        return norm
+
+    def _update(self, lr: float) -> None:
         for group in self.adam.param_groups:
             group["lr"] = lr
             if self.config.eps_mode == "tf":
                 group["eps"] = self.config.eps / (1 - self.config.beta2**self.steps_done) ** 0.5
         self.adam.step()
-        self.adam.zero_grad(set_to_none=True)
-        self._refresh()
-        return norm
 
     @torch.no_grad()
     def _refresh(self) -> None:
@@ -133,15 +136,15 @@ class MasterAdamW:
     @torch.no_grad()
     def load_state_tensors(self, tensors: Mapping[str, torch.Tensor], prefix: str) -> None:
         """Inverse of `state_tensors`. Missing or extra names and other shapes are a CheckpointError."""
-        self.steps_done = int(_named(tensors, f"{prefix}.steps_done"))
-        steps = _named(tensors, f"{prefix}.adam_steps", (len(self.masters),)).tolist()
+        self.steps_done = int(named_tensor(tensors, f"{prefix}.steps_done"))
+        steps = named_tensor(tensors, f"{prefix}.adam_steps", (len(self.masters),)).tolist()
         expected = {f"{prefix}.steps_done", f"{prefix}.adam_steps"}
         for (name, master), steps_of_this in zip(self.masters.items(), steps, strict=True):
-            master.copy_(_named(tensors, f"{prefix}.master.{name}", master.shape))
+            master.copy_(named_tensor(tensors, f"{prefix}.master.{name}", master.shape))
             expected.add(f"{prefix}.master.{name}")
             if steps_of_this:
                 moments = {
-                    k: torch.empty_like(master).copy_(_named(tensors, f"{prefix}.{k}.{name}", master.shape))
+                    k: torch.empty_like(master).copy_(named_tensor(tensors, f"{prefix}.{k}.{name}", master.shape))
                     for k in ("exp_avg", "exp_avg_sq")
                 }
                 place = master.device if self.adam.defaults["fused"] else "cpu"  # where torch itself keeps the count
@@ -153,7 +156,8 @@ class MasterAdamW:
         self._refresh()
 
 
-def _named(tensors: Mapping[str, torch.Tensor], name: str, shape: Sequence[int] = ()) -> torch.Tensor:
+def named_tensor(tensors: Mapping[str, torch.Tensor], name: str, shape: Sequence[int] = ()) -> torch.Tensor:
+    """A tensor of a checkpoint; CheckpointError when it is missing or of another shape."""
     if name not in tensors:
         raise CheckpointError(f"checkpoint lacks the tensor {name}; it belongs to another model or is incomplete")
     tensor = tensors[name]
@@ -192,4 +196,4 @@ class EMA:
     def load_state_tensors(self, tensors: Mapping[str, torch.Tensor], prefix: str) -> None:
         """Inverse of `state_tensors`."""
         for name, value in self.average.items():
-            value.copy_(_named(tensors, f"{prefix}.{name}", value.shape))
+            value.copy_(named_tensor(tensors, f"{prefix}.{name}", value.shape))

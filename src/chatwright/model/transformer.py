@@ -177,6 +177,19 @@ class Transformer(nn.Module):
         for block in self.blocks[:num_layers]:
             block.requires_grad_(False)
 
+    def matrices(self) -> dict[str, tuple[int, ...]]:
+        """Matrices of the blocks by parameter name, with the rows of the parts each stacks (query, key, value; gate, up)."""
+        cfg = self.config
+        q, k = cfg.num_heads * cfg.head_dim, cfg.num_kv_heads * cfg.head_dim
+        parts: dict[str, tuple[int, ...]] = {"attention.qkv.weight": (q, k, k)}
+        if cfg.gated:
+            parts["mlp.up.weight"] = (cfg.intermediate_size,) * 2
+        return {
+            name: parts.get(name.split(".", 2)[2], (parameter.shape[0],))
+            for name, parameter in self.named_parameters()
+            if name.startswith("blocks.") and parameter.dim() == 2
+        }
+
     def output_weight(self) -> torch.Tensor:
         """The [V, D] matrix that turns hidden states into logits."""
         return self.embed.weight if self.head is None else self.head.weight

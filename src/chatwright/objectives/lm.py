@@ -1,4 +1,4 @@
-"""Causal language-model loss.
+"""Causal and masked language-model losses.
 
 Shapes: B rows, T tokens, N counted tokens, D width, V vocabulary.
 """
@@ -54,6 +54,30 @@ class TokenBatch(Protocol):
         """Who may look at whom in packed rows."""
 
 
+class WindowBatch(Protocol):
+    """Rows of pre-training text whose targets stand beside their states: causal and masked alike."""
+
+    @property
+    def inputs_BT(self) -> torch.Tensor:
+        """Token ids that the model reads."""
+
+    @property
+    def targets_BT(self) -> torch.Tensor:
+        """The token that the state at each place has to predict: the one after it."""
+
+    @property
+    def counted_BT(self) -> torch.Tensor | None:
+        """Places that count in the loss; None: all."""
+
+    @property
+    def positions_BT(self) -> torch.Tensor | None:
+        """Positions of documents that share a row."""
+
+    @property
+    def mask_BTS(self) -> torch.Tensor | None:
+        """Who may look at whom; None: the causal rule."""
+
+
 def token_nll(
     hidden_ND: torch.Tensor, weight_VD: torch.Tensor, targets_N: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -70,6 +94,20 @@ def batch_nll(model: LanguageModel, batch: TokenBatch) -> tuple[torch.Tensor, to
     hidden_BTD = model(batch.tokens_BT, positions_BT=batch.positions_BT, mask_BTS=batch.mask_BTS)
     counted_BT = batch.loss_mask_BT[:, 1:]
     return token_nll(hidden_BTD[:, :-1][counted_BT], model.output_weight(), batch.tokens_BT[:, 1:][counted_BT])
+
+
+def window_nll(model: LanguageModel, batch: WindowBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Loss of pre-training, **(sum in nats, counted tokens)**, for every objective.
+
+    A masked token is predicted by the state *before* it, as the next token is in causal training (masked next-token
+    prediction, GPT-BERT, arXiv 2410.24159): one trunk and one output matrix serve both, and only the attention
+    mask differs.
+    """
+    hidden_BTD = model(batch.inputs_BT, positions_BT=batch.positions_BT, mask_BTS=batch.mask_BTS)
+    if batch.counted_BT is None:
+        return token_nll(hidden_BTD.flatten(0, 1), model.output_weight(), batch.targets_BT.flatten())
+    counted_BT = batch.counted_BT
+    return token_nll(hidden_BTD[counted_BT], model.output_weight(), batch.targets_BT[counted_BT])
 
 
 @torch.no_grad()

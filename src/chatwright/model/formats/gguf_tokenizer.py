@@ -25,9 +25,18 @@ SPLITS = {
     "qwen2": rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}|{_REST}",
     "llama-bpe": rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}{{1,3}}|{_REST}",
 }
+# Several splits one after another; deepseek-v3's are those of `chatwright tokenizer train` (a test holds them equal).
+STEPS = {
+    "deepseek-v3": (
+        r"\p{N}{1,3}",
+        "[一-龥぀-ゟ゠-ヿ]+",
+        r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|"""
+        r"\s*[\r\n]+|\s+(?!\S)|\s+",
+    ),
+}
 _ALIASES = {"llama3": "llama-bpe", "llama-v3": "llama-bpe", "default": "gpt-2", "gpt2": "gpt-2"}
 _MAX_PIECE = 256  # characters; real vocabularies stay far below
-PRE_TOKENIZERS = ("smollm", "gpt-2", *SPLITS)
+PRE_TOKENIZERS = ("smollm", "gpt-2", *SPLITS, *STEPS)
 
 
 def write_tokenizer(header: Header, folder: Path) -> None:
@@ -81,10 +90,13 @@ def _byte_level(header: Header) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=pre == "llama-bpe"))
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pre not in SPLITS)
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pre not in (*SPLITS, *STEPS))
     if pre in SPLITS:
         split = pre_tokenizers.Split(Regex(SPLITS[pre]), behavior="isolated")
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
+    elif pre in STEPS:
+        splits = [pre_tokenizers.Split(Regex(pattern), behavior="isolated") for pattern in STEPS[pre]]
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*splits, byte_level])
     elif pre == "smollm":
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), byte_level])
     else:
