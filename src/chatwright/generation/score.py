@@ -5,64 +5,112 @@ Shapes: T tokens, D width, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
 from chatwright.errors import ConfigError, DataError
 from chatwright.generation.api import TopLogprobs
+from chatwright.model.kv_cache import KVCache
 from chatwright.model.transformer import Transformer
 
+PART = 256  # tokens in one piece of work: others wait for it
 _ROWS = 256  # positions whose logits are in memory at a time
 
 
-@torch.inference_mode()
 def score_tokens(model: Transformer, ids: Sequence[int], top: int = 0) -> list[tuple[float, TopLogprobs] | None]:
     """Per token of `ids` its log-probability in nats given those before it and the `top` likeliest there; None for the
     first. The realised token's number among the likeliest is the very same number.
 
     Raises DataError when `ids` is empty or longer than the model's context.
     """
-    hidden_TD = hidden_states(model, ids)
-    targets_T = torch.tensor(list(ids), device=hidden_TD.device)
-    out: list[tuple[float, TopLogprobs] | None] = [None]
-    for at in range(0, len(ids) - 1, _ROWS):
-        logprob_TV = torch.log_softmax(model.logits(hidden_TD[at : min(at + _ROWS, len(ids) - 1)]).float(), dim=-1)
-        own_T = logprob_TV.gather(1, targets_T[at + 1 : at + 1 + len(logprob_TV), None])[:, 0].tolist()
-        best = logprob_TV.topk(top) if top else None
-        for row, logprob in enumerate(own_T):
-            likeliest = () if best is None else tuple(
-                zip(best.indices[row].tolist(), best.values[row].tolist(), strict=True)
-            )  # fmt: skip
-            out.append((logprob, likeliest))
-    return out
+    return [row for rows in score_parts(model, ids, top) for row in rows]
 
 
 @torch.inference_mode()
+def score_parts(
+    model: Transformer, ids: Sequence[int], top: int = 0, part: int = PART
+) -> Iterator[list[tuple[float, TopLogprobs] | None]]:
+    """What `score_tokens` returns, after each `part` tokens what is known by then: a server works for others in between."""
+    targets_T = torch.tensor(list(ids), device=model.embed.weight.device)
+    done, first = 0, [None]
+    for hidden_TD in hidden_parts(model, ids, part):
+        out: list[tuple[float, TopLogprobs] | None] = [*first]
+        first = []
+        num = min(len(hidden_TD), len(ids) - 1 - done)  # nothing follows the last token
+        for at in range(0, num, _ROWS):
+            rows = slice(at, min(at + _ROWS, num))
+            logprob_TV = torch.log_softmax(model.logits(hidden_TD[rows]).float(), dim=-1)
+            own_T = logprob_TV.gather(1, targets_T[done + at + 1 : done + at + 1 + len(logprob_TV), None])[:, 0].tolist()
+            best = logprob_TV.topk(top) if top else None
+            for row, logprob in enumerate(own_T):
+                likeliest = () if best is None else tuple(
+                    zip(best.indices[row].tolist(), best.values[row].tolist(), strict=True)
+                )  # fmt: skip
+                out.append((logprob, likeliest))
+        done += len(hidden_TD)
+        yield out
+
+
 def embed(model: Transformer, ids: Sequence[int], dimensions: int | None = None) -> list[float]:
     """A unit vector for a text: the mean of its tokens' states after the final norm, cut to the first `dimensions` numbers.
 
     The model was trained to continue text, not to embed it: near texts are near, but a model made for retrieval does it
     better. Raises ConfigError for more dimensions than the model's width, DataError as `score_tokens`.
     """
-    width = model.config.hidden_size
+    return unit_mean(list(hidden_parts(model, ids)), model.config.hidden_size, dimensions)
+
+
+@torch.inference_mode()
+def unit_mean(parts_TD: Sequence[torch.Tensor], width: int, dimensions: int | None) -> list[float]:
+    """See `embed`: the vector of a text whose states came in parts."""
+    check_dimensions(width, dimensions)
+    mean_D = torch.cat([part.float() for part in parts_TD]).mean(0)[: dimensions or width]
+    return (mean_D / mean_D.norm().clamp(min=1e-12)).tolist()
+
+
+def check_dimensions(width: int, dimensions: int | None) -> None:
+    """ConfigError for more dimensions than there are."""
     if dimensions is not None and not 1 <= dimensions <= width:
         raise ConfigError(f"dimensions {dimensions}: the model's embeddings have {width} numbers; ask for 1 to {width}")
-    mean_D = hidden_states(model, ids).float().mean(0)[: dimensions or width]
-    return (mean_D / mean_D.norm().clamp(min=1e-12)).tolist()
+
+
+@torch.inference_mode()
+def hidden_parts(model: Transformer, ids: Sequence[int], part: int = PART) -> Iterator[torch.Tensor]:
+    """States after the final norm, [t, D] with t <= `part` at a time; errors as `hidden_states`."""
+    if len(ids) <= part:
+        yield hidden_states(model, ids)
+        return
+    _check(model, ids)
+    weight = model.embed.weight
+    cache = KVCache(model.config, 1, len(ids), weight.dtype, weight.device)
+    for at in range(0, len(ids), part):
+        tokens_1T = torch.tensor([list(ids[at : at + part])], device=weight.device)
+        states_TD = _evaluated(model, tokens_1T, cache)
+        cache.append(tokens_1T.shape[1])
+        yield states_TD
 
 
 def hidden_states(model: Transformer, ids: Sequence[int]) -> torch.Tensor:
     """States after the final norm, [T, D]. DataError when `ids` is empty, too long, or not of the vocabulary."""
+    _check(model, ids)
+    return _evaluated(model, torch.tensor([list(ids)], device=model.embed.weight.device), None)
+
+
+def _check(model: Transformer, ids: Sequence[int]) -> None:
     context, vocab = model.config.max_positions, model.config.vocab_size
     if not 0 < len(ids) <= context:
         raise DataError(f"{len(ids)} tokens given; the model takes 1 to {context}")
     if min(ids) < 0 or max(ids) >= vocab:
         raise DataError(f"a token is outside the model's vocabulary, 0 to {vocab - 1}")
+
+
+def _evaluated(model: Transformer, tokens_1T: torch.Tensor, cache: KVCache | None) -> torch.Tensor:
+    """[T, D] without dropout, whatever mode the model is in."""
     training = model.training
     model.eval()
     try:
-        out: torch.Tensor = model(torch.tensor([list(ids)], device=model.embed.weight.device))[0]
+        out: torch.Tensor = model(tokens_1T, cache=cache)[0]
         return out
     finally:
         model.train(training)

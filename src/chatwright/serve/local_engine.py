@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from chatwright.errors import ConfigError, ModelError
 from chatwright.generation.lm import LM, load
-from chatwright.generation.score import embed, score_tokens
+from chatwright.generation.score import check_dimensions, hidden_parts, score_parts, unit_mean
 from chatwright.records import Message
 from chatwright.serve.engine import EngineStats, Event, GenerationRequest, PromptTooLong, Started, TokenLogprob
 from chatwright.serve.scheduler import Scheduler
 from chatwright.text.chat import jinja
 from chatwright.text.pieces import token_bytes
 
+Part = TypeVar("Part")
 DTYPES = {"auto": "auto", "fp32": "float32", "bf16": "bfloat16"}
 
 
@@ -96,7 +97,7 @@ class LocalEngine:
 
     async def score(self, ids: Sequence[int], top: int) -> list[TokenLogprob | None]:
         """See `Engine`."""
-        rows = await self.scheduler.call(lambda: score_tokens(self.lm.model, ids, top))
+        rows = [row async for part in self._in_parts(score_parts(self.lm.model, ids, top)) for row in part]
         return [
             None if row is None else TokenLogprob(id=token, logprob=row[0], top=row[1])
             for token, row in zip(ids, rows, strict=True)
@@ -105,9 +106,19 @@ class LocalEngine:
     async def embed(self, inputs: Sequence[str | Sequence[int]], dimensions: int | None) -> tuple[list[list[float]], int]:
         """See `Engine`."""
         every = [self.encode(one) if isinstance(one, str) else list(one) for one in inputs]
-        # One at a time, so that streams go on between two of them and a vector never depends on its neighbours.
-        vectors = [await self.scheduler.call(lambda ids=ids: embed(self.lm.model, ids, dimensions)) for ids in every]  # type: ignore[misc]
+        model, width = self.lm.model, self.lm.model.config.hidden_size
+        check_dimensions(width, dimensions)
+        # One text at a time: a vector never depends on its neighbours.
+        vectors = [
+            unit_mean([part async for part in self._in_parts(hidden_parts(model, ids))], width, dimensions) for ids in every
+        ]
         return vectors, sum(map(len, every))
+
+    async def _in_parts(self, parts: Iterator[Part]) -> AsyncIterator[Part]:
+        """Items of an iterator that uses the model: each is made between two steps, so that streams go on meanwhile."""
+        end = object()
+        while (part := await self.scheduler.call(lambda: next(parts, end))) is not end:
+            yield cast(Part, part)
 
     def encode(self, text: str) -> list[int]:
         """See `Engine`."""

@@ -13,7 +13,7 @@ from chatwright.generation.api import SamplingParams
 from chatwright.generation.lm import LM
 from chatwright.generation.local import LocalGenerator
 from chatwright.generation.sampling import adjusted_logits
-from chatwright.generation.score import embed, score_tokens
+from chatwright.generation.score import embed, hidden_parts, score_parts, score_tokens
 from tiny_models import tiny_model
 
 
@@ -44,6 +44,19 @@ def test_embeddings_are_unit_vectors_of_the_models_width(lm: LM) -> None:
     assert short == pytest.approx([x / sum(y * y for y in vector[:8]) ** 0.5 for x in vector[:8]])
     with pytest.raises(ConfigError, match="dimensions 1536: the model's embeddings have 32 numbers"):
         embed(lm.model, [5], 1536)
+
+
+def test_long_texts_in_parts_give_the_same(lm: LM) -> None:
+    ids = [5 + n * 7 % 80 for n in range(600)]
+    whole = torch.cat(list(hidden_parts(lm.model, ids, part=1000)))
+    for part in (1, 7, 256, 599):
+        parts = list(hidden_parts(lm.model, ids if part > 1 else ids[:40], part))
+        assert {len(one) for one in parts[:-1]} == {part}
+        assert torch.allclose(torch.cat(parts), whole[: 600 if part > 1 else 40], atol=1e-5)
+    scores = list(score_parts(lm.model, ids, part=256))
+    assert [len(rows) for rows in scores] == [257, 256, 87] and scores[0][0] is None
+    flat = [row[0] for rows in scores for row in rows if row is not None]
+    assert flat == pytest.approx([row[0] for rows in score_parts(lm.model, ids, part=600) for row in rows if row], abs=1e-5)
 
 
 def test_biases_and_penalties() -> None:
