@@ -72,3 +72,9 @@ export const modelsQuery = queryOptions({ queryKey: ["lead", "models"], queryFn:
 export const promote = (id: string, body: Wire["Promotion"]) => send<Models>("POST", `models/${id}/promote`, body);
 export const rollBack = (body: Wire["RollBack"]) => send<Models>("POST", "models/rollback", body);
 export const lineageQuery = (id: string, offset: number) => queryOptions({ queryKey: ["lead", "lineage", id, offset], queryFn: () => get<Lineage>(`lineage/${id}`, { offset }), placeholderData: (before) => before });
+
+export type Intake = Wire["IntakeInfo"];
+export type Withdrawal = Wire["Withdrawal"];
+export const intakeQuery = (days: number) => queryOptions({ queryKey: ["lead", "intake", days], queryFn: () => get<Intake>("intake", { days }), placeholderData: (before) => before });
+export const collectNow = () => send<Wire["Collected"]>("POST", "intake/collect");
+export const withdraw = (body: Wire["NewWithdrawal"]) => send<Withdrawal>("POST", "withdrawals", body);

@@ -55,7 +55,7 @@ function Filters({ values, change }: { values: Record<Name, string>; change: (na
       <Select label={t("lead.kinds.label")} value={values.labeller_kind} options={[all, ...KINDS.map((each) => [each as string, t(`lead.kinds.${each}`)] as const)]} onChange={(value) => change("labeller_kind", value)} />
       <Typed name="labeller" label={t("lead.people.labeller")} value={values.labeller} change={change} />
       <Select label={t("lead.data.below")} value={values.agreement_below} options={[all, ...["0.5", "0.65", "0.8", "1"].map((each) => [each, formatPercent(Number(each))] as const)]} onChange={(value) => change("agreement_below", value)} />
-      <Select label={t("lead.data.flag")} value={values.flag} options={[all, ...FLAGS.map((each) => [each as string, t(`lead.flags.${each}`)] as const)]} onChange={(value) => change("flag", value)} />
+      <Select label={t("lead.data.flag")} value={values.flag} options={[all, ...FLAGS.map((each) => [each as string, t(`label.flags.${each}`)] as const)]} onChange={(value) => change("flag", value)} />
       <Select label={t("lead.data.source")} value={values.source} options={[all, ...SOURCES.map((each) => [each as string, t(`lead.sources.${each}`)] as const)]} onChange={(value) => change("source", value)} />
       <Select label={t("lead.data.split")} value={values.split} options={[all, ["train", t("lead.splits.train")], ["held_out", t("lead.splits.held_out")]]} onChange={(value) => change("split", value)} />
       <Select label={t("lead.data.flagged")} value={values.flagged} options={[all, ["true", t("lead.data.yes")]]} onChange={(value) => change("flagged", value)} />

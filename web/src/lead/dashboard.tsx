@@ -6,8 +6,9 @@ import { Link } from "wouter";
 import { messageOf } from "../api/message";
 import { formatNumber, formatPercent } from "../lib/format";
 import { toast } from "../ui/toast";
-import { dashboardQuery, merge, type Dashboard, type Estimate } from "./api";
+import { dashboardQuery, intakeQuery, merge, type Dashboard, type Estimate } from "./api";
 import { Cost } from "./cost";
+import { FunnelTable, received } from "./intake";
 import { Figure, Interval, KindFilter, Loaded, Progress, Section, Table, Warning, type Kind } from "./parts";
 import { Labellers } from "./labellers";
 import { ProjectSelect, useProject } from "./project";
@@ -38,8 +39,15 @@ function Board({ data }: { data: Dashboard }) {
       <ProgressTable data={data} />
       <div className="grid"><Agreement data={data} /><Cost cost={data.cost} /></div>
       <Labellers lines={data.labellers} />
+      <Incoming />
     </>
   );
+}
+
+/** The intake in short; without traffic it says nothing. */
+function Incoming() {
+  const { data } = useQuery(intakeQuery(30));
+  return data && received(data) ? <FunnelTable data={data} brief /> : null;
 }
 
 function Warnings({ data }: { data: Dashboard }) {

@@ -3,18 +3,24 @@ import type { Imported } from "./api";
 /** Under the server's limit for one request, whatever the rows hold (every character may take four bytes, and JSON escapes). */
 export const PART_CHARACTERS = 400_000;
 
-/** JSON lines cut at line ends into parts that a request may hold; a longer line is a part of its own, for the server to refuse. */
+/**
+ * JSON lines cut at line ends into parts that a request may hold; a longer line is a part of its own, for the server to refuse.
+ * Each begins with as many empty lines as came before it, so that the server's messages name the line of the file.
+ */
 export function cutIntoParts(text: string, limit = PART_CHARACTERS): string[] {
   const parts: string[] = [];
   let at = 0;
+  let before = "";
   while (at < text.length) {
     let end = text.length;
     if (end - at > limit) {
-      const before = text.lastIndexOf("\n", at + limit - 1);
+      const near = text.lastIndexOf("\n", at + limit - 1);
       const after = text.indexOf("\n", at + limit);
-      end = before >= at ? before + 1 : after < 0 ? text.length : after + 1;
+      end = near >= at ? near + 1 : after < 0 ? text.length : after + 1;
     }
-    parts.push(text.slice(at, end));
+    const part = text.slice(at, end);
+    parts.push(before + part);
+    before += "\n".repeat(part.split("\n").length - 1);
     at = end;
   }
   return parts;

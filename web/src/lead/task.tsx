@@ -30,7 +30,7 @@ function Detail({ detail }: { detail: TaskDetail }) {
       <Facts detail={detail} />
       <Section title={t("lead.data.prompt")}>
         {detail.messages.length ? detail.messages.map((message, at) => (
-          <div key={at} className="record"><span className="soft small">{t(`lead.roles.${message["role"] ?? "user"}`)}</span><LazyMarkdown text={message["content"] ?? ""} eager={at > detail.messages.length - 3} /></div>
+          <div key={at} className="record"><span className="soft small">{t(`label.roles.${message["role"] ?? "user"}`)}</span><LazyMarkdown text={message["content"] ?? ""} eager={at > detail.messages.length - 3} /></div>
         )) : <p className="record erased">{detail.task.erased ? t("lead.data.erased") : t("lead.data.noPrompt")}</p>}
       </Section>
       {detail.answers.length ? (
@@ -117,7 +117,7 @@ function Value({ value }: { value: BrowsedLabel["value"] }) {
       {said.none_acceptable ? <span className="badge warn">{t("lead.labels.noneAcceptable")}</span> : null}
       {said.cannot_judge ? <span className="badge">{t("lead.labels.cannotJudge")}</span> : null}
       {said.likert?.some((score) => score !== null) ? <span>{said.likert.map((score, at) => <span key={at} className="badge">{letter(at)} {score ?? "–"}</span>)}</span> : null}
-      {flags.map(([at, flag]) => <span key={`${at} ${flag}`} className="badge">{at}: {t(`lead.flags.${flag}`)}</span>)}
+      {flags.map(([at, flag]) => <span key={`${at} ${flag}`} className="badge">{at}: {t(`label.flags.${flag}`)}</span>)}
       {said.contradictions ? <span className="badge warn">{t("lead.labels.contradictions", { count: said.contradictions })}</span> : null}
     </div>
   );
@@ -129,7 +129,7 @@ function Content({ content }: { content: BrowsedLabel["content"] }) {
   const comment = content?.["comment"];
   return (
     <>
-      {messages.map((message, at) => <div key={at}><span className="soft small">{t(`lead.roles.${message.role}`)}</span><LazyMarkdown text={message.content} eager /></div>)}
+      {messages.map((message, at) => <div key={at}><span className="soft small">{t(`label.roles.${message.role}`)}</span><LazyMarkdown text={message.content} eager /></div>)}
       {typeof comment === "string" && comment ? <p className="soft">“{comment}”</p> : null}
     </>
   );

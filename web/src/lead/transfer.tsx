@@ -27,6 +27,7 @@ function Import() {
   const [progress, setProgress] = useState<{ name: string; done: number; all: number } | null>(null);
   const [result, setResult] = useState<Imported | null>(null);
   const [error, setError] = useState("");
+  const [by, setBy] = useState<"" | Kind>("");
   async function take(file: File | undefined) {
     if (!file || progress) return;
     setResult(null);
@@ -36,7 +37,7 @@ function Import() {
       const parts = cutIntoParts(await file.text());
       for (const [at, rows] of parts.entries()) {
         setProgress({ name: file.name, done: at, all: parts.length });
-        got.push(await importRows({ project: project?.id ?? "", file: file.name.slice(0, 256), rows }));
+        got.push(await importRows({ project: project?.id ?? "", file: file.name.slice(0, 256), rows, labeller_kind: by }));
       }
     } catch (failure) {
       setError(messageOf(failure, t));
@@ -49,7 +50,7 @@ function Import() {
   const number = (value: number) => formatNumber(value, i18n.language);
   return (
     <Section title={t("lead.import.title")} text={t("lead.import.text")}>
-      <div className="filters two"><ProjectSelect /></div>
+      <div className="filters two"><ProjectSelect /><Select label={t("lead.import.by")} value={by} options={[["", t("lead.import.bySays")], ...KINDS.map((kind) => [kind, t(`lead.kinds.${kind}`)] as const)]} onChange={setBy} /></div>
       <div className={over ? "drop over" : "drop"} onDragOver={(event) => { event.preventDefault(); setOver(true); }} onDragLeave={() => setOver(false)} onDrop={(event) => { event.preventDefault(); setOver(false); void take(event.dataTransfer.files[0]); }}>
         <FileUp size={28} aria-hidden />
         <p>{progress ? t("lead.import.running", { name: progress.name }) : t("lead.import.drop")}</p>
