@@ -14,7 +14,9 @@ const Arena = lazy(() => import("./arena/page"));
 const Board = lazy(() => import("./arena/board"));
 const Prompts = lazy(() => import("./prompts/page"));
 const Shared = lazy(() => import("./share/page"));
+const Label = lazy(() => import("./label/page"));
 const Settings = lazy(() => import("./settings/page"));
+const Lead = lazy(() => import("./lead/page"));
 
 function SignedIn({ page: Page }: { page: ComponentType }) {
   const { t } = useTranslation();
@@ -67,7 +69,9 @@ export function App() {
             <Route path="/arena/board"><SignedIn page={Board} /></Route>
             <Route path="/arena"><SignedIn page={Arena} /></Route>
             <Route path="/prompts"><SignedIn page={Prompts} /></Route>
+            <Route path="/label/:view?"><SignedIn page={Label} /></Route>
             <Route path="/settings/:tab?"><SignedIn page={Settings} /></Route>
+            <Route path="/lead/:tab?/:id?"><SignedIn page={Lead} /></Route>
             <Route path="/c/:id"><SignedIn page={Chat} /></Route>
             <Route path="/"><SignedIn page={Chat} /></Route>
             <Route><Missing /></Route>

@@ -208,6 +208,30 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/consent": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Consent Of
+         * @description What one has agreed to, and the notice to show before.
+         */
+        get: operations["consent_of_api_consent_get"];
+        /**
+         * Change Consent
+         * @description Agree that what comes from now on is kept as training data, or no more. What was kept stays until it is withdrawn.
+         */
+        put: operations["change_consent_api_consent_put"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/conversations": {
         parameters: {
             query?: never;
@@ -349,6 +373,705 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/desk/browse": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Browse
+         * @description A page of the tasks that fit the filters, the newest first.
+         */
+        get: operations["browse_api_desk_browse_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/desk/dashboard": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Dashboard
+         * @description A project at a glance: progress, agreement, labellers, the cost of writing against ranking, warnings.
+         *
+         *     `labeller_kind`: whose labels are counted (repeat it; none: everybody's). `held_out`: labellers to hold the others
+         *     against (repeat it; none: those who only labelled the held-out part).
+         */
+        get: operations["dashboard_api_desk_dashboard_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/desk/exports": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Exports
+         * @description All exports, the newest first.
+         */
+        get: operations["list_exports_api_desk_exports_get"];
+        put?: never;
+        /**
+         * Freeze
+         * @description Freeze what the store holds now. The same state and filters give the same export.
+         */
+        post: operations["freeze_api_desk_exports_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/desk/exports/{export_id}/{split}/{file}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Download
+         * @description One file of an export, as JSON lines.
+         */
+        get: operations["download_api_desk_exports__export_id___split___file__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/desk/guidelines/{project_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Listed
+         * @description Every version of a project's guidelines, the newest first.
+         */
+        get: operations["listed_api_desk_guidelines__project_id__get"];
+        put?: never;
+        /**
+         * Publish
+         * @description A new version; labels name the one they followed.
+         */
+        post: operations["publish_api_desk_guidelines__project_id__post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/desk/import": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Take In
+         * @description Take rows in: rankings and demonstrations as labels, samples and prompts as tasks. Sending them again is harmless.
+         */
+        post: operations["take_in_api_desk_import_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/desk/intake": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Intake
+         * @description What became of the traffic, step by step.
+         */
+        get: operations["intake_api_desk_intake_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/desk/intake/collect": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Collect Now
+         * @description Make tasks of the chat's answers and the arena's votes now, also of those that came a moment ago.
+         */
+        post: operations["collect_now_api_desk_intake_collect_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/desk/jobs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Jobs
+         * @description The newest hundred jobs.
+         */
+        get: operations["list_jobs_api_desk_jobs_get"];
+        put?: never;
+        /**
+         * Begin
+         * @description Put a job into the queue.
+         */
+        post: operations["begin_api_desk_jobs_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/desk/jobs/{job_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show
+         * @description One job.
+         */
+        get: operations["show_api_desk_jobs__job_id__get"];
+        put?: never;
+        post?: never;
+        /**
+         * Cancel
+         * @description End a job: a waiting one at once, a running one after it has saved itself.
+         */
+        delete: operations["cancel_api_desk_jobs__job_id__delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/desk/jobs/{job_id}/log": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Log
+         * @description A job's log from byte `after` on, at most 100,000 bytes at a time.
+         */
+        get: operations["log_api_desk_jobs__job_id__log_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/desk/labels": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Labels
+         * @description One's own labels, the newest first.
+         */
+        get: operations["labels_api_desk_labels_get"];
+        put?: never;
+        /**
+         * Label
+         * @description Send a label. When the answer has come, the label is on the disk.
+         */
+        post: operations["label_api_desk_labels_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/desk/labels/{label_id}/undo": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Undo
+         * @description Take a label back, while it has not gone into a result (409); the task comes back with what was said.
+         */
+        post: operations["undo_api_desk_labels__label_id__undo_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/desk/lineage/{model_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Lineage Of
+         * @description Which labels shaped this model: its exports and those of the models before it, who labelled, and a page of labels.
+         */
+        get: operations["lineage_of_api_desk_lineage__model_id__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/desk/merge": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Merge
+         * @description Merge every complete ranking of a project, or send it to an adjudicator. Doing it twice is harmless.
+         */
+        post: operations["merge_api_desk_merge_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/desk/models": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Models
+         * @description The registry and what serves.
+         */
+        get: operations["models_api_desk_models_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/desk/models/rollback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Roll Back
+         * @description Let the model before the present one serve again under a name.
+         */
+        post: operations["roll_back_api_desk_models_rollback_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/desk/models/{model_id}/promote": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Promote
+         * @description Let a model answer under a served name from now on; running answers end on the old one. Refused (400) when its win
+         *     rate over the serving model is not above one half, unless it is forced with a reason.
+         */
+        post: operations["promote_api_desk_models__model_id__promote_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/desk/next": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Next Task
+         * @description The task to do now: the one that is held, or a new one, which is held from then on. `kind`, `language`: wanted ones,
+         *     all when left out (languages: those of the profile); `exclude`: tasks the browser has got already.
+         */
+        get: operations["next_task_api_desk_next_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/desk/profile": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Profile
+         * @description What the labeller chose.
+         */
+        get: operations["profile_api_desk_profile_get"];
+        /**
+         * Set Profile
+         * @description Choose the languages of tasks.
+         */
+        put: operations["set_profile_api_desk_profile_put"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/desk/projects": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Listed
+         * @description Open projects, each with the number of tasks that wait for this labeller.
+         */
+        get: operations["listed_api_desk_projects_get"];
+        put?: never;
+        /**
+         * Create
+         * @description Begin a project; 409 when its name is taken.
+         */
+        post: operations["create_api_desk_projects_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/desk/projects/all": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Everything
+         * @description All projects with their settings, archived ones too.
+         */
+        get: operations["everything_api_desk_projects_all_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/desk/projects/{project_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /**
+         * Change
+         * @description Change name or settings, or archive a project: then no more of its tasks are given out.
+         */
+        patch: operations["change_api_desk_projects__project_id__patch"];
+        trace?: never;
+    };
+    "/api/desk/tasks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Add Task
+         * @description Add one task by hand, as for the screening test.
+         */
+        post: operations["add_task_api_desk_tasks_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/desk/tasks/{task_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Task
+         * @description A task with its answers, all its labels and how they were merged.
+         */
+        get: operations["task_api_desk_tasks__task_id__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/desk/tasks/{task_id}/draft": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Draft
+         * @description Unfinished work; revision 0 and nothing in it when none is kept.
+         */
+        get: operations["draft_api_desk_tasks__task_id__draft_get"];
+        /**
+         * Keep Draft
+         * @description Keep unfinished work. 409 with code draft_conflict when another window has kept something meanwhile: read it, and
+         *     let the labeller choose.
+         */
+        put: operations["keep_draft_api_desk_tasks__task_id__draft_put"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/desk/tasks/{task_id}/draft-answer": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Draft Answer
+         * @description Let the default model write the next turn. Closing the connection stops it. 409 where the project allows no drafts
+         *     or the place at the task has run out.
+         */
+        post: operations["draft_answer_api_desk_tasks__task_id__draft_answer_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/desk/tasks/{task_id}/flag": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Flag
+         * @description Say that something is wrong with a task; nobody gets it until a lead has looked.
+         */
+        post: operations["flag_api_desk_tasks__task_id__flag_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/desk/tasks/{task_id}/release": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Release
+         * @description Give the place at a task back; it may come again.
+         */
+        post: operations["release_api_desk_tasks__task_id__release_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/desk/tasks/{task_id}/renew": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Renew
+         * @description Keep the place at a task for longer; 409 when somebody else has taken it.
+         */
+        post: operations["renew_api_desk_tasks__task_id__renew_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/desk/tasks/{task_id}/resolve": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Resolve
+         * @description Decide about a task that was flagged.
+         */
+        post: operations["resolve_api_desk_tasks__task_id__resolve_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/desk/tasks/{task_id}/skip": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Skip
+         * @description Leave a task to others.
+         */
+        post: operations["skip_api_desk_tasks__task_id__skip_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/desk/withdrawals": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Withdraw
+         * @description Erase what was kept of somebody: one's own, or as an administrator anybody's. Consent ends with it.
+         */
+        post: operations["withdraw_api_desk_withdrawals_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/generations/{message_id}": {
         parameters: {
             query?: never;
@@ -435,7 +1158,12 @@ export interface paths {
         delete: operations["revoke_key_api_keys__key_id__delete"];
         options?: never;
         head?: never;
-        patch?: never;
+        /**
+         * Change Key
+         * @description Agree that what comes with a key is kept as training data, or no more. What was kept before stays until it is
+         *     withdrawn (`POST /api/desk/withdrawals`).
+         */
+        patch: operations["change_key_api_keys__key_id__patch"];
         trace?: never;
     };
     "/api/links/look": {
@@ -924,6 +1652,34 @@ export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
         /**
+         * Added
+         * @description The id of something new.
+         */
+        Added: {
+            /** Id */
+            id: string;
+        };
+        /**
+         * AgreementFigures
+         * @description How far labellers of the same tasks agree; a figure is None where nothing can be compared.
+         */
+        AgreementFigures: {
+            alpha_nominal: components["schemas"]["Interval"] | null;
+            alpha_ordinal: components["schemas"]["Interval"] | null;
+            held_out: components["schemas"]["Interval"] | null;
+            /** Held Out Labellers */
+            held_out_labellers: string[];
+            likert_alpha: components["schemas"]["Interval"] | null;
+            /** Num Pairs */
+            num_pairs: number;
+            /** Num Tasks */
+            num_tasks: number;
+            percent: components["schemas"]["Interval"] | null;
+            percent_without_ties: components["schemas"]["Interval"] | null;
+            spearman: components["schemas"]["Interval"] | null;
+            tau_b: components["schemas"]["Interval"] | null;
+        };
+        /**
          * Alternative
          * @description A token that could have stood there.
          */
@@ -1033,6 +1789,153 @@ export interface components {
             token: number;
         };
         /**
+         * BrowsePage
+         * @description Some tasks, the newest first.
+         */
+        BrowsePage: {
+            /** Offset */
+            offset: number;
+            /** Tasks */
+            tasks: components["schemas"]["BrowsedTask"][];
+            /** Total */
+            total: number;
+        };
+        /**
+         * BrowsedAnswer
+         * @description An answer of a task.
+         */
+        BrowsedAnswer: {
+            /** Finish Reason */
+            finish_reason: string;
+            /** Letter */
+            letter: string;
+            /** Model */
+            model: string;
+            /** Text */
+            text: string | null;
+        };
+        /**
+         * BrowsedLabel
+         * @description A label of a task.
+         */
+        BrowsedLabel: {
+            /** At */
+            at: number;
+            /** Content */
+            content: {
+                [key: string]: unknown;
+            } | null;
+            /** Draft Model */
+            draft_model: string;
+            /** Gold Tau B */
+            gold_tau_b: number | null;
+            /** Guideline */
+            guideline: string;
+            /** Kind */
+            kind: string;
+            /** Labeller */
+            labeller: string;
+            /** Labeller Kind */
+            labeller_kind: string;
+            /** Seconds */
+            seconds: {
+                [key: string]: number;
+            };
+            /** Shown Order */
+            shown_order: string;
+            /** State */
+            state: string;
+            /** Too Fast */
+            too_fast: boolean;
+            /** Uuid */
+            uuid: string;
+            /** Value */
+            value: {
+                [key: string]: unknown;
+            };
+        };
+        /**
+         * BrowsedTask
+         * @description A task in the list.
+         */
+        BrowsedTask: {
+            /** Agreement */
+            agreement: number | null;
+            /** Created At */
+            created_at: number;
+            /** Erased */
+            erased: boolean;
+            /** Flagged */
+            flagged: number;
+            /** Gold */
+            gold: boolean;
+            /** Id */
+            id: string;
+            /** Kind */
+            kind: string;
+            /** Labels */
+            labels: number;
+            /** Language */
+            language: string;
+            /** Num Answers */
+            num_answers: number;
+            /** Overlap */
+            overlap: number;
+            /** Project */
+            project: string;
+            /** Ranking */
+            ranking: string | null;
+            /** Screening */
+            screening: boolean;
+            /** Source */
+            source: string;
+            /** Split */
+            split: string;
+            /** Start */
+            start: string;
+            /** State */
+            state: string;
+        };
+        /**
+         * Collected
+         * @description What was made of the chat's answers and the arena's votes.
+         */
+        Collected: {
+            /** Tasks */
+            tasks: number;
+        };
+        /**
+         * ConsentChange
+         * @description What to agree to, or no more.
+         */
+        ConsentChange: {
+            /**
+             * Key
+             * @default
+             */
+            key: string;
+            /** Training Consent */
+            training_consent: boolean;
+        };
+        /**
+         * ConsentInfo
+         * @description What somebody has agreed to.
+         */
+        ConsentInfo: {
+            /** Kept Texts */
+            kept_texts: number;
+            /** Keys */
+            keys: components["schemas"]["KeyConsent"][];
+            /** Notice */
+            notice: string;
+            /** Notice Version */
+            notice_version: number;
+            /** Since */
+            since: number | null;
+            /** Training Consent */
+            training_consent: boolean;
+        };
+        /**
          * Conversation
          * @description A whole conversation.
          */
@@ -1109,6 +2012,95 @@ export interface components {
             more: boolean;
         };
         /**
+         * CostComparison
+         * @description Writing against ranking, in active seconds.
+         */
+        CostComparison: {
+            /** Cost Per Demonstration */
+            cost_per_demonstration: number | null;
+            /** Cost Per Ranking */
+            cost_per_ranking: number | null;
+            /** Num Demonstrations */
+            num_demonstrations: number;
+            /** Num Rankings */
+            num_rankings: number;
+            ratio: components["schemas"]["Interval"] | null;
+            seconds_per_demonstration: components["schemas"]["Interval"] | null;
+            seconds_per_ranking: components["schemas"]["Interval"] | null;
+            /** Wage Per Hour */
+            wage_per_hour: number | null;
+        };
+        /**
+         * Counts
+         * @description How a labeller stands.
+         */
+        Counts: {
+            /** Left */
+            left: number;
+            screening: components["schemas"]["Screening"];
+            /** Today */
+            today: number;
+            /** Total */
+            total: number;
+        };
+        /**
+         * Dashboard
+         * @description A project at a glance.
+         */
+        Dashboard: {
+            /** Adjudication */
+            adjudication: number;
+            agreement: components["schemas"]["AgreementFigures"];
+            cost: components["schemas"]["CostComparison"];
+            /** Labeller Kinds */
+            labeller_kinds: string[];
+            /** Labellers */
+            labellers: components["schemas"]["LabellerLine"][];
+            /** Mergeable */
+            mergeable: number;
+            /** Progress */
+            progress: components["schemas"]["KindProgress"][];
+            /** Project */
+            project: string;
+            /** Warnings */
+            warnings: components["schemas"]["QualityWarning"][];
+        };
+        /**
+         * Draft
+         * @description Unfinished work as the server has it.
+         */
+        Draft: {
+            /** Content */
+            content: {
+                [key: string]: unknown;
+            };
+            /** Revision */
+            revision: number;
+        };
+        /**
+         * DraftChange
+         * @description Unfinished work to keep.
+         */
+        DraftChange: {
+            /** Content */
+            content: {
+                [key: string]: unknown;
+            };
+            /** Revision */
+            revision: number;
+        };
+        /**
+         * DraftRequest
+         * @description Let a model write the next turn of a demonstration.
+         */
+        DraftRequest: {
+            /**
+             * Messages
+             * @default []
+             */
+            messages: components["schemas"]["Turn"][];
+        };
+        /**
          * Edit
          * @description Another wording of a user's message.
          */
@@ -1165,6 +2157,38 @@ export interface components {
             param: string | null;
             /** Type */
             type: string;
+        };
+        /**
+         * Export
+         * @description A frozen folder.
+         */
+        Export: {
+            /** Counts */
+            counts: {
+                [key: string]: {
+                    [key: string]: number;
+                };
+            };
+            /** Created At */
+            created_at: number;
+            /** Created By */
+            created_by: string;
+            /** Filters */
+            filters: {
+                [key: string]: unknown;
+            };
+            /** Id */
+            id: string;
+            /** Left Out */
+            left_out: {
+                [key: string]: number;
+            };
+            /** Models */
+            models: string[];
+            /** Path */
+            path: string;
+            /** Withdrawn */
+            withdrawn: number;
         };
         /**
          * ExportedConversation
@@ -1288,6 +2312,136 @@ export interface components {
             vote: "up" | "down" | "none";
         };
         /**
+         * FunnelLine
+         * @description One count.
+         */
+        FunnelLine: {
+            /** Count */
+            count: number;
+            /** Day */
+            day: string;
+            /** Reason */
+            reason: string;
+            /** Source */
+            source: string;
+            /** Step */
+            step: string;
+        };
+        /**
+         * FunnelStep
+         * @description A step of the intake over all days and sources.
+         */
+        FunnelStep: {
+            /** Count */
+            count: number;
+            /** Keeps Out */
+            keeps_out: boolean;
+            /** Reasons */
+            reasons: {
+                [key: string]: number;
+            };
+            /** Step */
+            step: string;
+        };
+        /**
+         * Guideline
+         * @description A version of a guideline.
+         */
+        Guideline: {
+            /** Created At */
+            created_at: number;
+            /** Id */
+            id: string;
+            /** Language */
+            language: string;
+            /** Project */
+            project: string;
+            /** Text */
+            text: string;
+            /** Version */
+            version: number;
+        };
+        /**
+         * Import
+         * @description Rows of Chatwright's JSON lines to take in: rankings, samples to be ranked, demonstrations, prompts.
+         */
+        Import: {
+            /**
+             * File
+             * @default rows
+             */
+            file: string;
+            /**
+             * Labeller Kind
+             * @default
+             * @enum {string}
+             */
+            labeller_kind: "" | "human" | "simulated" | "ai";
+            /**
+             * Project
+             * @default
+             */
+            project: string;
+            /** Rows */
+            rows: string;
+        };
+        /**
+         * Imported
+         * @description What was made of them.
+         */
+        Imported: {
+            /** Bad */
+            bad: string[];
+            /** Kinds */
+            kinds: {
+                [key: string]: number;
+            };
+            /** Known */
+            known: number;
+            /** Labels */
+            labels: number;
+            /** Num Bad */
+            num_bad: number;
+            /** Tasks */
+            tasks: number;
+        };
+        /**
+         * IntakeInfo
+         * @description The funnel and what feeds it.
+         */
+        IntakeInfo: {
+            /** Accounts Agreed */
+            accounts_agreed: number;
+            /** Days */
+            days: number;
+            /** Held Out Share */
+            held_out_share: number;
+            /** Keys Agreed */
+            keys_agreed: number;
+            /** Lines */
+            lines: components["schemas"]["FunnelLine"][];
+            /** Per Person */
+            per_person: number;
+            /** Prompts */
+            prompts: number;
+            /** Steps */
+            steps: components["schemas"]["FunnelStep"][];
+            /** Waiting */
+            waiting: number;
+        };
+        /**
+         * Interval
+         * @description A figure with its percentile interval.
+         */
+        Interval: {
+            /** High */
+            high: number;
+            /** Low */
+            low: number;
+            /** Value */
+            value: number;
+        };
+        /**
          * Invite
          * @description The role of who is invited.
          */
@@ -1298,6 +2452,80 @@ export interface components {
              * @enum {string}
              */
             role: "member" | "labeller" | "lead" | "admin";
+        };
+        /**
+         * Job
+         * @description A job.
+         */
+        Job: {
+            /** Attempts */
+            attempts: number;
+            /** Cancel */
+            cancel: boolean;
+            /** Created At */
+            created_at: number;
+            /** Created By */
+            created_by: string;
+            /** Ended At */
+            ended_at: number | null;
+            /** Id */
+            id: string;
+            /** Kind */
+            kind: string;
+            /** Message */
+            message: string;
+            progress: components["schemas"]["Progress"];
+            /** Result */
+            result: {
+                [key: string]: unknown;
+            };
+            /** Settings */
+            settings: {
+                [key: string]: unknown;
+            };
+            /** Started At */
+            started_at: number | null;
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "queued" | "running" | "done" | "failed" | "cancelled";
+        };
+        /**
+         * JobLog
+         * @description A piece of a log.
+         */
+        JobLog: {
+            /** End */
+            end: number;
+            /** Start */
+            start: number;
+            /** Text */
+            text: string;
+        };
+        /**
+         * KeyChange
+         * @description What to change of a key.
+         */
+        KeyChange: {
+            /** Training Consent */
+            training_consent: boolean;
+        };
+        /**
+         * KeyConsent
+         * @description An API key and whether what comes with it may be kept.
+         */
+        KeyConsent: {
+            /** Id */
+            id: string;
+            /** Name */
+            name: string;
+            /** Of Server */
+            of_server: boolean;
+            /** Prefix */
+            prefix: string;
+            /** Training Consent */
+            training_consent: boolean;
         };
         /**
          * KeyRow
@@ -1326,6 +2554,188 @@ export interface components {
             tokens_per_minute: number;
             /** Tokens Total */
             tokens_total: number;
+            /** Training Consent */
+            training_consent: boolean;
+        };
+        /**
+         * KindProgress
+         * @description How far a kind of task is.
+         */
+        KindProgress: {
+            /** Closed */
+            closed: number;
+            /** Complete */
+            complete: number;
+            /** Cost */
+            cost: number | null;
+            /** Flagged */
+            flagged: number;
+            /** Kind */
+            kind: string;
+            /** Labels */
+            labels: number;
+            /** Mean Seconds */
+            mean_seconds: number | null;
+            /** Median Seconds */
+            median_seconds: number | null;
+            /** Merged */
+            merged: number;
+            /** Open */
+            open: number;
+            /** Skipped */
+            skipped: number;
+            /** Surplus */
+            surplus: number;
+            /** Undone */
+            undone: number;
+            /** Wanted */
+            wanted: number;
+        };
+        /**
+         * LabelRun
+         * @description Let a labeller that is no person work off the queue.
+         */
+        LabelRun: {
+            /**
+             * Base Url
+             * @default
+             */
+            base_url: string;
+            /**
+             * Labeller
+             * @enum {string}
+             */
+            labeller: "simulated" | "ai";
+            /**
+             * Limit
+             * @default 0
+             */
+            limit: number;
+            /**
+             * Model
+             * @default
+             */
+            model: string;
+            /**
+             * Noise
+             * @default 0.15
+             */
+            noise: number;
+            /**
+             * Project
+             * @default
+             */
+            project: string;
+            /**
+             * Seed
+             * @default 0
+             */
+            seed: number;
+        };
+        /**
+         * LabelShare
+         * @description Labels of one labeller.
+         */
+        LabelShare: {
+            /** Kind */
+            kind: string;
+            /** Labeller */
+            labeller: string;
+            /**
+             * Labeller Kind
+             * @enum {string}
+             */
+            labeller_kind: "human" | "simulated" | "ai";
+            /** Labels */
+            labels: number;
+        };
+        /**
+         * Labelled
+         * @description A label, kept.
+         */
+        Labelled: {
+            /** Contradictions */
+            contradictions: number;
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "current" | "surplus" | "undone";
+            /** Task */
+            task: string;
+            /** Too Fast */
+            too_fast: boolean;
+            /** Uuid */
+            uuid: string;
+        };
+        /**
+         * LabellerLine
+         * @description One labeller.
+         */
+        LabellerLine: {
+            agreement: components["schemas"]["Interval"] | null;
+            /** Flagged */
+            flagged: number;
+            /** Gold Tau B */
+            gold_tau_b: number | null;
+            /** Kind */
+            kind: string;
+            /** Labeller */
+            labeller: string;
+            /** Labels */
+            labels: {
+                [key: string]: number;
+            };
+            /** Median Seconds */
+            median_seconds: number | null;
+            /** Num Gold */
+            num_gold: number;
+            /** Reliability */
+            reliability: number | null;
+            /** Skipped */
+            skipped: number;
+            /** Ties */
+            ties: number | null;
+            /** Too Fast */
+            too_fast: number;
+        };
+        /**
+         * Lineage
+         * @description Where a model comes from.
+         */
+        Lineage: {
+            /** Ancestors */
+            ancestors: string[];
+            /** Exports */
+            exports: components["schemas"]["Export"][];
+            /** Labels */
+            labels: components["schemas"]["LineageLabel"][];
+            model: components["schemas"]["chatwright__serve__desk__wire_loop__Model"];
+            /** Num Labels */
+            num_labels: number;
+            /** Shares */
+            shares: components["schemas"]["LabelShare"][];
+        };
+        /**
+         * LineageLabel
+         * @description One label that shaped a model.
+         */
+        LineageLabel: {
+            /** At */
+            at: number;
+            /** Kind */
+            kind: string;
+            /** Labeller */
+            labeller: string;
+            /**
+             * Labeller Kind
+             * @enum {string}
+             */
+            labeller_kind: "human" | "simulated" | "ai";
+            /** Task */
+            task: string;
+            /** Uuid */
+            uuid: string;
         };
         /**
          * LinkInfo
@@ -1474,6 +2884,54 @@ export interface components {
             tokens_per_minute: number;
             /** Tokens Total */
             tokens_total: number;
+            /** Training Consent */
+            training_consent: boolean;
+        };
+        /**
+         * MergeCounts
+         * @description What merging a project did.
+         */
+        MergeCounts: {
+            /** Adjudicate */
+            adjudicate: number;
+            /** Cycles */
+            cycles: number;
+            /** Merged */
+            merged: number;
+            /** Method */
+            method: string;
+            /** Unjudged */
+            unjudged: number;
+            /** Waiting */
+            waiting: number;
+        };
+        /**
+         * MergeRequest
+         * @description Merge every complete ranking task of a project that is not merged yet.
+         */
+        MergeRequest: {
+            /** Adjudicate Below */
+            adjudicate_below?: number | null;
+            /** Method */
+            method?: ("ranked_pairs" | "borda" | "bradley_terry" | "plackett_luce") | null;
+            /** Project */
+            project: string;
+        };
+        /**
+         * MergedInfo
+         * @description How a task was merged.
+         */
+        MergedInfo: {
+            /** At */
+            at: number;
+            /** Detail */
+            detail: {
+                [key: string]: unknown;
+            };
+            /** Method */
+            method: string;
+            /** Order */
+            order: string;
         };
         /**
          * Message
@@ -1542,6 +3000,62 @@ export interface components {
             ready: boolean;
         };
         /**
+         * Models
+         * @description All models, the newest first, and what serves.
+         */
+        Models: {
+            /** History */
+            history: components["schemas"]["ServingStep"][];
+            /** Models */
+            models: components["schemas"]["chatwright__serve__desk__wire_loop__Model"][];
+            /** Serving */
+            serving: components["schemas"]["ServedName"][];
+        };
+        /**
+         * MyLabel
+         * @description A label of one's own, in letters of the screen it was made on.
+         */
+        MyLabel: {
+            /** At */
+            at: number;
+            /** Can Undo */
+            can_undo: boolean;
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "prompt" | "demonstrate" | "rate" | "rank" | "compare" | "adjudicate";
+            /** Language */
+            language: string;
+            payload: components["schemas"]["Written"] | null;
+            /** Project */
+            project: string;
+            /** Project Name */
+            project_name: string;
+            /** Start */
+            start: string;
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "current" | "surplus" | "undone";
+            /** Task */
+            task: string;
+            /** Uuid */
+            uuid: string;
+            value: components["schemas"]["Value"];
+        };
+        /**
+         * MyLabels
+         * @description A page, the newest first.
+         */
+        MyLabels: {
+            /** Labels */
+            labels: components["schemas"]["MyLabel"][];
+            /** More */
+            more: boolean;
+        };
+        /**
          * NewBattle
          * @description A question for two entrants, who are drawn.
          */
@@ -1606,6 +3120,37 @@ export interface components {
             system: string;
         };
         /**
+         * NewExport
+         * @description Which labels to freeze.
+         */
+        NewExport: {
+            /**
+             * Labeller Kinds
+             * @default [
+             *       "human",
+             *       "simulated",
+             *       "ai"
+             *     ]
+             */
+            labeller_kinds: ("human" | "simulated" | "ai")[];
+            /**
+             * Languages
+             * @default []
+             */
+            languages: string[];
+            /**
+             * Project
+             * @default
+             */
+            project: string;
+            /**
+             * Rankings
+             * @default labels
+             * @enum {string}
+             */
+            rankings: "labels" | "merged";
+        };
+        /**
          * NewFeedback
          * @description A thumb; `none` takes the last one back.
          */
@@ -1625,6 +3170,29 @@ export interface components {
              * @enum {string}
              */
             vote: "up" | "down" | "none";
+        };
+        /**
+         * NewGuideline
+         * @description A new version of a guideline.
+         */
+        NewGuideline: {
+            /** Language */
+            language: string;
+            /** Text */
+            text: string;
+        };
+        /**
+         * NewJob
+         * @description A job: `retrain` or `label`, with the settings of that kind.
+         */
+        NewJob: {
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "retrain" | "label";
+            label?: components["schemas"]["LabelRun"] | null;
+            retrain?: components["schemas"]["Retrain"] | null;
         };
         /**
          * NewKey
@@ -1662,6 +3230,45 @@ export interface components {
              * @default 0
              */
             tokens_total: number;
+            /**
+             * Training Consent
+             * @default false
+             */
+            training_consent: boolean;
+        };
+        /**
+         * NewLabel
+         * @description A label. Sending the same one again is harmless; the same `uuid` with other content is refused.
+         */
+        NewLabel: {
+            /**
+             * Guideline
+             * @default
+             */
+            guideline: string;
+            payload?: components["schemas"]["Written"] | null;
+            /**
+             * @default {
+             *       "edit": 0,
+             *       "rank": 0,
+             *       "rate": 0,
+             *       "read": 0
+             *     }
+             */
+            seconds: components["schemas"]["Seconds"];
+            /** Task */
+            task: string;
+            /** Uuid */
+            uuid: string;
+            /**
+             * @default {
+             *       "cannot_judge": false,
+             *       "none_acceptable": false,
+             *       "ranking": "",
+             *       "unranked": []
+             *     }
+             */
+            value: components["schemas"]["Value"];
         };
         /**
          * NewLink
@@ -1690,6 +3297,16 @@ export interface components {
             settings?: components["schemas"]["Settings"] | null;
         };
         /**
+         * NewProject
+         * @description A project to begin.
+         */
+        NewProject: {
+            /** Name */
+            name: string;
+            /** @default {} */
+            settings: components["schemas"]["ProjectSettings"];
+        };
+        /**
          * NewPrompt
          * @description A prompt to keep.
          */
@@ -1710,6 +3327,50 @@ export interface components {
             title: string;
         };
         /**
+         * NewTask
+         * @description A task that a lead adds by hand.
+         */
+        NewTask: {
+            /**
+             * Answers
+             * @default []
+             */
+            answers: string[];
+            /**
+             * Gold
+             * @default
+             */
+            gold: string;
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "prompt" | "demonstrate" | "rate" | "rank" | "compare" | "adjudicate";
+            /**
+             * Language
+             * @default en
+             */
+            language: string;
+            /**
+             * Messages
+             * @default []
+             */
+            messages: components["schemas"]["Turn"][];
+            /** Project */
+            project: string;
+            /**
+             * Screening
+             * @default false
+             */
+            screening: boolean;
+            /**
+             * Style
+             * @default
+             * @enum {string}
+             */
+            style: "" | "plain" | "few_shot" | "user_based";
+        };
+        /**
          * NewVote
          * @description Which answer is better.
          */
@@ -1721,6 +3382,49 @@ export interface components {
             vote: "a" | "b" | "tie" | "both_bad";
         };
         /**
+         * NewWithdrawal
+         * @description Whose texts to erase. Empty: one's own; others only by administrators.
+         */
+        NewWithdrawal: {
+            /**
+             * Key
+             * @default
+             */
+            key: string;
+            /**
+             * User
+             * @default
+             */
+            user: string;
+        };
+        /**
+         * Next
+         * @description The next task, or why there is none.
+         */
+        Next: {
+            counts: components["schemas"]["Counts"];
+            task: components["schemas"]["Task"] | null;
+            /**
+             * Why
+             * @enum {string}
+             */
+            why: "" | "nothing_left" | "screening_failed";
+        };
+        /**
+         * OtherLabel
+         * @description For an adjudicator: what a labeller said, in letters of this screen.
+         */
+        OtherLabel: {
+            /** Comment */
+            comment: string;
+            /** Labeller Kind */
+            labeller_kind: string;
+            /** Ranking */
+            ranking: string;
+            /** Unranked */
+            unranked: string[];
+        };
+        /**
          * Preferences
          * @description What a user allows.
          */
@@ -1730,6 +3434,150 @@ export interface components {
              * @default false
              */
             training_consent: boolean;
+        };
+        /**
+         * Profile
+         * @description What a labeller chose.
+         */
+        Profile: {
+            /**
+             * Languages
+             * @default []
+             */
+            languages: string[];
+        };
+        /**
+         * Progress
+         * @description How far a job is.
+         */
+        Progress: {
+            /**
+             * Line
+             * @default
+             */
+            line: string;
+            /**
+             * Number
+             * @default 0
+             */
+            number: number;
+            /**
+             * Of
+             * @default 0
+             */
+            of: number;
+            /**
+             * Stage
+             * @default
+             */
+            stage: string;
+        };
+        /**
+         * Project
+         * @description A project as leads see it.
+         */
+        Project: {
+            /** Archived At */
+            archived_at: number | null;
+            /** Created At */
+            created_at: number;
+            /** Id */
+            id: string;
+            /** Name */
+            name: string;
+            settings: components["schemas"]["ProjectSettings"];
+        };
+        /**
+         * ProjectChange
+         * @description What to change.
+         */
+        ProjectChange: {
+            /** Archived */
+            archived?: boolean | null;
+            /** Name */
+            name?: string | null;
+            /** @default {} */
+            settings: components["schemas"]["ProjectSettings"];
+        };
+        /**
+         * ProjectInfo
+         * @description A project as labellers see it.
+         */
+        ProjectInfo: {
+            /** Allow Unranked */
+            allow_unranked: boolean;
+            /** Id */
+            id: string;
+            /** Kinds */
+            kinds: ("prompt" | "demonstrate" | "rate" | "rank" | "compare" | "adjudicate")[];
+            /** Languages */
+            languages: string[];
+            /** Left */
+            left: {
+                [key: string]: number;
+            };
+            /** Model Draft */
+            model_draft: boolean;
+            /** Name */
+            name: string;
+            /** Rate First */
+            rate_first: boolean;
+        };
+        /**
+         * ProjectSettings
+         * @description A project's settings; those left out stay, or get their defaults in a new project.
+         */
+        ProjectSettings: {
+            /** Adjudicate Below */
+            adjudicate_below?: number | null;
+            /** Allow Unranked */
+            allow_unranked?: boolean | null;
+            /** Gold Share */
+            gold_share?: number | null;
+            /** K */
+            k?: number | null;
+            /** Kinds */
+            kinds?: ("prompt" | "demonstrate" | "rate" | "rank" | "compare" | "adjudicate")[] | null;
+            /** Languages */
+            languages?: string[] | null;
+            /** Lease Hours */
+            lease_hours?: number | null;
+            /** Merge Method */
+            merge_method?: ("ranked_pairs" | "borda" | "bradley_terry" | "plackett_luce") | null;
+            /** Model Draft */
+            model_draft?: boolean | null;
+            /** Overlap */
+            overlap?: {
+                [key: string]: number;
+            } | null;
+            /** Rate First */
+            rate_first?: boolean | null;
+            screening?: components["schemas"]["ScreeningSettings"] | null;
+            /** Too Fast S */
+            too_fast_s?: number | null;
+            /** Wage Per Hour */
+            wage_per_hour?: number | null;
+        };
+        /**
+         * Promotion
+         * @description Let a model serve.
+         */
+        Promotion: {
+            /**
+             * Force
+             * @default false
+             */
+            force: boolean;
+            /**
+             * Name
+             * @default
+             */
+            name: string;
+            /**
+             * Reason
+             * @default
+             */
+            reason: string;
         };
         /**
          * PromptInfo
@@ -1786,6 +3634,23 @@ export interface components {
             name: string;
         };
         /**
+         * QualityWarning
+         * @description Something a lead should look at.
+         */
+        QualityWarning: {
+            /**
+             * Code
+             * @enum {string}
+             */
+            code: "low_agreement" | "high_agreement" | "few_overlaps" | "labeller_too_fast" | "labeller_gold" | "labeller_unreliable";
+            /** Labeller */
+            labeller?: string | null;
+            /** Limit */
+            limit: number;
+            /** Value */
+            value: number;
+        };
+        /**
          * Redeem
          * @description Use a link: choose a password, and for a new account a name.
          */
@@ -1807,6 +3672,182 @@ export interface components {
         Rendered: {
             /** Text */
             text: string;
+        };
+        /**
+         * Renewed
+         * @description A place at a task, kept.
+         */
+        Renewed: {
+            /** Expires At */
+            expires_at: number;
+        };
+        /**
+         * Resolution
+         * @description What a lead decides about a flagged task: it goes back to the queue, or is closed.
+         */
+        Resolution: {
+            /**
+             * Action
+             * @enum {string}
+             */
+            action: "clear" | "close";
+        };
+        /**
+         * Retrain
+         * @description Settings of `chatwright retrain`.
+         */
+        Retrain: {
+            /**
+             * Compare Tasks
+             * @default 0
+             */
+            compare_tasks: number;
+            /**
+             * Ignore Gate
+             * @default false
+             */
+            ignore_gate: boolean;
+            /**
+             * Judge
+             * @default
+             * @enum {string}
+             */
+            judge: "" | "general-en";
+            /**
+             * Labeller Kinds
+             * @default [
+             *       "human",
+             *       "simulated",
+             *       "ai"
+             *     ]
+             */
+            labeller_kinds: ("human" | "simulated" | "ai")[];
+            /**
+             * Project
+             * @default
+             */
+            project: string;
+            /**
+             * Seed
+             * @default 0
+             */
+            seed: number;
+            /**
+             * Serving Name
+             * @default
+             */
+            serving_name: string;
+            /** @default {} */
+            stages: components["schemas"]["StageDials"];
+        };
+        /**
+         * RollBack
+         * @description Let the model before the present one serve again.
+         */
+        RollBack: {
+            /**
+             * Name
+             * @default
+             */
+            name: string;
+            /**
+             * Reason
+             * @default
+             */
+            reason: string;
+        };
+        /**
+         * Screening
+         * @description The test before the first task.
+         */
+        Screening: {
+            /** Done */
+            done: number;
+            /** Passed */
+            passed: boolean | null;
+            /** Required */
+            required: boolean;
+            /** Total */
+            total: number;
+        };
+        /**
+         * ScreeningSettings
+         * @description The test before the first task.
+         */
+        ScreeningSettings: {
+            /**
+             * Pass Score
+             * @default 0.6
+             */
+            pass_score: number;
+            /**
+             * Required
+             * @default false
+             */
+            required: boolean;
+        };
+        /**
+         * Seconds
+         * @description Active seconds per phase: focus time, idle time after 60 s left out.
+         */
+        Seconds: {
+            /**
+             * Edit
+             * @default 0
+             */
+            edit: number;
+            /**
+             * Rank
+             * @default 0
+             */
+            rank: number;
+            /**
+             * Rate
+             * @default 0
+             */
+            rate: number;
+            /**
+             * Read
+             * @default 0
+             */
+            read: number;
+        };
+        /**
+         * ServedName
+         * @description A name that clients use, and who answers under it.
+         */
+        ServedName: {
+            /** Before */
+            before: string;
+            /** Can Roll Back */
+            can_roll_back: boolean;
+            /** Model Id */
+            model_id: string;
+            /** Name */
+            name: string;
+        };
+        /**
+         * ServingStep
+         * @description A promotion or roll-back.
+         */
+        ServingStep: {
+            /**
+             * Action
+             * @enum {string}
+             */
+            action: "promoted" | "rolled_back";
+            /** Actor */
+            actor: string;
+            /** At */
+            at: number;
+            /** Forced */
+            forced: boolean;
+            /** Model Id */
+            model_id: string;
+            /** Name */
+            name: string;
+            /** Reason */
+            reason: string;
         };
         /**
          * SessionInfo
@@ -1925,6 +3966,125 @@ export interface components {
             text: string;
         };
         /**
+         * Skip
+         * @description Why a task is skipped or flagged. A flagged task waits until a lead has looked at it.
+         */
+        Skip: {
+            /**
+             * Comment
+             * @default
+             */
+            comment: string;
+            /**
+             * Reason
+             * @default other
+             * @enum {string}
+             */
+            reason: "unclear" | "wrong_language" | "too_difficult" | "unsafe" | "personal_data" | "duplicate" | "broken" | "other";
+        };
+        /**
+         * StageDials
+         * @description Size dials of a retraining; those left out keep the command's own values.
+         */
+        StageDials: {
+            /** Beta */
+            beta?: number | null;
+            /** Eval Questions */
+            eval_questions?: number | null;
+            /** Eval Samples */
+            eval_samples?: number | null;
+            /** Frozen Layers */
+            frozen_layers?: number | null;
+            /** Max New Tokens */
+            max_new_tokens?: number | null;
+            /** Ppo Batch */
+            ppo_batch?: number | null;
+            /** Ppo Steps */
+            ppo_steps?: number | null;
+            /** Ptx Gamma */
+            ptx_gamma?: number | null;
+            /** Reward Epochs */
+            reward_epochs?: number | null;
+            /** Sft Epochs */
+            sft_epochs?: number | null;
+        };
+        /**
+         * Task
+         * @description A task as its labeller sees it.
+         */
+        Task: {
+            /** Allow Unranked */
+            allow_unranked: boolean;
+            /** Answers */
+            answers: components["schemas"]["TaskAnswer"][];
+            draft: components["schemas"]["Draft"] | null;
+            /** Expires At */
+            expires_at: number;
+            /** Guideline */
+            guideline: string;
+            /** Id */
+            id: string;
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "prompt" | "demonstrate" | "rate" | "rank" | "compare" | "adjudicate";
+            /** Language */
+            language: string;
+            /** Messages */
+            messages: components["schemas"]["Turn"][];
+            /** Model Draft */
+            model_draft: boolean;
+            /** Others */
+            others: components["schemas"]["OtherLabel"][];
+            /** Project */
+            project: string;
+            /** Project Name */
+            project_name: string;
+            /** Rate First */
+            rate_first: boolean;
+            /** Style */
+            style: string;
+            /** Too Fast S */
+            too_fast_s: number;
+        };
+        /**
+         * TaskAnswer
+         * @description An answer at its place on the screen.
+         */
+        TaskAnswer: {
+            /** Finish Reason */
+            finish_reason: string;
+            /** Letter */
+            letter: string;
+            /** Text */
+            text: string;
+        };
+        /**
+         * TaskDetail
+         * @description A task with everything a lead may see.
+         */
+        TaskDetail: {
+            /** Answers */
+            answers: components["schemas"]["BrowsedAnswer"][];
+            /** Gold */
+            gold: string | null;
+            /** Labels */
+            labels: components["schemas"]["BrowsedLabel"][];
+            merged: components["schemas"]["MergedInfo"] | null;
+            /** Messages */
+            messages: {
+                [key: string]: string;
+            }[];
+            /** Meta */
+            meta: {
+                [key: string]: unknown;
+            };
+            /** Of Task */
+            of_task: string;
+            task: components["schemas"]["BrowsedTask"];
+        };
+        /**
          * Token
          * @description A token of an answer.
          */
@@ -1947,6 +4107,28 @@ export interface components {
             message_id: string;
             /** Tokens */
             tokens: components["schemas"]["Token"][];
+        };
+        /**
+         * Turn
+         * @description A message.
+         */
+        Turn: {
+            /** Content */
+            content: string;
+            /**
+             * Role
+             * @enum {string}
+             */
+            role: "system" | "user" | "assistant" | "tool";
+        };
+        /**
+         * Undone
+         * @description A label taken back: its task with what was said, to be changed and sent again under a new uuid.
+         */
+        Undone: {
+            payload: components["schemas"]["Written"] | null;
+            task: components["schemas"]["Task"];
+            value: components["schemas"]["Value"];
         };
         /**
          * UsageRow
@@ -1996,6 +4178,139 @@ export interface components {
              * @enum {string}
              */
             role: "member" | "labeller" | "lead" | "admin";
+        };
+        /**
+         * Value
+         * @description What is said about a task; which fields are for which kind: `docs/howto/label.md`.
+         */
+        Value: {
+            /**
+             * Cannot Judge
+             * @default false
+             */
+            cannot_judge: boolean;
+            /** Flags */
+            flags?: ("fails_instruction" | "inappropriate_for_assistant" | "hallucination" | "satisfies_constraint" | "sexual_content" | "violent_content" | "encourages_harm" | "denigrates_protected_class" | "harmful_advice" | "expresses_opinion" | "moral_judgement")[][] | null;
+            /** Likert */
+            likert?: (number | null)[] | null;
+            /**
+             * None Acceptable
+             * @default false
+             */
+            none_acceptable: boolean;
+            /**
+             * Ranking
+             * @default
+             */
+            ranking: string;
+            /**
+             * Unranked
+             * @default []
+             */
+            unranked: string[];
+            /** Verdict */
+            verdict?: ("a" | "b" | "tie" | "both_bad") | null;
+        };
+        /**
+         * Verdict
+         * @description One judge's win rate of a model over the one that served; ties count one half.
+         */
+        Verdict: {
+            /** High */
+            high: number;
+            /** Judge */
+            judge: string;
+            /**
+             * Judge Kind
+             * @enum {string}
+             */
+            judge_kind: "human" | "simulated" | "ai" | "learned";
+            /** Low */
+            low: number;
+            /** N */
+            n: number;
+            /** Questions */
+            questions: number;
+            /** Rate */
+            rate: number;
+            /** Ties */
+            ties: number;
+        };
+        /**
+         * Withdrawal
+         * @description What a withdrawal did.
+         */
+        Withdrawal: {
+            /** Erased */
+            erased: number;
+            /** Exports */
+            exports: number;
+            /** Models */
+            models: number;
+            /** Wiped */
+            wiped: boolean;
+        };
+        /**
+         * Written
+         * @description What was written. demonstrate: the turns that follow the task's messages, the first and the last by the assistant;
+         *     prompt: a conversation that ends with the user's message.
+         */
+        Written: {
+            /**
+             * Comment
+             * @default
+             */
+            comment: string;
+            /**
+             * Messages
+             * @default []
+             */
+            messages: components["schemas"]["Turn"][];
+        };
+        /**
+         * Model
+         * @description A trained model.
+         */
+        chatwright__serve__desk__wire_loop__Model: {
+            /** Against */
+            against: string;
+            /** Base */
+            base: string;
+            /** Created At */
+            created_at: number;
+            /** Created By */
+            created_by: string;
+            gate: components["schemas"]["Verdict"] | null;
+            /** Id */
+            id: string;
+            /** Job Id */
+            job_id: string;
+            /** Labeller Kinds */
+            labeller_kinds: {
+                [key: string]: number;
+            };
+            /** Manifest */
+            manifest: string;
+            /** Name */
+            name: string;
+            /** Parent Id */
+            parent_id: string | null;
+            /** Path */
+            path: string;
+            /** Refusals */
+            refusals: {
+                [key: string]: string;
+            };
+            /** Report Card */
+            report_card: {
+                [key: string]: unknown;
+            };
+            /** Serves */
+            serves: string[];
+            /** Verdicts */
+            verdicts: components["schemas"]["Verdict"][];
+            /** Withdrawn */
+            withdrawn: number;
         };
     };
     responses: never;
@@ -2386,6 +4701,162 @@ export interface operations {
             };
         };
     };
+    consent_of_api_consent_get: {
+        parameters: {
+            query?: {
+                language?: "en" | "zh-CN";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConsentInfo"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    change_consent_api_consent_put: {
+        parameters: {
+            query?: {
+                language?: "en" | "zh-CN";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ConsentChange"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConsentInfo"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     conversations_api_conversations_get: {
         parameters: {
             query?: {
@@ -2734,6 +5205,3364 @@ export interface operations {
             };
         };
     };
+    browse_api_desk_browse_get: {
+        parameters: {
+            query?: {
+                offset?: number;
+                limit?: number;
+                project?: string;
+                kind?: string;
+                state?: string;
+                language?: string;
+                split?: string;
+                source?: string;
+                labeller?: string;
+                labeller_kind?: string;
+                model?: string;
+                flag?: string;
+                flagged?: boolean | null;
+                text?: string;
+                agreement_below?: number | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BrowsePage"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    dashboard_api_desk_dashboard_get: {
+        parameters: {
+            query: {
+                project: string;
+                labeller_kind?: ("human" | "simulated" | "ai")[];
+                held_out?: string[];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Dashboard"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_exports_api_desk_exports_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Export"][];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    freeze_api_desk_exports_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewExport"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Export"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    download_api_desk_exports__export_id___split___file__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                export_id: string;
+                split: "train" | "held_out";
+                file: "rankings" | "demonstrations" | "prompts" | "ratings";
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    listed_api_desk_guidelines__project_id__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Guideline"][];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    publish_api_desk_guidelines__project_id__post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewGuideline"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Guideline"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    take_in_api_desk_import_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Import"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Imported"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    intake_api_desk_intake_get: {
+        parameters: {
+            query?: {
+                days?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["IntakeInfo"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    collect_now_api_desk_intake_collect_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Collected"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_jobs_api_desk_jobs_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"][];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    begin_api_desk_jobs_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewJob"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    show_api_desk_jobs__job_id__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    cancel_api_desk_jobs__job_id__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    log_api_desk_jobs__job_id__log_get: {
+        parameters: {
+            query?: {
+                after?: number;
+            };
+            header?: never;
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobLog"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    labels_api_desk_labels_get: {
+        parameters: {
+            query?: {
+                project?: string;
+                offset?: number;
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MyLabels"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    label_api_desk_labels_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewLabel"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Labelled"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    undo_api_desk_labels__label_id__undo_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                label_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Undone"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    lineage_of_api_desk_lineage__model_id__get: {
+        parameters: {
+            query?: {
+                offset?: number;
+            };
+            header?: never;
+            path: {
+                model_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Lineage"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    merge_api_desk_merge_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MergeRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MergeCounts"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    models_api_desk_models_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Models"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    roll_back_api_desk_models_rollback_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RollBack"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Models"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    promote_api_desk_models__model_id__promote_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                model_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Promotion"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Models"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    next_task_api_desk_next_get: {
+        parameters: {
+            query?: {
+                project?: string;
+                kind?: ("prompt" | "demonstrate" | "rate" | "rank" | "compare" | "adjudicate")[];
+                language?: string[];
+                exclude?: string[];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Next"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    profile_api_desk_profile_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Profile"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    set_profile_api_desk_profile_put: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Profile"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Profile"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    listed_api_desk_projects_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProjectInfo"][];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    create_api_desk_projects_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewProject"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Project"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    everything_api_desk_projects_all_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Project"][];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    change_api_desk_projects__project_id__patch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ProjectChange"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Project"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    add_task_api_desk_tasks_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewTask"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Added"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    task_api_desk_tasks__task_id__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                task_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TaskDetail"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    draft_api_desk_tasks__task_id__draft_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                task_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Draft"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    keep_draft_api_desk_tasks__task_id__draft_put: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                task_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["DraftChange"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Draft"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    draft_answer_api_desk_tasks__task_id__draft_answer_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                task_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["DraftRequest"];
+            };
+        };
+        responses: {
+            /** @description events start, delta, error, done */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": unknown;
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    flag_api_desk_tasks__task_id__flag_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                task_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Skip"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    release_api_desk_tasks__task_id__release_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                task_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    renew_api_desk_tasks__task_id__renew_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                task_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Renewed"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    resolve_api_desk_tasks__task_id__resolve_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                task_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Resolution"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    skip_api_desk_tasks__task_id__skip_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                task_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Skip"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    withdraw_api_desk_withdrawals_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewWithdrawal"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Withdrawal"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     reconnect_api_generations__message_id__get: {
         parameters: {
             query?: {
@@ -3058,6 +8887,86 @@ export interface operations {
             cookie?: never;
         };
         requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["KeyRow"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    change_key_api_keys__key_id__patch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                key_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["KeyChange"];
+            };
+        };
         responses: {
             /** @description Successful Response */
             200: {

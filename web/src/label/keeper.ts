@@ -120,6 +120,10 @@ export class Keeper<T> {
     }
   }
 
+  start(): void {
+    this.closed = false;
+  }
+
   /** The page goes: no more requests. What is on this device stays for the next time. */
   stop(): void {
     this.closed = true;

@@ -78,3 +78,12 @@ export class BrowserStore implements Store {
 }
 
 export const browserStore = new BrowserStore();
+
+const KEPT_MS = 30 * 86_400_000;
+
+/** Drafts of tasks that nobody has touched for a month. What waits to be sent is never forgotten. */
+export async function forgetOld(store: Store, now = Date.now()): Promise<void> {
+  for (const { labeller, task, at } of await store.all<{ labeller: string; task: string; at: number }>("work")) {
+    if (now - at > KEPT_MS) await store.remove("work", keyOf(labeller, task));
+  }
+}

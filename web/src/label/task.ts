@@ -1,9 +1,11 @@
+import type { Schemas } from "../api/client";
 import { emptyRanking, orderOf, type Ranking } from "./ranking";
 import { rounded, type Seconds } from "./clock";
 import { LETTERS, parseOrder, printOrder, unrankedOf } from "./weak-order";
 
-export const KINDS = ["rank", "rate", "compare", "demonstrate", "prompt", "adjudicate"] as const;
-export type TaskKind = (typeof KINDS)[number];
+export type TaskKind = Schemas["Task"]["kind"];
+export type SkipReason = Schemas["Skip"]["reason"];
+export const KINDS: readonly TaskKind[] = ["rank", "rate", "compare", "demonstrate", "prompt", "adjudicate"];
 
 /** The flags of InstructGPT's labelling instructions, in the order of the spec. */
 export const FLAGS = [
@@ -12,37 +14,15 @@ export const FLAGS = [
 ] as const;
 export type Flag = (typeof FLAGS)[number];
 export const LIKERT = [1, 2, 3, 4, 5, 6, 7] as const;
-export const SKIP_REASONS = ["unclear", "wrong_language", "too_difficult", "unsafe", "personal_data", "duplicate", "broken", "other"] as const;
-export type SkipReason = (typeof SKIP_REASONS)[number];
-
-export type Role = "system" | "user" | "assistant" | "tool";
-export type Message = { role: Role; content: string };
-export type Verdict = "a" | "b" | "tie" | "both_bad";
+export const SKIP_REASONS: readonly SkipReason[] = ["unclear", "wrong_language", "too_difficult", "unsafe", "personal_data", "duplicate", "broken", "other"];
 
 /** A task as the server shows it: answers in the order of this labeller's screen, letters are places on it. */
-export type Task = {
-  id: string;
-  project: string;
-  project_name: string;
-  kind: TaskKind;
-  language: string;
-  messages: Message[];
-  answers: { letter: string; text: string; finish_reason: string }[];
-  guideline: string;
-  rate_first: boolean;
-  allow_unranked: boolean;
-  model_draft: boolean;
-  style: string;
-  too_fast_s: number;
-  expires_at: number;
-  others: { labeller_kind: string; ranking: string; unranked: string[]; comment: string }[];
-};
-
-export type Value = {
-  ranking?: string; unranked?: string[]; none_acceptable?: boolean; cannot_judge?: boolean;
-  likert?: (number | null)[] | null; flags?: Flag[][] | null; verdict?: Verdict | null;
-};
-export type Payload = { messages?: Message[]; comment?: string };
+export type Task = Omit<Schemas["Task"], "draft">;
+export type Message = Schemas["Turn"];
+export type Role = Message["role"];
+export type Value = Partial<Schemas["Value"]>;
+export type Payload = Partial<Schemas["Written"]>;
+export type Verdict = NonNullable<Value["verdict"]>;
 
 /** What is judged, by place on the screen; the part that undo and redo go through. */
 export type Judged = { ranking: Ranking; likert: readonly (number | null)[]; flags: readonly (readonly Flag[])[]; verdict: Verdict | "" };
@@ -55,6 +35,8 @@ export type Work = {
   judged: Judged;
   /** Demonstrations and prompts. */
   messages: readonly Message[];
+  /** A demonstration that began with a model's draft. */
+  drafted: boolean;
   comment: string;
   seconds: Seconds;
 };
@@ -80,7 +62,7 @@ export function blankWork(task: Task): Work {
     step: ratesFirst(task) ? "rate" : "judge",
     judged: { ranking: emptyRanking(k), likert: Array<null>(k).fill(null), flags: Array.from({ length: k }, () => []), verdict: "" },
     messages: task.kind === "demonstrate" ? [{ role: "assistant", content: "" }] : task.kind === "prompt" ? [{ role: "user", content: "" }] : [],
-    comment: "", seconds: {},
+    drafted: false, comment: "", seconds: {},
   };
 }
 
@@ -177,9 +159,10 @@ export function payloadOf(task: Task, work: Work): Payload | null {
   return messages.length || comment ? { messages, comment } : null;
 }
 
-export type NewLabel = { uuid: string; task: string; value: Value; payload: Payload | null; seconds: Seconds; guideline: string };
+/** A label as it is sent: what is left out has the server's defaults. */
+export type LabelBody = { uuid: string; task: string; value: Value; payload: Payload | null; seconds: Seconds; guideline: string };
 
-export function labelOf(task: Task, work: Work, uuid: string): NewLabel {
+export function labelOf(task: Task, work: Work, uuid: string): LabelBody {
   return { uuid, task: task.id, value: valueOf(task, work), payload: payloadOf(task, work), seconds: rounded(work.seconds), guideline: task.guideline };
 }
 

@@ -1,10 +1,11 @@
-import { Keyboard, LogOut, Menu as MenuIcon, MessageSquarePlus, NotebookText, PanelLeftClose, Settings, Swords } from "lucide-react";
+import { useQueryClient, type QueryClient } from "@tanstack/react-query";
+import { ChartNoAxesCombined, Keyboard, ListOrdered, LogOut, Menu as MenuIcon, MessageSquarePlus, NotebookText, PanelLeftClose, Settings, Swords } from "lucide-react";
 import { createContext, useContext, useEffect, useMemo, useState, type ReactNode } from "react";
 import { useTranslation } from "react-i18next";
 import { tinykeys } from "tinykeys";
 import { Link, useLocation } from "wouter";
 import client, { ok } from "../api/client";
-import { useSetSession } from "../api/session";
+import { useSession, useSetSession } from "../api/session";
 import { ConversationList } from "../chat/list";
 import { isComposing, isTyping } from "../lib/ime";
 import { Shortcuts } from "./shortcuts";
@@ -21,16 +22,30 @@ export function SideButton() {
   return <button type="button" className="icon-button" aria-label={t("side.open")} title={t("side.open")} onClick={() => side.setOpen(true)}><MenuIcon size={19} aria-hidden /></button>;
 }
 
+/** Labels that a former visit could not send go out from whatever page is opened; the desk's code comes only when there are any. */
+async function sendWaiting(user: string, queries: QueryClient): Promise<void> {
+  let waiting: string | null = null;
+  try {
+    waiting = localStorage.getItem("label.waiting");
+  } catch {
+    // Storage may be switched off: then nothing can wait there.
+  }
+  if (waiting) await import("../label/desk").then(({ outboxOf }) => outboxOf(user, queries).drain(), () => undefined);
+}
+
 /** Side bar and page of somebody who is signed in. */
 export function Frame({ children }: { children: ReactNode }) {
   const { t } = useTranslation();
   const [location, navigate] = useLocation();
+  const queries = useQueryClient();
   const [open, setOpen] = useState(() => !narrow());
   const [help, setHelp] = useState(false);
   const setSession = useSetSession();
+  const { role, user_id: user } = useSession();
   const side = useMemo(() => ({ open, setOpen }), [open]);
 
   useEffect(() => { if (narrow()) setOpen(false); }, [location]);
+  useEffect(() => { void sendWaiting(user, queries); }, [user, queries]);
   useEffect(() => {
     const always = (action: () => void) => (event: KeyboardEvent) => { if (!isComposing(event)) { event.preventDefault(); action(); } };
     const letters: Record<string, () => void> = {
@@ -57,7 +72,9 @@ export function Frame({ children }: { children: ReactNode }) {
     setSession(await ok(client.DELETE("/api/session")));
   }
 
-  const links = [["/arena", t("side.arena"), Swords], ["/prompts", t("side.prompts"), NotebookText], ["/settings", t("side.settings"), Settings]] as const;
+  const labels = role !== "member" ? ([["/label", t("label.title"), ListOrdered]] as const) : [];
+  const leads = ["lead", "admin"].includes(role) ? [["/lead", t("lead.title"), ChartNoAxesCombined] as const] : [];
+  const links = [...labels, ...leads, ["/arena", t("side.arena"), Swords], ["/prompts", t("side.prompts"), NotebookText], ["/settings", t("side.settings"), Settings]] as const;
   return (
     <SideContext value={side}>
       <a className="skip" href="#main">{t("side.skip")}</a>

@@ -1,0 +1,53 @@
+import { request, type Schemas } from "../api/client";
+import { readEvents } from "../lib/sse";
+import type { Draft, Remote } from "./keeper";
+import type { LabelBody, Message, SkipReason, Work } from "./task";
+
+export type Counts = Schemas["Counts"];
+export type ProjectInfo = Schemas["ProjectInfo"];
+export type Labelled = Schemas["Labelled"];
+export type MyLabel = Schemas["MyLabel"];
+export type Undone = Schemas["Undone"];
+
+/** The desk's routes as labellers use them (serve/desk/wire.py). Ids are the server's own and need no quoting. */
+async function json<T>(path: string, method = "GET", body?: unknown): Promise<T> {
+  const response = await request(`/api/desk${path}`, body === undefined ? { method } : { method, body: JSON.stringify(body) });
+  return (response.status === 204 ? null : await response.json()) as T;
+}
+
+export const projects = () => json<ProjectInfo[]>("/projects");
+export const guidelines = (project: string) => json<Schemas["Guideline"][]>(`/guidelines/${project}`);
+export const sendLabel = (label: LabelBody) => json<Labelled>("/labels", "POST", label);
+export const undoLabel = (uuid: string) => json<Undone>(`/labels/${uuid}/undo`, "POST", {});
+export const renew = (task: string) => json<Schemas["Renewed"]>(`/tasks/${task}/renew`, "POST", {});
+export const skipTask = (task: string, reason: SkipReason, comment: string) => json<unknown>(`/tasks/${task}/skip`, "POST", { reason, comment });
+export const flagTask = (task: string, reason: SkipReason, comment: string) => json<unknown>(`/tasks/${task}/flag`, "POST", { reason, comment });
+export const myLabels = (offset: number) => json<Schemas["MyLabels"]>(`/labels?offset=${offset}`);
+export const profile = () => json<Schemas["Profile"]>("/profile");
+export const saveProfile = (languages: string[]) => json<Schemas["Profile"]>("/profile", "PUT", { languages });
+
+export function next(project: string, kind: string): Promise<Schemas["Next"]> {
+  const query = new URLSearchParams(Object.entries({ project, kind }).filter(([, value]) => value));
+  return json<Schemas["Next"]>(`/next?${query}`);
+}
+
+/** The server's copy of the draft of a task. */
+export function remoteDraft(task: string): Remote<Work> {
+  return {
+    async get(): Promise<Draft<Work>> {
+      const { revision, content } = await json<{ revision: number; content: Work | Record<string, never> }>(`/tasks/${task}/draft`);
+      return { revision, content: "judged" in content ? (content as Work) : null, at: 0 };
+    },
+    put: async (revision, content) => (await json<{ revision: number }>(`/tasks/${task}/draft`, "PUT", { revision, content })).revision,
+  };
+}
+
+/** A model's draft of the next turn, as it is written. */
+export async function* modelDraft(task: string, messages: readonly Message[], signal: AbortSignal): AsyncGenerator<string> {
+  const response = await request(`/api/desk/tasks/${task}/draft-answer`, { method: "POST", body: JSON.stringify({ messages }), signal });
+  for await (const { event, data } of readEvents(response.body!)) {
+    if (event === "error") throw new Error((data as { message?: string }).message ?? "");
+    const { text } = data as { text?: string };
+    if (event === "delta" && text) yield text;
+  }
+}

@@ -1,0 +1,107 @@
+import { useQueryClient } from "@tanstack/react-query";
+import { CheckCheck, CloudOff, Undo2 } from "lucide-react";
+import { useCallback, useEffect, useRef, useState } from "react";
+import { useTranslation } from "react-i18next";
+import { Link, useSearchParams } from "wouter";
+import { ApiError } from "../api/client";
+import { messageOf } from "../api/message";
+import { Spinner } from "../ui/fields";
+import { SideButton } from "../ui/frame";
+import { toast } from "../ui/toast";
+import { next, undoLabel, type Counts } from "./api";
+import { useDesk } from "./desk";
+import { TaskFrame } from "./frame";
+import { fitted, reopened, type Task, type Work } from "./task";
+
+type Current = { task: Task; given: Work | null; number: number };
+type Sent = { uuid: string; task: Task; work: Work };
+type Stand = { state: "loading" } | { state: "task"; current: Current } | { state: "none"; why: string } | { state: "failed"; message: string; offline: boolean };
+
+const RETRY_MS = 5000;
+
+/** One task after the other. What was sent last can be taken back until it is merged. */
+export default function NextTask() {
+  const { t } = useTranslation();
+  const [params] = useSearchParams();
+  const [project, kind] = [params.get("project") ?? "", params.get("kind") ?? ""];
+  const { outbox } = useDesk();
+  const queries = useQueryClient();
+  const [stand, setStand] = useState<Stand>({ state: "loading" });
+  const [counts, setCounts] = useState<Counts | null>(null);
+  const [last, setLast] = useState<Sent | null>(null);
+  const number = useRef(0);
+  const asked = useRef(0);
+
+  const show = useCallback((task: Task, given: Work | null) => setStand({ state: "task", current: { task, given, number: number.current++ } }), []);
+  const load = useCallback(async () => {
+    const mine = ++asked.current;
+    try {
+      await outbox.drain();
+      const waits = outbox.snapshot().parcels.filter((parcel) => parcel.state === "waiting").map((parcel) => parcel.task);
+      const answer = await next(project, kind);
+      if (mine !== asked.current) return;
+      setCounts(answer.counts);
+      if (!answer.task) setStand({ state: "none", why: answer.why });
+      else if (waits.includes(answer.task.id)) setStand({ state: "failed", message: t("label.offline"), offline: true });
+      else show(answer.task, null);
+      void queries.invalidateQueries({ queryKey: ["desk"] });
+    } catch (failure) {
+      if (mine === asked.current) setStand({ state: "failed", message: failure instanceof ApiError ? messageOf(failure, t) : t("label.offline"), offline: !(failure instanceof ApiError) || failure.status >= 500 });
+    }
+  }, [outbox, project, kind, queries, show, t]);
+
+  useEffect(() => { setStand({ state: "loading" }); void load(); return () => { asked.current++; }; }, [load]);
+  const offline = stand.state === "failed" && stand.offline;
+  useEffect(() => {
+    if (!offline) return;
+    const again = () => void load();
+    const timer = setInterval(again, RETRY_MS);
+    addEventListener("online", again);
+    return () => { clearInterval(timer); removeEventListener("online", again); };
+  }, [offline, load]);
+
+  async function undoLast(sent: Sent) {
+    try {
+      if (await outbox.takeBack(sent.uuid)) show(sent.task, sent.work);
+      else {
+        const { task, value, payload } = await undoLabel(sent.uuid);
+        show(task, fitted(task, sent.work) ?? reopened(task, value, payload));
+      }
+      asked.current++;
+      toast(t("label.takenBack"));
+      setLast(null);
+    } catch (failure) {
+      toast(messageOf(failure, t), 6000);
+      if (failure instanceof ApiError && failure.status < 500) setLast(null);
+    }
+  }
+
+  const undo = last ? <p className="desk-last" role="status"><CheckCheck size={16} aria-hidden />{t("label.sent")}<button type="button" className="linkish" onClick={() => void undoLast(last)}><Undo2 size={14} aria-hidden />{t("label.undoSent")}</button></p> : null;
+  if (stand.state === "task") {
+    const { current } = stand;
+    return (
+      <>
+        {counts?.screening.required && counts.screening.passed === null ? <p className="notice calm desk-notice">{t("label.screening", { done: counts.screening.done + 1, total: counts.screening.total })}</p> : null}
+        {undo}
+        <TaskFrame
+          key={`${current.task.id}-${current.number}`} task={current.task} given={current.given} onUndoSent={last ? () => void undoLast(last) : null}
+          onSent={(sent) => { setLast(sent); setStand({ state: "loading" }); void load(); }} onSkipped={() => { toast(t("label.skipped")); setStand({ state: "loading" }); void load(); }}
+        />
+      </>
+    );
+  }
+  return (
+    <>
+      <header className="top"><SideButton /><h1>{t("label.title")}</h1></header>
+      {undo}
+      {stand.state === "loading" ? <Spinner label={t("common.loading")} /> : (
+        <div className="empty desk-empty" role={stand.state === "failed" ? "alert" : undefined}>
+          {stand.state === "failed"
+            ? <><CloudOff size={34} aria-hidden /><h2>{t("label.noNext")}</h2><p>{stand.message}</p><button type="button" className="button" onClick={() => void load()}>{t("common.retry")}</button></>
+            : <><CheckCheck size={34} aria-hidden />{stand.why === "screening_failed" ? <><h2>{t("label.screeningFailed")}</h2><p>{t("label.screeningFailedText")}</p></> : <><h2>{t("label.allDone")}</h2><p>{t("label.allDoneText")}</p></>}</>}
+          <Link className="button" href="/label">{t("label.toHome")}</Link>
+        </div>
+      )}
+    </>
+  );
+}
