@@ -99,6 +99,7 @@ BODIES: dict[str, Any] = {
     "POST /api/messages/{message_id}/branch": {"token": 0, "alternative": 96},
     "POST /api/messages/{message_id}/feedback": {"vote": "up"},
     "POST /api/arena/battles/{battle_id}/vote": {"vote": "a"},
+    "PATCH /api/keys/{key_id}": {"training_consent": True},
     "PUT /api/prompts/{prompt_id}": {"language": "en", "title": "x", "text": "x"},
 }
 
