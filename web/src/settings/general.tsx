@@ -1,4 +1,4 @@
-import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { useQueryClient } from "@tanstack/react-query";
 import { useState, type ReactNode } from "react";
 import { useTranslation } from "react-i18next";
 import { useLocation } from "wouter";
@@ -8,8 +8,9 @@ import { messageOf } from "../api/message";
 import { setLanguage, type Language } from "../i18n";
 import { setTheme, useTheme } from "../lib/theme";
 import { Confirm } from "../ui/dialog";
-import { Check, Segments } from "../ui/fields";
+import { Segments } from "../ui/fields";
 import { toast } from "../ui/toast";
+import { Consent } from "./consent";
 
 function Row(props: { title: string; text?: string; children: ReactNode }) {
   return <div className="setting"><div><strong>{props.title}</strong>{props.text ? <p className="soft small">{props.text}</p> : null}</div>{props.children}</div>;
@@ -22,18 +23,7 @@ export function General() {
   const session = useSession();
   const theme = useTheme();
   const [deleting, setDeleting] = useState(false);
-  const preferences = useQuery({ queryKey: ["preferences"], queryFn: () => ok(client.GET("/api/preferences")) });
   const complain = (failure: unknown) => toast(messageOf(failure, t));
-
-  async function consent(training_consent: boolean) {
-    queries.setQueryData(["preferences"], { training_consent });
-    try {
-      await ok(client.PUT("/api/preferences", { body: { training_consent } }));
-    } catch (failure) {
-      complain(failure);
-      void preferences.refetch();
-    }
-  }
 
   async function importFile(file: File | undefined) {
     if (!file) return;
@@ -62,9 +52,7 @@ export function General() {
       <Row title={t("settings.theme")}>
         <Segments label={t("settings.theme")} value={theme} options={[["system", t("theme.system")], ["light", t("theme.light")], ["dark", t("theme.dark")]]} onChange={setTheme} />
       </Row>
-      <Row title={t("settings.training")} text={t("settings.trainingText")}>
-        <Check label={t("settings.trainingAllow")} checked={preferences.data?.training_consent ?? false} onChange={(on) => void consent(on)} />
-      </Row>
+      <Consent />
       <Row title={t("settings.import")} text={t("settings.importText")}>
         <label className="button">{t("settings.importChoose")}<input className="sr-only" type="file" accept="application/json,.json" onChange={(event) => void importFile(event.target.files?.[0])} /></label>
       </Row>

@@ -70,12 +70,13 @@ function Make({ onClose }: { onClose: () => void }) {
   const [days, setDays] = useState("");
   const [rate, setRate] = useState("");
   const [budget, setBudget] = useState("");
+  const [consent, setConsent] = useState(false);
   const [made, setMade] = useState("");
   const [error, setError] = useState("");
   const choices: Scope[] = ["inference", "chat", "completions", "embeddings", "models", "moderations", ...(admin ? (["metrics", "admin"] as const) : [])];
   async function make() {
     try {
-      const body = { name: name.trim(), scopes, expires_in_days: days ? Number(days) : null, requests_per_minute: Number(rate), tokens_per_minute: 0, tokens_per_day: Number(budget), tokens_total: 0 };
+      const body = { name: name.trim(), scopes, expires_in_days: days ? Number(days) : null, requests_per_minute: Number(rate), tokens_per_minute: 0, tokens_per_day: Number(budget), tokens_total: 0, training_consent: consent };
       setMade((await ok(client.POST("/api/keys", { body }))).key);
       void queries.invalidateQueries({ queryKey: ["keys"] });
     } catch (failure) {
@@ -102,6 +103,7 @@ function Make({ onClose }: { onClose: () => void }) {
           <TextField label={t("apiKeys.rate")} hint={t("apiKeys.noLimit")} type="number" min={1} value={rate} onChange={(event) => setRate(event.target.value)} />
           <TextField label={t("apiKeys.budget")} hint={t("apiKeys.noLimit")} type="number" min={1} value={budget} onChange={(event) => setBudget(event.target.value)} />
         </div>
+        <Check label={t("apiKeys.consent")} checked={consent} onChange={setConsent} />
         {error ? <p className="error-text" role="alert">{error}</p> : null}
         <div className="row end"><button className="button primary" disabled={!scopes.length}>{t("apiKeys.make")}</button></div>
       </form>

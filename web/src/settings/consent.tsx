@@ -1,0 +1,57 @@
+import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { useState } from "react";
+import { useTranslation } from "react-i18next";
+import client, { ok, type Schemas } from "../api/client";
+import { messageOf } from "../api/message";
+import { formatDate } from "../lib/format";
+import { Confirm } from "../ui/dialog";
+import { Check } from "../ui/fields";
+import { toast } from "../ui/toast";
+
+type Info = Schemas["ConsentInfo"];
+
+/** Whether one's chats, and what comes with each API key, may be collected: what that means stands beside the switch. */
+export function Consent() {
+  const { t, i18n } = useTranslation();
+  const queries = useQueryClient();
+  const language = i18n.language === "zh-CN" ? "zh-CN" : "en";
+  const key = ["consent", language];
+  const { data } = useQuery({ queryKey: key, queryFn: () => ok(client.GET("/api/consent", { params: { query: { language } } })) });
+  const [erasing, setErasing] = useState(false);
+
+  async function change(training_consent: boolean, apiKey = "") {
+    if (!apiKey && data) queries.setQueryData<Info>(key, { ...data, training_consent });
+    try {
+      queries.setQueryData<Info>(key, await ok(client.PUT("/api/consent", { params: { query: { language } }, body: { training_consent, key: apiKey } })));
+    } catch (failure) {
+      toast(messageOf(failure, t));
+      void queries.invalidateQueries({ queryKey: ["consent"] });
+    }
+  }
+
+  async function erase() {
+    try {
+      const done = await ok(client.POST("/api/desk/withdrawals", { body: { user: "", key: "" } }));
+      toast(t("consent.erased", { count: done.erased }), 6000);
+    } catch (failure) {
+      toast(messageOf(failure, t));
+    }
+    void queries.invalidateQueries({ queryKey: ["consent"] });
+  }
+
+  return (
+    <div className="setting consent">
+      <div className="stack">
+        <strong>{t("settings.training")}</strong>
+        <p className="soft small">{data?.notice ?? t("settings.trainingText")}</p>
+      </div>
+      <div className="stack">
+        <Check label={t("settings.trainingAllow")} checked={data?.training_consent ?? false} onChange={(on) => void change(on)} />
+        {data?.keys.map((each) => <Check key={each.id} label={t("consent.key", { name: each.name })} checked={each.training_consent} onChange={(on) => void change(on, each.id)} />)}
+        {data?.since ? <span className="soft small">{t("consent.since", { date: formatDate(data.since, i18n.language) })}</span> : null}
+        {data?.kept_texts ? <div className="row wrap"><span className="small">{t("consent.kept", { count: data.kept_texts })}</span><button type="button" className="button danger" onClick={() => setErasing(true)}>{t("consent.erase")}</button></div> : null}
+      </div>
+      {erasing ? <Confirm title={t("consent.eraseTitle")} text={t("consent.eraseText")} action={t("consent.erase")} onConfirm={() => void erase()} onClose={() => setErasing(false)} /> : null}
+    </div>
+  );
+}
