@@ -102,13 +102,14 @@ class WordEngine(ScriptedEngine):
             self.running -= 1
 
 
-def main() -> None:
-    """Serve on a free port of this machine."""
+def main(folder: str = "", port: str = "0") -> None:
+    """Serve on a port of this machine, a free one unless told: a test that kills the server starts it again where it was."""
     metadata()
-    with tempfile.TemporaryDirectory() as folder, Workspace.open(folder) as workspace, socket.socket() as listener:
+    with tempfile.TemporaryDirectory() as scratch, Workspace.open(folder or scratch) as workspace, socket.socket() as listener:
         prepare(workspace)
-        listener.bind(("127.0.0.1", 0))
-        app = create_app(ServeConfig(workspace=folder), EngineRegistry(WordEngine("alpha"), WordEngine("beta")), workspace)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", int(port)))
+        app = create_app(ServeConfig(workspace=folder or scratch), EngineRegistry(WordEngine("alpha"), WordEngine("beta")), workspace)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1))
 
         def wait_for_end() -> None:
@@ -123,4 +124,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

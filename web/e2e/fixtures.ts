@@ -92,7 +92,7 @@ export const test = base.extend<{ language: Language; t: Texts; member: Page; pr
   },
 });
 
-export { expect };
+export { expect, type Page };
 
 /** Type into the message field, send, and wait for the answer to be complete. */
 export async function ask(page: Page, t: Texts, text: string): Promise<void> {
