@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from chatwright.feedback.client_prompts import background_kind
-from chatwright.feedback.pii import KINDS as PII_KINDS
-from chatwright.feedback.pii import scrub
 from chatwright.feedback.tasks import Answer
 from chatwright.records import Conversation
+from chatwright.text.pii import KINDS as PII_KINDS
+from chatwright.text.pii import scrub
 
 FREE_TEXT = ("comment",)  # notes on answers in somebody's own words
 MAX_CHARS = 40_000  # of a conversation with one of its answers: nobody reads more for one label

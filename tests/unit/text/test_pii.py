@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatwright.feedback.id_numbers import is_bank_card, is_cn_id, is_hong_kong_id, is_iban, is_taiwan_id, luhn
-from chatwright.feedback.pii import KINDS, scrub
+from chatwright.text.id_numbers import is_bank_card, is_cn_id, is_hong_kong_id, is_iban, is_taiwan_id, luhn
+from chatwright.text.pii import KINDS, scrub
 
 # Made up, or published as examples; each stands with the kind it must be found as.
 PERSONAL = [

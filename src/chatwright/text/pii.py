@@ -19,7 +19,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 from phonenumbers import Leniency, NumberParseException, PhoneNumberMatcher, is_valid_number, parse
 
-from chatwright.feedback import id_numbers
+from chatwright.text import id_numbers
 
 Span = tuple[int, int]
 MAX_PHONE_DIGITS = 15  # ITU-T E.164
