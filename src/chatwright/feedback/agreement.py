@@ -139,10 +139,18 @@ def alpha_interval(
     None when it is not defined: nothing was observed twice, or only one value was ever given.
     """
     num = len(values)
+    place = {value: n for n, value in enumerate(values)}
+    rows = [(n, [place[value] for value in unit]) for n, units in enumerate(items) for unit in units if len(unit) >= 2]
+    counts = np.zeros((len(rows), num))
+    for row, (_, unit) in enumerate(rows):
+        for given in unit:
+            counts[row, given] += 1
+    # As `krippendorff.coincidences`, for all units at once.
+    pairs = (counts[:, :, None] * counts[:, None, :] - counts[:, :, None] * np.eye(num)) / (
+        np.maximum(counts.sum(axis=1), 2) - 1
+    )[:, None, None]
     parts = np.zeros((len(items), num * num))
-    for n, units in enumerate(items):
-        for unit in units:
-            parts[n] += krippendorff.coincidences(unit, values).ravel()
+    np.add.at(parts, np.array([n for n, _ in rows], dtype=np.int64), pairs.reshape(len(rows), num * num))
 
     def statistic(picked: npt.NDArray[np.int64]) -> float:
         return krippendorff.alpha_of(parts[picked].sum(axis=0).reshape(num, num), values, metric)

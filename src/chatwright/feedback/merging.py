@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from chatwright.errors import DataError
@@ -18,6 +18,11 @@ from chatwright.feedback.projects import project_of
 from chatwright.feedback.reliability import reliabilities, weights_of
 from chatwright.feedback.tables import TaskRow
 from chatwright.records import WeakOrder
+from chatwright.workspace.database import Workspace
+
+WEIGHTED = ("bradley_terry", "plackett_luce")
+"""Methods in which labellers count by their reliability."""
+_AT_ONCE = 50  # tasks in one transaction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,38 +42,58 @@ class MergeCounts:
 
 
 def merge_project(
-    session: Session, project_id: str, *, actor: str, method: Method | None = None, adjudicate_below: float | None = None
+    workspace: Workspace, project_id: str, *, actor: str, method: Method | None = None, adjudicate_below: float | None = None
 ) -> MergeCounts:
     """Merge every complete ranking and comparison that is not merged yet.
 
     Where the labellers agree on less than `adjudicate_below` of the pairs, or go in a circle, a task for an adjudicator is
     added; the order he gives becomes the merged one when he submits it. `method`, `adjudicate_below`: None for the
-    project's. Calling it twice does nothing the second time. Raises MissingError, DataError.
+    project's. Calling it twice does nothing the second time. A transaction holds some tasks only, so that labellers need
+    not wait for a large project; what was decided stays when the rest fails. Raises MissingError, DataError.
     """
-    settings = project_of(session, project_id).settings
-    name = settings.merge_method if method is None else method
-    if name not in get_args(Method):
-        raise DataError(f"merge method {name!r} is not one of {', '.join(get_args(Method))}")
+    with workspace.reading() as session:
+        settings = project_of(session, project_id).settings
+        name = settings.merge_method if method is None else method
+        if name not in get_args(Method):
+            raise DataError(f"merge method {name!r} is not one of {', '.join(get_args(Method))}")
+        waiting: Sequence[str] = session.scalars(_complete(project_id).order_by(TaskRow.seq)).all()
+        weights: Mapping[str, float] = {}
+        if waiting and name in WEIGHTED:
+            weights = weights_of(reliabilities(list(items_of(labels_of(session, project_id)).values())))
     below = settings.adjudicate_below if adjudicate_below is None else adjudicate_below
-    complete = select(TaskRow).where(
-        TaskRow.project_id == project_id, TaskRow.kind.in_(COMPARED), TaskRow.state == "complete",
-        TaskRow.everybody.is_(False),
-    )  # fmt: skip
-    # Held until the end: a label cannot be taken back while it goes into a result.
-    waiting = session.scalars(complete.order_by(TaskRow.id).with_for_update(of=TaskRow)).all()
-    items = items_of(labels_of(session, project_id))
-    weights = weights_of(reliabilities(list(items.values())))
-    asked = select(TaskRow.of_task, TaskRow.state).where(TaskRow.project_id == project_id, TaskRow.kind == "adjudicate")
-    adjudications: dict[str, str] = {of_task: state for of_task, state in session.execute(asked) if of_task}
     counts: Counter[str] = Counter()
-    for task in sorted(waiting, key=lambda row: row.seq):
-        merged = _merged(items.get(task.id, {}), name, weights)
-        counts["cycles"] += merged is not None and bool(merged.cycle)
-        counts[_decide(session, task, merged, below, adjudications.get(task.id), actor)] += 1
+    for start in range(0, len(waiting), _AT_ONCE):
+        with workspace.session() as session:
+            counts += _some(session, project_id, waiting[start : start + _AT_ONCE], name, below, weights, actor)
     return MergeCounts(
         merged=counts["merged"], adjudicate=counts["adjudicate"], waiting=counts["waiting"], unjudged=counts["unjudged"],
         cycles=counts["cycles"], method=name,
     )  # fmt: skip
+
+
+def _complete(project_id: str) -> Select[Any]:
+    return select(TaskRow.id).where(
+        TaskRow.project_id == project_id, TaskRow.kind.in_(COMPARED), TaskRow.state == "complete",
+        TaskRow.everybody.is_(False),
+    )  # fmt: skip
+
+
+def _some(
+    session: Session, project_id: str, task_ids: Sequence[str], method: str, below: float, weights: Mapping[str, float],
+    actor: str,
+) -> Counter[str]:  # fmt: skip
+    """Decide about some tasks, as they are now: labels may have been taken back since they were listed."""
+    held = select(TaskRow).where(TaskRow.id.in_(task_ids), TaskRow.state == "complete").order_by(TaskRow.id)
+    rows = session.scalars(held.with_for_update(of=TaskRow)).all()
+    items = items_of(labels_of(session, project_id, tasks=task_ids))
+    asked = select(TaskRow.of_task, TaskRow.state).where(TaskRow.of_task.in_(task_ids))
+    adjudications = {row.of_task: row.state for row in session.execute(asked)}
+    counts: Counter[str] = Counter()
+    for task in sorted(rows, key=lambda row: row.seq):
+        merged = _merged(items.get(task.id, {}), method, weights)
+        counts["cycles"] += merged is not None and bool(merged.cycle)
+        counts[_decide(session, task, merged, below, adjudications.get(task.id), actor)] += 1
+    return counts
 
 
 def _merged(orders: Mapping[str, WeakOrder], method: Any, weights: Mapping[str, float]) -> Merged | None:

@@ -21,14 +21,14 @@ import numpy as np
 import numpy.typing as npt
 
 from chatwright.feedback.agreement import Item, kendall_tau_b
-from chatwright.records import MAX_K, WeakOrder
+from chatwright.records import WeakOrder
 from chatwright.statistics.ties import sigmoid
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 PRIOR_READS, PRIOR_CLICKS = 4.0, 1.0  # beta prior of rho: as if 4 rankings had been read and 1 clicked
 _STRENGTH_SD = 2.0  # nats; an answer two of these above another wins nearly always
-_MAX_STEPS, _SETTLED = 300, 1e-6
+_MAX_STEPS, _SETTLED = 200, 1e-4
 LEAST_PAIRS = 12
 """Shared pairs below which no reliability is given."""
 
@@ -128,7 +128,7 @@ def _fit(votes: _Votes) -> Floats:
     clicked = np.log(_click_rates(votes.relation))[votes.relation + 1]
     total = np.bincount(votes.owner, minlength=num)
     rho = np.full(num, PRIOR_READS / (PRIOR_READS + PRIOR_CLICKS))
-    strengths, log_nu = np.zeros((num_rankings, MAX_K)), 0.0
+    strengths, log_nu = np.zeros((num_rankings, int(votes.j.max()) + 1)), 0.0
     read = np.full(num_rankings, 0.8)
     for _ in range(_MAX_STEPS):
         strengths, log_nu = _improve(votes, strengths, log_nu, read)
@@ -167,12 +167,14 @@ def _improve(votes: _Votes, strengths: Floats, log_nu: float, read: Floats) -> t
     mean = chances[:, 2] - chances[:, 0]
     pull = weight * (relation - mean) / 2
     curve = weight * (chances[:, 2] + chances[:, 0] - mean**2) / 4
-    gradient = -strengths / _STRENGTH_SD**2
-    np.add.at(gradient, (row, i), pull)
-    np.add.at(gradient, (row, j), -pull)
-    hessian = np.zeros((len(strengths), MAX_K, MAX_K)) + np.eye(MAX_K) / _STRENGTH_SD**2
-    for a, b, sign in ((i, i, 1), (j, j, 1), (i, j, -1), (j, i, -1)):
-        np.add.at(hessian, (row, a, b), sign * curve)
+    num, k = strengths.shape
+    at_i, at_j = row * k + i, row * k + j
+    pulls = np.bincount(at_i, pull, num * k) - np.bincount(at_j, pull, num * k)
+    gradient = pulls.reshape(num, k) - strengths / _STRENGTH_SD**2
+    hessian: Floats = np.zeros(num * k * k)
+    for a, b, sign in ((at_i, i, 1), (at_j, j, 1), (at_i, j, -1), (at_j, i, -1)):
+        hessian += sign * np.bincount(a * k + b, curve, num * k * k)
+    hessian = hessian.reshape(num, k, k) + np.eye(k) / _STRENGTH_SD**2
     step = np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
     tie = chances[:, 1]
     slope = float((weight * ((relation == 0) - tie)).sum()) - log_nu / _STRENGTH_SD**2

@@ -54,7 +54,7 @@ def fit_log_nu(margins: Floats, relations: npt.NDArray[np.int64]) -> float:
     if not len(margins):
         return float(np.log(2.0))
     low, high = -60.0, 60.0 + float(np.abs(margins).max())
-    for _ in range(100):
+    for _ in range(70):  # halves 120 to below 1e-18
         middle = (low + high) / 2
         expected = float(relation_probabilities(margins, "davidson", middle)[:, 1].mean())
         low, high = (middle, high) if expected < share else (low, middle)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import warnings
@@ -22,6 +23,7 @@ from chatwright.feedback.agreement import (
     relation_alpha,
     spearman_rho,
 )
+from chatwright.feedback.krippendorff import alpha
 from chatwright.records import LETTERS, WeakOrder
 
 
@@ -124,6 +126,18 @@ def test_alpha_of_random_clickers_is_near_zero_and_of_copies_one() -> None:
         assert found is not None and abs(found.value) < 0.06 and found.low < 0.02
         copies = relation_alpha([dict.fromkeys(item, item["ann"]) for item in items], metric, draws=20)
         assert copies is not None and copies.value == pytest.approx(1.0)
+
+
+def test_alpha_of_pairs_is_krippendorffs_of_the_same_units() -> None:
+    items = [*_clickers(9, seed=8), ITEMS[1], ITEMS[2]]
+    units = []
+    for item in items:
+        for i, j in itertools.permutations(range(4), 2):
+            relations = [{(a, b): r for a, b, r in order.pairs()} for order in item.values()]
+            units.append([r.get((i, j), -r[j, i] if (j, i) in r else None) for r in relations])
+    for metric in ("nominal", "ordinal"):
+        found = relation_alpha(items, metric, draws=2)
+        assert found is not None and found.value == pytest.approx(alpha(units, metric), abs=1e-12)
 
 
 @given(st.permutations(range(4)))

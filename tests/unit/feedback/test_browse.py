@@ -46,7 +46,7 @@ def test_filters(workspace: Workspace) -> None:
         label(session, rated, "ann", {"likert": [2], "flags": [["hallucination"]]})
         elsewhere = task(session, other)
         flag(session, elsewhere, "ann", "unsafe")
-        merge_project(session, mine, actor="lead", adjudicate_below=0.0)
+    merge_project(workspace, mine, actor="lead", adjudicate_below=0.0)
     assert ids(workspace) == [elsewhere, rated, written, sure, torn]  # the newest first
     assert ids(workspace, project=other) == [elsewhere] == ids(workspace, flagged=True)
     assert ids(workspace, kind="rank", project=mine) == [sure, torn]
@@ -101,7 +101,7 @@ def test_one_task(workspace: Workspace) -> None:
         one = ranked(session, mine, {"ann": "A>B=C", "ben": "A>B=C"}, meta={"topic": "physics"})
         gold = task(session, mine, gold=WeakOrder((1, 2, 3)))
         label(session, gold, "ann", "A>C>B", payload={"comment": "hm"})
-        merge_project(session, mine, actor="lead")
+    merge_project(workspace, mine, actor="lead")
     with workspace.reading() as session:
         found = task_detail(session, one)
         assert found.task.agreement == 1.0 and found.task.ranking == "A>B=C" and found.task.state == "merged"

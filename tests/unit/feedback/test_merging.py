@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from chatwright.errors import ConflictError, DataError, MissingError
+from chatwright.feedback import merging
 from chatwright.feedback.labels import undo
 from chatwright.feedback.merging import MergeCounts, merge_project
 from chatwright.feedback.read import task_view
@@ -27,8 +30,7 @@ def workspace(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Worksp
 
 
 def merged(workspace: Workspace, project_id: str, **more: object) -> MergeCounts:
-    with workspace.session() as session:
-        return merge_project(session, project_id, actor="lead", **more)  # type: ignore[arg-type]
+    return merge_project(workspace, project_id, actor="lead", **more)  # type: ignore[arg-type]
 
 
 def state(workspace: Workspace, task_id: str) -> tuple[str, str | None]:
@@ -120,3 +122,30 @@ def test_refusals(workspace: Workspace) -> None:
         mine = project(session)
     with pytest.raises(DataError, match="not one of ranked_pairs"):
         merged(workspace, mine, method="oracle")
+
+
+def test_many_tasks_are_merged_in_several_transactions(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(merging, "_AT_ONCE", 2)
+    with workspace.session() as session:
+        mine = project(session)
+        made = [ranked(session, mine, {"ann": "A>B", "ben": order}) for order in ("A>B", "A>B", "B>A", "A>B", "A=B")]
+    found = merged(workspace, mine)
+    assert (found.merged, found.adjudicate) == (3, 2)
+    assert [state(workspace, one)[0] for one in made] == ["merged", "merged", "complete", "merged", "complete"]
+
+
+def test_a_label_taken_back_while_others_are_merged_is_not_merged(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with workspace.session() as session:
+        mine = project(session)
+        one = ranked(session, mine, {"ann": "A>B", "ben": "A>B"})
+        uuid = next(label.uuid for label in task_view(session, one).labels if label.labeller == "ann")
+    whole = merging._some
+
+    def late(session: Session, *rest: object) -> Counter[str]:
+        undo(session, uuid, "ann")
+        return whole(session, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(merging, "_some", late)
+    assert merged(workspace, mine).merged == 0 and state(workspace, one) == ("open", None)

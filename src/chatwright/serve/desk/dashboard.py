@@ -41,12 +41,13 @@ def dashboard(
 @router.post("/merge")
 def merge(request: Request, who: Lead, wanted: MergeRequest) -> MergeCounts:
     """Merge every complete ranking of a project, or send it to an adjudicator. Doing it twice is harmless."""
-    with services(request).workspace.session() as session:
-        found = merge_project(
-            session, wanted.project, actor=who.id, method=wanted.method, adjudicate_below=wanted.adjudicate_below
-        )
+    workspace = services(request).workspace
+    found = merge_project(
+        workspace, wanted.project, actor=who.id, method=wanted.method, adjudicate_below=wanted.adjudicate_below
+    )
+    with workspace.session() as session:
         audit.record(
             session, request, who.id, "labels.merged", wanted.project, method=found.method, merged=found.merged,
             adjudicate=found.adjudicate,
         )  # fmt: skip
-        return found
+    return found
