@@ -40,6 +40,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "explain": Command(
             "chatwright.generation.commands:explain", "ExplainConfig", "what a model expected at each token of a text"
         ),
+        "cloze": Command("chatwright.generation.commands:cloze", "ClozeConfig", "fill the blanks of a text"),
         "chat": Command("chatwright.generation.commands:chat", "ChatConfig", "talk to a model in the terminal"),
     },
     "The server": {

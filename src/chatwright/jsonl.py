@@ -88,6 +88,10 @@ class _CappedGzip(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
+    def packed_position(self) -> int:
+        """Bytes of the packed file read so far."""
+        return self._file.tell()
+
     def readinto(self, buffer: Any) -> int:
         try:
             data = self._gzip.read(len(buffer))

@@ -35,8 +35,8 @@ TOKENIZER = "tokenizer"
 MAX_MANIFEST_BYTES = 64 * 2**20
 Split = Literal["train", "held_out"]
 SPLITS: tuple[Split, ...] = get_args(Split)
-_DTYPES = {"uint16": np.dtype("<u2"), "uint32": np.dtype("<u4")}
-_START = np.dtype("<u8")
+_DTYPES: dict[str, np.dtype[Any]] = {"uint16": np.dtype("<u2"), "uint32": np.dtype("<u4")}
+_START: np.dtype[np.uint64] = np.dtype("<u8")
 
 
 @dataclass(frozen=True, kw_only=True)

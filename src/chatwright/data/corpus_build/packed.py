@@ -21,27 +21,18 @@ _PACKED_STEP = 2048
 
 
 def open_input(path: str | Path) -> BinaryIO:
-    """The content of a file, unpacked. `packed_position()` of the result (when it has one) is the place in the packed
-    file. DataError when it cannot be read, is damaged, or unpacks to absurd amounts."""
+    """The content of a file, unpacked; `raw.packed_position()` of the result is the place in a packed file. DataError when
+    it cannot be read, is damaged, or unpacks to absurd amounts."""
     try:
         with open(path, "rb") as file:
             magic = file.read(4)
         if magic != _ZSTD_MAGIC and magic[:2] != _GZIP_MAGIC:
             return open(path, "rb", buffering=2**20)
         if magic == _ZSTD_MAGIC:
-            return cast(BinaryIO, _Placed(_CappedZstd(open(path, "rb"), path), 2**18))
+            return cast(BinaryIO, io.BufferedReader(_CappedZstd(open(path, "rb"), path), 2**18))
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     return jsonl.open_bytes(path)
-
-
-class _Placed(io.BufferedReader):
-    """A buffered reader that knows the place in the packed file."""
-
-    def packed_position(self) -> int:
-        """Bytes of the packed file read so far."""
-        raw: Any = self.raw
-        return int(raw.packed_position())
 
 
 class _CappedZstd(io.RawIOBase):

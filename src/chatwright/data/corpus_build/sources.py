@@ -176,7 +176,7 @@ def _packs(
 
 def _position(content: BinaryIO) -> int:
     """Bytes of the file on disk read so far."""
-    place: Any = getattr(content, "packed_position", None)
+    place: Any = getattr(getattr(content, "raw", None), "packed_position", None)
     try:
         return int(place()) if place is not None else content.tell()
     except OSError:  # a pipe
