@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -115,9 +116,10 @@ def import_(cfg: ImportConfig) -> None:
         with workspace.session() as session:
             project = project_named(session, cfg.project)
         for path in cfg.data:
-            done = import_rows(workspace, project, jsonl.read_lines(path), path, settings, actor="cli")
+            done = import_rows(workspace, project, partial(jsonl.read_lines, path), path, settings, actor="cli")
             kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(done.kinds.items())) or "nothing"
-            console().print(f"{path}: {kinds}; {done.tasks} new tasks, {done.labels} new labels, {done.known} known before")
+            new = f"{done.tasks} new tasks, {done.labels} new labels ({done.surplus} surplus), {done.known} known before"
+            console().print(f"{path}: {kinds}; {new}")
             bad += done.bad
     if bad:
         shown = "\n".join(f"  {error}" for error in bad[:SHOWN_BAD])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -32,6 +32,9 @@ _AT_ONCE = 100  # rows in a transaction: others write in between
 _OURS = (
     "task", "source", "language", "split", "user", "finish_reason", "finish_reasons", "completion_meta", "model", "models",
 )  # fmt: skip
+
+
+Numbered = tuple[int, Mapping[str, Any] | DataError]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +61,8 @@ class Imported:
 
     tasks: int = 0
     labels: int = 0
+    surplus: int = 0
+    """Of these, labels that do not count: their task had all it asked for."""
     known: int = 0
     """Rows that were taken in before."""
     kinds: Counter[str] = field(default_factory=Counter)
@@ -67,12 +72,14 @@ class Imported:
 
 
 def import_rows(
-    workspace: Workspace, project: Project, rows: Iterable[tuple[int, Mapping[str, Any] | DataError]], name: str,
-    settings: ImportSettings, *, actor: str,
+    workspace: Workspace, project: Project, read: Callable[[], Iterable[Numbered]], name: str, settings: ImportSettings, *,
+    actor: str,
 ) -> Imported:  # fmt: skip
-    """Take in `rows`: (line, row or what is wrong with it), as `jsonl.read_lines` gives them; `name`: of the file."""
+    """Take in what `read` gives, which is called twice: (line, row or what is wrong with it), like `jsonl.read_lines`.
+    `name`: of the file."""
+    overlaps = Counter(_task_name(project, row) for _, row in read() if isinstance(row, Mapping) and _is_ranking(row))
     done = Imported()
-    rest = iter(rows)
+    rest = iter(read())
     while batch := list(islice(rest, _AT_ONCE)):
         with workspace.session() as session:
             for line, row in batch:
@@ -80,7 +87,7 @@ def import_rows(
                     if isinstance(row, DataError):
                         raise row
                     with session.begin_nested():  # a bad row leaves nothing behind
-                        _take(session, project, row, Where(name, line), settings, actor, done)
+                        _take(session, project, row, Where(name, line), settings, actor, overlaps, done)
                 except ChatwrightError as error:
                     prefix = "" if str(error).startswith(name) else f"{name}:{line}: "
                     done.bad.append(DataError(f"{prefix}{error}"))
@@ -89,22 +96,34 @@ def import_rows(
 
 def _take(
     session: Session, project: Project, row: Mapping[str, Any], where: Where, settings: ImportSettings, actor: str,
-    done: Imported,
+    overlaps: Mapping[str, int], done: Imported,
 ) -> None:  # fmt: skip
     kind = kind_of(row)
     if kind == "rankings":
-        new = _ranking(session, project, row, where, settings, actor)
+        new = _ranking(session, project, row, where, settings, actor, overlaps[_task_name(project, row)])
     elif kind == "samples":
         new = _sample(session, project, row, where, settings, actor)
     elif kind == "demonstrations":
         new = _demonstration(session, project, row, where, settings, actor)
     else:
         prompt = Prompt.from_dict(row, where)
-        new = _task(session, project, "demonstrate", prompt.messages, (), row, settings, actor, overlap=0)[1:] + (False,)
+        new = _task(session, project, "demonstrate", prompt.messages, (), row, settings, actor, overlap=0)[1], ""
+    made, state = new
     done.kinds[kind] += 1
-    done.tasks += new[0]
-    done.labels += new[1]
-    done.known += not any(new)
+    done.tasks += made
+    done.labels += bool(state)
+    done.surplus += state == "surplus"
+    done.known += not made and not state
+
+
+def _is_ranking(row: Mapping[str, Any]) -> bool:
+    return kind_of(row) == "rankings"
+
+
+def _task_name(project: Project, row: Mapping[str, Any]) -> str:
+    """Equal for rows that rank the same answers: their task takes as many labels as there are."""
+    texts = [row.get("messages"), row.get("prompt"), row.get("system"), row.get("completions")]
+    return name_of("rows", {"project": project.id, "texts": texts})
 
 
 def kind_of(row: Mapping[str, Any]) -> str:
@@ -118,8 +137,9 @@ def kind_of(row: Mapping[str, Any]) -> str:
 
 
 def _ranking(
-    session: Session, project: Project, row: Mapping[str, Any], where: Where, settings: ImportSettings, actor: str
-) -> tuple[bool, bool]:
+    session: Session, project: Project, row: Mapping[str, Any], where: Where, settings: ImportSettings, actor: str,
+    overlap: int,
+) -> tuple[bool, str]:  # fmt: skip
     ranking = Ranking.from_dict(row, where)
     kind = ranking.labeller_kind or settings.labeller_kind
     if not kind:
@@ -131,7 +151,7 @@ def _ranking(
         "none_acceptable": bool(ranking.meta.get("none_acceptable")),
     }  # fmt: skip
     answers = _answers(row, ranking.completions, where)
-    task, made = _task(session, project, "rank", ranking.messages, answers, row, settings, actor, overlap=1)
+    task, made = _task(session, project, "rank", ranking.messages, answers, row, settings, actor, overlap=min(100, overlap))
     label = Submission(
         uuid=name_of("label", row), task=task, labeller=ranking.labeller or f"imported:{kind}", labeller_kind=kind,
         value=value, seconds=_seconds(ranking.seconds), shown_order=ranking.shown_order,
@@ -141,16 +161,16 @@ def _ranking(
 
 def _sample(
     session: Session, project: Project, row: Mapping[str, Any], where: Where, settings: ImportSettings, actor: str
-) -> tuple[bool, bool]:
+) -> tuple[bool, str]:
     messages = Prompt.from_dict(row, where).messages
     texts = [where.text(c, f"completions[{i}]") for i, c in enumerate(where.list(row.get("completions"), "completions"))]
     answers = _answers(row, texts, where)
-    return _task(session, project, "rank", messages, answers, row, settings, actor, overlap=0)[1], False
+    return _task(session, project, "rank", messages, answers, row, settings, actor, overlap=0)[1], ""
 
 
 def _demonstration(
     session: Session, project: Project, row: Mapping[str, Any], where: Where, settings: ImportSettings, actor: str
-) -> tuple[bool, bool]:
+) -> tuple[bool, str]:
     demonstration = Demonstration.from_dict(row, where)
     kind = where.optional_text(row, "labeller_kind") or settings.labeller_kind
     if kind not in ("human", "simulated", "ai"):
@@ -165,12 +185,9 @@ def _demonstration(
     return made, _label(session, label)
 
 
-def _label(session: Session, label: Submission) -> bool:
-    """Keep a label; whether it is new."""
-    if session.get(LabelRow, label.uuid) is not None:
-        return False
-    queue.submit(session, label)
-    return True
+def _label(session: Session, label: Submission) -> str:
+    """Keep a label; its state, or "" when it was there."""
+    return "" if session.get(LabelRow, label.uuid) is not None else queue.submit(session, label).state
 
 
 def _task(

@@ -45,7 +45,7 @@ class Limits:
 
 
 def flags(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Settings as arguments, empty ones left out: nested ones with dots; `--name=value`, so that no value is taken for a flag."""
+    """Settings as arguments, without empty ones; nested ones with dots; `--name=value`: no value is taken for a flag."""
     found: list[str] = []
     for name, value in settings.items():
         flag = f"--{prefix}{name}".replace("_", "-")

@@ -207,9 +207,9 @@ def _register(
     }  # fmt: skip
     actor = lease.job if lease is not None else "cli"
     with workspace.session() as session:
+        row = lineage.at(session, path)
         if lease is None or jobs.effect(session, lease, "registered"):
-            known = lineage.at(session, path)
-            tasks = list(known.figures["comparison"].get("tasks", [])) if known else []
+            tasks = list(row.figures["comparison"].get("tasks", [])) if row else []
             if cfg.compare_tasks and not tasks:
                 tasks = comparison.add_tasks(session, cfg.project, cfg.compare_tasks, actor=actor)
             figures["comparison"]["tasks"] = tasks
@@ -219,9 +219,7 @@ def _register(
             )  # fmt: skip
             if lease is not None:
                 jobs.note(session, lease, model=row.id)
-        else:
-            row = lineage.at(session, path)
-        assert row is not None
+        assert row is not None  # it was registered before
         refusal = lineage.refusal(session, row, cfg.serving_name or cfg.configured or DEFAULT_MODEL)
         result = {"model": row.id, "name": row.name, "path": row.path, "export": plan.export.id, "refusal": refusal}
     _say(result, comparison)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
@@ -31,12 +32,12 @@ def take_in(request: Request, who: Annotated[Principal, Depends(require_user("le
         except UsageError as error:
             raise MissingError(str(error)) from error
     settings = ImportSettings(labeller_kind=given.labeller_kind)
-    done = import_rows(workspace, project, _rows(given.rows, name), name, settings, actor=who.id)
+    done = import_rows(workspace, project, partial(_rows, given.rows, name), name, settings, actor=who.id)
     with workspace.session() as session:
         counts = {"tasks": done.tasks, "labels": done.labels, "bad": len(done.bad)}
         audit.record(session, request, who.id, "rows.imported", project.id, **counts)
     return Imported(
-        tasks=done.tasks, labels=done.labels, known=done.known, kinds=dict(done.kinds),
+        tasks=done.tasks, labels=done.labels, surplus=done.surplus, known=done.known, kinds=dict(done.kinds),
         bad=[str(error) for error in done.bad[:SHOWN_BAD]], num_bad=len(done.bad),
     )  # fmt: skip
 

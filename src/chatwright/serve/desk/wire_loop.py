@@ -35,6 +35,8 @@ class Imported(BaseModel):
     """New tasks."""
     labels: int
     """New labels."""
+    surplus: int
+    """Of these, labels that do not count: their task had all it asked for."""
     known: int
     """Rows that were taken in before."""
     kinds: dict[str, int]
