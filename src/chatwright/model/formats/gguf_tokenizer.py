@@ -15,15 +15,17 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from chatwright.errors import ModelError
 from chatwright.model.formats.gguf_header import Header
 from chatwright.model.formats.huggingface import write_json
+from chatwright.text import bpe
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
 _REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 # The rules of the original tokenizers, under llama.cpp's names for them.
-SPLITS = {
-    "qwen2": rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}|{_REST}",
-    "llama-bpe": rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}{{1,3}}|{_REST}",
+SPLITS: dict[str, tuple[str, ...]] = {
+    "qwen2": (rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}|{_REST}",),
+    "llama-bpe": (rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}{{1,3}}|{_REST}",),
+    "deepseek-v3": bpe.SPLITS,  # what `chatwright tokenizer train` makes
 }
 # Several splits one after another; deepseek-v3's are those of `chatwright tokenizer train` (a test holds them equal).
 STEPS = {
@@ -92,8 +94,8 @@ def _byte_level(header: Header) -> Tokenizer:
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pre not in (*SPLITS, *STEPS))
     if pre in SPLITS:
-        split = pre_tokenizers.Split(Regex(SPLITS[pre]), behavior="isolated")
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
+        splits = [pre_tokenizers.Split(Regex(pattern), behavior="isolated") for pattern in SPLITS[pre]]
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*splits, byte_level])
     elif pre in STEPS:
         splits = [pre_tokenizers.Split(Regex(pattern), behavior="isolated") for pattern in STEPS[pre]]
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*splits, byte_level])

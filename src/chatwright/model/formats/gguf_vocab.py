@@ -127,10 +127,10 @@ def _splitting_rule(data: Mapping[str, Any], file: Path) -> str:
         return "gpt-2"
     if kinds == ["Digits", "ByteLevel"] and steps[0].get("individual_digits"):
         return "smollm"
-    if kinds == ["Split", "ByteLevel"]:
-        pattern = (steps[0].get("pattern") or {}).get("Regex")
-        for name, regex in SPLITS.items():
-            if regex == pattern:
+    if kinds[-1:] == ["ByteLevel"] and set(kinds[:-1]) == {"Split"}:
+        patterns = tuple((step.get("pattern") or {}).get("Regex") for step in steps[:-1])
+        for name, regexes in SPLITS.items():
+            if regexes == patterns:
                 return name
     if kinds[-1:] == ["ByteLevel"] and set(kinds[:-1]) == {"Split"}:
         patterns = tuple((step.get("pattern") or {}).get("Regex") for step in steps[:-1])
