@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -244,7 +244,8 @@ class Intake:
                 self.count(source, "usable", "deleted")
                 return
             given = found
-        done = prepare(given)
+        several = len(distinct(given.answers)) > 1
+        done = prepare(given if several else replace(given, answers=()))  # one answer is nothing to compare
         if isinstance(done, Drop):
             self.count(source, done.step, done.reason)
             return
@@ -256,6 +257,6 @@ class Intake:
         if isinstance(kept, Drop):
             self.count(source, kept.step, kept.reason)
             return
-        self.count(source, "taken", "several_answers" if len(distinct(done.traffic.answers)) > 1 else "prompt")
+        self.count(source, "taken", "several_answers" if several else "prompt")
         for kind, number in done.replaced.items():
             self.count(source, "scrub", kind, number)

@@ -138,21 +138,24 @@ def _make(shared: Services, intake: Intake, found: _Found) -> bool:
         if row is not None and row.digest == found.digest:
             return False
     done = prepare(found.traffic)
-    if isinstance(done, Drop):
-        intake.count(source, done.step, done.reason)
-        return False
     with shared.workspace.session() as session:
-        drop = _add(session, intake, found, done.traffic)
-    if drop is not None:
-        intake.count(source, drop.step, drop.reason)
+        made = done if isinstance(done, Drop) else _add(session, intake, found, done.traffic)
+        # What is kept out is written down too, or the next round would count it again.
+        subject = consent.subject_of(intake.key, found.traffic.owner)
+        row = session.get(IntakeCandidates, found.question) or IntakeCandidates(question=found.question, subject=subject)
+        row.digest, row.at, row.task_id = found.digest, now(), "" if isinstance(made, Drop) else made
+        session.add(row)
+    if isinstance(made, Drop):
+        intake.count(source, made.step, made.reason)
         return False
+    assert not isinstance(done, Drop)
     intake.count(source, "candidates", kind_for(len(found.traffic.answers)))
     for kind, number in done.replaced.items():
         intake.count(source, "scrub", kind, number)
     return True
 
 
-def _add(session: Session, intake: Intake, found: _Found, traffic: Traffic) -> Drop | None:
+def _add(session: Session, intake: Intake, found: _Found, traffic: Traffic) -> str | Drop:
     subject = consent.subject_of(intake.key, traffic.owner)
     store.hold_subject(session, subject)
     if not allowed(session, traffic):
@@ -162,29 +165,27 @@ def _add(session: Session, intake: Intake, found: _Found, traffic: Traffic) -> D
         return Drop(step="cap", reason="per_person")
     if row is not None:
         _close_untouched(session, row.task_id)
-    row = row or IntakeCandidates(question=found.question, subject=subject)
     task = NewTask(
         project=default_project(session).id, kind=kind_for(len(traffic.answers)), messages=traffic.messages,
         answers=traffic.answers, language=language_of(traffic.messages[-1].content), subject=subject, source="chat",
         split=consent.split_of(intake.key, traffic.owner, intake.limits.held_out_share), priority=found.priority,
         overlap=1 if found.verdict else 0,
     )  # fmt: skip
-    row.digest, row.at, row.task_id = found.digest, now(), add_task(session, task, actor=ACTOR)
-    session.add(row)
+    made = add_task(session, task, actor=ACTOR)
     if found.verdict:
         submit(
             session,
             Submission(
-                uuid=f"arena:{row.task_id}", task=row.task_id, labeller=subject, value={"verdict": found.verdict},
+                uuid=f"arena:{made}", task=made, labeller=subject, value={"verdict": found.verdict},
                 seconds={"read": found.seconds}, shown_order=(0, 1),
             ),
         )  # fmt: skip
-    return None
+    return made
 
 
 def _enough(session: Session, subject: str, most: int) -> bool:
-    held = select(func.count()).select_from(IntakeCandidates).where(IntakeCandidates.subject == subject)
-    return (session.scalar(held) or 0) >= most
+    mine = (IntakeCandidates.subject == subject, IntakeCandidates.task_id != "")
+    return (session.scalar(select(func.count()).select_from(IntakeCandidates).where(*mine)) or 0) >= most
 
 
 def _close_untouched(session: Session, task_id: str) -> None:
