@@ -176,6 +176,14 @@ def test_argilla_keeps_whole_records(record: Record, tmp_path: Path) -> None:
         assert ("ranking" in rows[0]["responses"]) == strict and bool(made.lost) == (not strict)
 
 
+def test_argilla_ids_tell_records_apart() -> None:
+    asked = user("q")
+    said = [Demonstration(messages=(*asked, Message(role="assistant", content=text))) for text in ("a", "b")]
+    records = [Prompt(messages=asked), *said]
+    rows = [row for rows in export_records([*records, said[0]], "argilla").rows.values() for row in rows]
+    assert len(rows) == 4 and len({row["id"] for row in rows}) == 3  # the same record again is the same id
+
+
 @given(record=RECORDS)
 @SETTINGS
 def test_oasst_trees(record: Record, tmp_path: Path) -> None:

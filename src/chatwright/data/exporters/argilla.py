@@ -40,7 +40,7 @@ def argilla(record: Record) -> Written:
     if isinstance(record, Ranking) and record.labeller_kind is not None:
         metadata["labeller_kind"] = record.labeller_kind
     # The same record has the same id: exporting twice does not double it in Argilla.
-    name = str(uuid.uuid5(uuid.NAMESPACE_OID, json.dumps([fields, rest], ensure_ascii=True, sort_keys=True)))
+    name = str(uuid.uuid5(uuid.NAMESPACE_OID, json.dumps([fields, rest, responses], ensure_ascii=True, sort_keys=True)))
     written.rows.append({
         "id": name, "fields": fields, "metadata": metadata, "suggestions": {}, "responses": responses, "vectors": {},
     })  # fmt: skip

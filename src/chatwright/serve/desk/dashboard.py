@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
+from sqlalchemy import func, select
 
 from chatwright.feedback import dashboard as figures
 from chatwright.feedback.figures import Dashboard
 from chatwright.feedback.merging import MergeCounts, merge_project
+from chatwright.feedback.tables import LabelEvent
 from chatwright.serve import audit
 from chatwright.serve.auth import Principal, require_user
 from chatwright.serve.desk.wire_dashboard import MergeRequest
@@ -32,10 +34,20 @@ def dashboard(
     `labeller_kind`: whose labels are counted (repeat it; none: everybody's). `held_out`: labellers to hold the others
     against (repeat it; none: those who only labelled the held-out part).
     """
-    with services(request).workspace.reading() as session:
-        return figures.dashboard(
-            session, project, labeller_kinds=labeller_kind or figures.LABELLER_KINDS, held_out=held_out or None
-        )
+    shared = services(request)
+    kinds = tuple(sorted(set(labeller_kind))) or figures.LABELLER_KINDS
+    with shared.workspace.reading() as session:
+        # Everything here follows from the events; a page that is left open asks again and again.
+        # Their number too: on PostgreSQL an event may be seen after one with a higher id.
+        last = tuple(session.execute(select(func.max(LabelEvent.id), func.count())).one())
+        key = (project, kinds, tuple(sorted(set(held_out))), last)
+        kept: dict[Any, Dashboard] = shared.parts.setdefault("dashboards", {})
+        if (found := kept.get(key)) is None:
+            found = figures.dashboard(session, project, labeller_kinds=kinds, held_out=held_out or None)
+            for old in [one for one in kept if one[-1] != last]:
+                kept.pop(old, None)
+            kept[key] = found
+        return found
 
 
 @router.post("/merge")

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from sqlalchemy import select
 from starlette.testclient import TestClient
 
+from chatwright.feedback import dashboard as figures
 from chatwright.serve.app import create_app
 from chatwright.serve.auth_tables import AuditEvent
 from chatwright.serve.engine import EngineRegistry
@@ -49,6 +50,28 @@ def test_dashboard(lead: TestClient, made: dict[str, str]) -> None:
     assert lead.get("/api/desk/dashboard", params={"project": "proj_x"}).status_code == 404
     assert lead.get("/api/desk/dashboard").status_code == 400
     assert lead.get("/api/desk/dashboard", params={"project": "x", "labeller_kind": "cat"}).status_code == 400
+
+
+def test_an_open_dashboard_is_measured_once_and_is_never_stale(
+    app: FastAPI, lead: TestClient, made: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = []
+    whole = figures.dashboard
+
+    def counted(*args: object, **more: object) -> object:
+        measured.append(more)
+        return whole(*args, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(figures, "dashboard", counted)
+
+    def rankings(**more: object) -> int:
+        found = lead.get("/api/desk/dashboard", params={"project": made["project"], **more}).json()
+        return int(found["progress"][0]["labels"])
+
+    assert [rankings(), rankings(), rankings(labeller_kind="human")] == [4, 4, 4] and len(measured) == 2
+    with app.state.services.workspace.session() as session:
+        ranked(session, made["project"], {"cy": "A>B", "dora": "B>A"})
+    assert rankings() == 6 and len(measured) == 3
 
 
 def test_merging(app: FastAPI, lead: TestClient, made: dict[str, str]) -> None:
