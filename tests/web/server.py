@@ -105,11 +105,15 @@ class WordEngine(ScriptedEngine):
 def main(folder: str = "", port: str = "0") -> None:
     """Serve on a port of this machine, a free one unless told: a test that kills the server starts it again where it was."""
     metadata()
-    with tempfile.TemporaryDirectory() as scratch, Workspace.open(folder or scratch) as workspace, socket.socket() as listener:
+    with (
+        tempfile.TemporaryDirectory() as scratch, Workspace.open(folder or scratch) as workspace, socket.socket() as listener
+    ):  # fmt: skip
         prepare(workspace)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", int(port)))
-        app = create_app(ServeConfig(workspace=folder or scratch), EngineRegistry(WordEngine("alpha"), WordEngine("beta")), workspace)
+        # beta counts as another server's: nothing can be promoted to its name.
+        settings = ServeConfig(workspace=folder or scratch, model=("alpha=alpha",))
+        app = create_app(settings, EngineRegistry(WordEngine("alpha"), WordEngine("beta")), workspace)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1))
 
         def wait_for_end() -> None:

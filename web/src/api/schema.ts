@@ -1669,6 +1669,8 @@ export interface components {
             held_out: components["schemas"]["Interval"] | null;
             /** Held Out Labellers */
             held_out_labellers: string[];
+            /** Kinds */
+            kinds: components["schemas"]["KindAgreement"][];
             likert_alpha: components["schemas"]["Interval"] | null;
             /** Num Pairs */
             num_pairs: number;
@@ -2402,6 +2404,8 @@ export interface components {
             labels: number;
             /** Num Bad */
             num_bad: number;
+            /** Surplus */
+            surplus: number;
             /** Tasks */
             tasks: number;
         };
@@ -2556,6 +2560,20 @@ export interface components {
             tokens_total: number;
             /** Training Consent */
             training_consent: boolean;
+        };
+        /**
+         * KindAgreement
+         * @description Two kinds of labellers, such as people and an AI judge.
+         */
+        KindAgreement: {
+            /** First */
+            first: string;
+            /** Num Tasks */
+            num_tasks: number;
+            percent: components["schemas"]["Interval"];
+            /** Second */
+            second: string;
+            tau_b: components["schemas"]["Interval"] | null;
         };
         /**
          * KindProgress

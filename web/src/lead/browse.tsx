@@ -16,6 +16,7 @@ const SOURCES = ["api", "chat", "arena", "import", "written", "demo"] as const;
 export const FLAGS = ["fails_instruction", "inappropriate_for_assistant", "hallucination", "satisfies_constraint", "sexual_content", "violent_content", "encourages_harm", "denigrates_protected_class", "harmful_advice", "expresses_opinion", "moral_judgement"] as const;
 const NAMES = ["kind", "state", "split", "source", "labeller_kind", "flag", "language", "labeller", "model", "agreement_below", "flagged", "text"] as const;
 type Name = (typeof NAMES)[number];
+const RARE: Name[] = ["labeller", "agreement_below", "flag", "flagged", "source", "split", "language", "model"];
 
 /** Every task with what was said about it; the filters are part of the address, so that a view can be passed on. */
 export default function Browse() {
@@ -47,20 +48,27 @@ function Filters({ values, change }: { values: Record<Name, string>; change: (na
   const { t } = useTranslation();
   const all = ["", t("lead.data.all")] as const;
   return (
-    <div className="filters" role="search" aria-label={t("lead.data.filters")}>
-      <ProjectSelect />
-      <Typed name="text" label={t("lead.data.text")} value={values.text} change={change} />
-      <Select label={t("lead.dash.kind")} value={values.kind} options={[all, ...TASK_KINDS.map((each) => [each as string, t(`lead.tasks.${each}`)] as const)]} onChange={(value) => change("kind", value)} />
-      <Select label={t("lead.data.state")} value={values.state} options={[all, ...STATES.map((each) => [each as string, t(`lead.states.${each}`)] as const)]} onChange={(value) => change("state", value)} />
-      <Select label={t("lead.kinds.label")} value={values.labeller_kind} options={[all, ...KINDS.map((each) => [each as string, t(`lead.kinds.${each}`)] as const)]} onChange={(value) => change("labeller_kind", value)} />
-      <Typed name="labeller" label={t("lead.people.labeller")} value={values.labeller} change={change} />
-      <Select label={t("lead.data.below")} value={values.agreement_below} options={[all, ...["0.5", "0.65", "0.8", "1"].map((each) => [each, formatPercent(Number(each))] as const)]} onChange={(value) => change("agreement_below", value)} />
-      <Select label={t("lead.data.flag")} value={values.flag} options={[all, ...FLAGS.map((each) => [each as string, t(`label.flags.${each}`)] as const)]} onChange={(value) => change("flag", value)} />
-      <Select label={t("lead.data.source")} value={values.source} options={[all, ...SOURCES.map((each) => [each as string, t(`lead.sources.${each}`)] as const)]} onChange={(value) => change("source", value)} />
-      <Select label={t("lead.data.split")} value={values.split} options={[all, ["train", t("lead.splits.train")], ["held_out", t("lead.splits.held_out")]]} onChange={(value) => change("split", value)} />
-      <Select label={t("lead.data.flagged")} value={values.flagged} options={[all, ["true", t("lead.data.yes")]]} onChange={(value) => change("flagged", value)} />
-      <Typed name="language" label={t("settings.language")} value={values.language} change={change} />
-      <Typed name="model" label={t("usage.model")} value={values.model} change={change} />
+    <div className="stack" role="search" aria-label={t("lead.data.filters")}>
+      <div className="filters">
+        <ProjectSelect />
+        <Typed name="text" label={t("lead.data.text")} value={values.text} change={change} />
+        <Select label={t("lead.dash.kind")} value={values.kind} options={[all, ...TASK_KINDS.map((each) => [each as string, t(`lead.tasks.${each}`)] as const)]} onChange={(value) => change("kind", value)} />
+        <Select label={t("lead.data.state")} value={values.state} options={[all, ...STATES.map((each) => [each as string, t(`lead.states.${each}`)] as const)]} onChange={(value) => change("state", value)} />
+        <Select label={t("lead.kinds.label")} value={values.labeller_kind} options={[all, ...KINDS.map((each) => [each as string, t(`lead.kinds.${each}`)] as const)]} onChange={(value) => change("labeller_kind", value)} />
+      </div>
+      <details open={RARE.some((name) => values[name])}>
+        <summary>{t("lead.data.more")}</summary>
+        <div className="filters">
+          <Typed name="labeller" label={t("lead.people.labeller")} value={values.labeller} change={change} />
+          <Select label={t("lead.data.below")} value={values.agreement_below} options={[all, ...["0.5", "0.65", "0.8", "1"].map((each) => [each, formatPercent(Number(each))] as const)]} onChange={(value) => change("agreement_below", value)} />
+          <Select label={t("lead.data.flag")} value={values.flag} options={[all, ...FLAGS.map((each) => [each as string, t(`label.flags.${each}`)] as const)]} onChange={(value) => change("flag", value)} />
+          <Select label={t("lead.data.flagged")} value={values.flagged} options={[all, ["true", t("lead.data.yes")]]} onChange={(value) => change("flagged", value)} />
+          <Select label={t("lead.data.source")} value={values.source} options={[all, ...SOURCES.map((each) => [each as string, t(`lead.sources.${each}`)] as const)]} onChange={(value) => change("source", value)} />
+          <Select label={t("lead.data.split")} value={values.split} options={[all, ["train", t("lead.splits.train")], ["held_out", t("lead.splits.held_out")]]} onChange={(value) => change("split", value)} />
+          <Typed name="language" label={t("settings.language")} value={values.language} change={change} />
+          <Typed name="model" label={t("usage.model")} value={values.model} change={change} />
+        </div>
+      </details>
     </div>
   );
 }
@@ -83,7 +91,7 @@ function Results({ data, page, onPage }: { data: BrowsePage; page: number; onPag
   if (!data.tasks.length) return <div className="card"><Empty icon={<Inbox size={32} aria-hidden />} title={t("lead.data.none")} text={t("lead.data.noneText")} /></div>;
   return (
     <div className="card stack section">
-      <Table label={t("lead.tabs.data")} head={<><th>{t("lead.data.task")}</th><th>{t("lead.dash.kind")}</th><th>{t("lead.data.state")}</th><th className="number">{t("lead.dash.labels")}</th><th className="number">{t("lead.dash.agreement")}</th><th>{t("lead.data.ranking")}</th><th>{t("lead.data.source")}</th><th>{t("lead.data.at")}</th></>}>
+      <Table label={t("lead.tabs.data")} head={<><th>{t("lead.data.start")}</th><th>{t("lead.dash.kind")}</th><th>{t("lead.data.state")}</th><th className="number">{t("lead.dash.labels")}</th><th className="number">{t("lead.dash.agreement")}</th><th>{t("lead.data.ranking")}</th><th>{t("lead.data.source")}</th></>}>
         {data.tasks.map((task) => (
           <tr key={task.id}>
             <td><Link className="excerpt" href={`/lead/data/${task.id}`}>{task.erased ? t("lead.data.erased") : task.start || t("lead.data.noPrompt")}</Link></td>
@@ -92,8 +100,7 @@ function Results({ data, page, onPage }: { data: BrowsePage; page: number; onPag
             <td className="number">{task.labels} / {task.overlap}</td>
             <td className="number">{task.agreement === null ? "–" : formatPercent(task.agreement)}</td>
             <td>{task.ranking ? <span className="order">{task.ranking}</span> : "–"}</td>
-            <td className="nowrap">{t(`lead.sources.${task.source}`, { defaultValue: task.source })} · {task.language}</td>
-            <td className="nowrap">{formatDate(task.created_at, i18n.language)}</td>
+            <td className="nowrap">{t(`lead.sources.${task.source}`, { defaultValue: task.source })} · {task.language}<br /><span className="soft small">{formatDate(task.created_at, i18n.language)}</span></td>
           </tr>
         ))}
       </Table>

@@ -97,14 +97,14 @@ function ProgressTable({ data }: { data: Dashboard }) {
       <Table label={t("lead.dash.progress")} head={<>
         <th>{t("lead.dash.kind")}</th><th>{t("lead.dash.labels")}</th>
         {(["open", "complete", "merged", "closed"] as const).map((state) => <th key={state} className="number">{t(`lead.states.${state}`)}</th>)}
-        <th className="number">{t("lead.dash.skipped")}</th><th className="number">{t("lead.dash.flagged")}</th><th className="number">{t("lead.dash.undone")}</th><th className="number">{t("lead.dash.median")}</th><th className="number">{t("lead.dash.cost")}</th>
+        <th className="number">{t("lead.dash.left")}</th><th className="number">{t("lead.dash.median")}</th><th className="number">{t("lead.dash.cost")}</th>
       </>}>
         {data.progress.map((row) => (
           <tr key={row.kind}>
             <td><Link href={`/lead/data?kind=${row.kind}`}>{t(`lead.tasks.${row.kind}`)}</Link></td>
             <td className="progress-cell"><Progress done={row.labels} all={row.wanted} label={t(`lead.tasks.${row.kind}`)} /></td>
             <td className="number">{number(row.open)}</td><td className="number">{number(row.complete)}</td><td className="number">{number(row.merged)}</td><td className="number">{number(row.closed)}</td>
-            <td className="number">{number(row.skipped)}</td><td className="number">{number(row.flagged)}</td><td className="number">{number(row.undone)}</td>
+            <td className="number">{number(row.skipped)} / {number(row.flagged)} / {number(row.undone)}</td>
             <td className="number">{row.median_seconds === null ? "–" : duration(row.median_seconds, t)}</td><td className="number">{row.cost === null ? "–" : row.cost.toFixed(2)}</td>
           </tr>
         ))}

@@ -1,10 +1,10 @@
 import { Users } from "lucide-react";
 import { useTranslation } from "react-i18next";
 import { Link } from "wouter";
-import { formatNumber, formatPercent } from "../lib/format";
+import { formatNumber } from "../lib/format";
 import type { Dashboard } from "./api";
 import { Empty, Interval, KindBadge, Section, Table } from "./parts";
-import { duration } from "./text";
+import { duration, shareText } from "./text";
 
 const FAST_SHARE = 0.1;
 
@@ -12,7 +12,6 @@ const FAST_SHARE = 0.1;
 export function Labellers({ lines }: { lines: Dashboard["labellers"] }) {
   const { t, i18n } = useTranslation();
   if (!lines.length) return <div className="card"><Empty icon={<Users size={32} aria-hidden />} title={t("lead.people.none")} text={t("lead.people.noneText")} /></div>;
-  const share = (value: number | null) => (value === null ? "–" : formatPercent(value));
   return (
     <Section title={t("lead.people.title")} text={t("lead.people.text")}>
       <Table label={t("lead.people.title")} head={<>
@@ -23,12 +22,12 @@ export function Labellers({ lines }: { lines: Dashboard["labellers"] }) {
           <tr key={line.labeller}>
             <td><Link className="mono" href={`/lead/data?labeller=${encodeURIComponent(line.labeller)}`}>{nameOf(line)}</Link> <KindBadge kind={line.kind} /></td>
             <td className="number" title={Object.entries(line.labels).map(([kind, count]) => `${t(`lead.tasks.${kind}`)}: ${count}`).join(", ")}>{formatNumber(Object.values(line.labels).reduce((sum, count) => sum + count, 0), i18n.language)}</td>
-            <td className="number">{line.median_seconds === null ? "–" : duration(line.median_seconds, t)}</td>
-            <td className="number">{line.too_fast > FAST_SHARE ? <span className="badge warn">{share(line.too_fast)}</span> : share(line.too_fast)}</td>
-            <td>{line.agreement ? <><Interval low={line.agreement.low} point={line.agreement.value} high={line.agreement.high} text={t("board.between", { low: share(line.agreement.low), high: share(line.agreement.high) })} /><span className="soft small nowrap">{share(line.agreement.value)} ({share(line.agreement.low)} – {share(line.agreement.high)})</span></> : "–"}</td>
-            <td className="number">{share(line.ties)}</td>
+            <td className="number">{!line.median_seconds ? "–" : duration(line.median_seconds, t)}</td>
+            <td className="number">{line.too_fast > FAST_SHARE ? <span className="badge warn">{shareText(line.too_fast)}</span> : shareText(line.too_fast)}</td>
+            <td>{line.agreement ? <><Interval low={line.agreement.low} point={line.agreement.value} high={line.agreement.high} text={t("board.between", { low: shareText(line.agreement.low), high: shareText(line.agreement.high) })} /><span className="soft small nowrap">{shareText(line.agreement.value)} ({shareText(line.agreement.low)} – {shareText(line.agreement.high)})</span></> : "–"}</td>
+            <td className="number">{shareText(line.ties)}</td>
             <td className="number">{line.gold_tau_b === null ? "–" : `${line.gold_tau_b.toFixed(2)} (${line.num_gold})`}</td>
-            <td className="number">{line.reliability === null ? "–" : <strong>{share(line.reliability)}</strong>}</td>
+            <td className="number">{line.reliability === null ? "–" : <strong>{shareText(line.reliability)}</strong>}</td>
             <td className="number">{line.skipped} / {line.flagged}</td>
           </tr>
         ))}

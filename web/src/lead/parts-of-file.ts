@@ -31,5 +31,5 @@ export function sum(parts: Imported[]): Imported {
   const kinds: Record<string, number> = {};
   for (const part of parts) for (const [kind, count] of Object.entries(part.kinds)) kinds[kind] = (kinds[kind] ?? 0) + count;
   const add = (of: (part: Imported) => number) => parts.reduce((total, part) => total + of(part), 0);
-  return { tasks: add((part) => part.tasks), labels: add((part) => part.labels), known: add((part) => part.known), num_bad: add((part) => part.num_bad), kinds, bad: parts.flatMap((part) => part.bad).slice(0, 50) };
+  return { tasks: add((part) => part.tasks), labels: add((part) => part.labels), known: add((part) => part.known), surplus: add((part) => part.surplus), num_bad: add((part) => part.num_bad), kinds, bad: parts.flatMap((part) => part.bad).slice(0, 50) };
 }

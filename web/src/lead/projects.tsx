@@ -3,13 +3,13 @@ import { Plus } from "lucide-react";
 import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { messageOf } from "../api/message";
-import { formatDate, formatPercent } from "../lib/format";
+import { formatDate } from "../lib/format";
 import { Menu } from "../ui/menu";
 import { toast } from "../ui/toast";
 import { changeProject, projectsQuery, type Project } from "./api";
 import { Loaded, Section, Table } from "./parts";
 import { NewProject, ProjectDialog } from "./project-form";
-import { languageName } from "./text";
+import { languageName, shareText } from "./text";
 
 /** What is labelled together: which kinds of task, how often each, who may, what it costs. */
 export default function Projects() {
@@ -44,9 +44,9 @@ function List({ projects, onOpen }: { projects: Project[]; onOpen: (project: Pro
           return (
             <tr key={project.id}>
               <td><button type="button" className="linkish" onClick={() => onOpen(project)}>{project.name}</button> {project.archived_at ? <span className="badge">{t("lead.projects.archived")}</span> : null}</td>
-              <td>{(settings.kinds ?? []).map((kind) => <span key={kind} className="badge">{t(`lead.tasks.${kind}`)} × {settings.overlap?.[kind] ?? 1}</span>)}</td>
+              <td><div className="badges">{(settings.kinds ?? []).map((kind) => <span key={kind} className="badge">{t(`lead.tasks.${kind}`)} × {settings.overlap?.[kind] ?? 1}</span>)}</div></td>
               <td>{(settings.languages ?? []).map((each) => languageName(each, i18n.language)).join(", ")}</td>
-              <td className="number">{formatPercent(settings.gold_share ?? 0)}</td>
+              <td className="number">{shareText(settings.gold_share)}</td>
               <td>{settings.merge_method ? t(`lead.merge.${settings.merge_method}`) : "–"}</td>
               <td className="nowrap">{formatDate(project.created_at, i18n.language)}</td>
               <td><Menu label={t("side.more", { title: project.name })} items={[{ label: t("lead.projects.edit"), onSelect: () => onOpen(project) }, { label: project.archived_at ? t("lead.projects.restore") : t("lead.projects.archive"), onSelect: () => void archive(project) }]} /></td>

@@ -1,4 +1,5 @@
 import type { TFunction } from "i18next";
+import { formatPercent } from "../lib/format";
 
 /** Seconds as people say them. */
 export function duration(seconds: number, t: TFunction): string {
@@ -22,4 +23,9 @@ export function languageName(code: string, reader: string): string {
   } catch {
     return code; // not a code that the browser accepts
   }
+}
+
+/** A share; unlike a probability it may be nothing at all. */
+export function shareText(share: number | null | undefined): string {
+  return share === null || share === undefined ? "–" : share === 0 ? "0 %" : formatPercent(share);
 }

@@ -63,6 +63,7 @@ function Import() {
             <Figure value={number(result.tasks)} text={t("lead.import.tasks")} /><Figure value={number(result.labels)} text={t("lead.import.labels")} />
             <Figure value={number(result.known)} text={t("lead.import.known")} /><Figure value={number(result.num_bad)} text={t("lead.import.bad")} />
           </div>
+          {result.surplus ? <p className="soft small">{t("lead.import.surplus", { count: result.surplus })}</p> : null}
           {Object.keys(result.kinds).length ? <p className="soft small">{Object.entries(result.kinds).map(([kind, count]) => `${t(`lead.files.${kind}`)}: ${number(count)}`).join(" · ")}</p> : null}
           {result.bad.length ? <><h3>{t("lead.import.badRows")}</h3><ul className="bad-rows">{result.bad.map((line, at) => <li key={at}>{line}</li>)}</ul></> : null}
         </div>
