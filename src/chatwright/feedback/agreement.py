@@ -108,12 +108,15 @@ def agreement_with_rest(
 
 
 def mean_correlation(
-    items: Sequence[Item], measure: Callable[[WeakOrder, WeakOrder], float], *, seed: int = 0, draws: int = DEFAULT_DRAWS
-) -> Interval | None:
-    """Mean of `kendall_tau_b` or `spearman_rho` over all two labellers of an item; undefined ones are left out."""
+    items: Sequence[Item], measure: Callable[[WeakOrder, WeakOrder], float], *,
+    between: tuple[Collection[str], Collection[str]] | None = None, seed: int = 0, draws: int = DEFAULT_DRAWS,
+) -> Interval | None:  # fmt: skip
+    """Mean of `kendall_tau_b` or `spearman_rho` over all two labellers of an item; undefined ones are left out.
+    `between`: only of a labeller of one group with one of the other."""
     sums, counts = [], []
     for item in items:
-        found = [value for _, a, _, b in _pairs(item) if not math.isnan(value := measure(a, b))]
+        pairs = _pairs(item) if between is None else _across(item, set(between[0]), set(between[1]))
+        found = [value for _, a, _, b in pairs if not math.isnan(value := measure(a, b))]
         sums.append(math.fsum(found))
         counts.append(float(len(found)))
     return _interval(sums, counts, seed, draws)
@@ -158,6 +161,11 @@ def alpha_interval(
     if math.isnan(statistic(np.arange(len(items)))):
         return None
     return statistic_interval(len(items), statistic, seed=seed, draws=draws)
+
+
+def pair_exists(item: Item, first: Collection[str], second: Collection[str]) -> bool:
+    """Whether a labeller of one group and another one of the other ranked this item."""
+    return bool(_across(item, set(first), set(second)))
 
 
 def item_agreement(item: Item) -> float | None:

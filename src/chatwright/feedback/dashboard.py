@@ -22,6 +22,7 @@ from chatwright.feedback.figures import (
     AgreementFigures,
     CostComparison,
     Dashboard,
+    KindAgreement,
     KindProgress,
     LabellerLine,
     QualityWarning,
@@ -146,7 +147,24 @@ def agreement_figures(
         likert_alpha=_likert_alpha(labels),
         held_out=agreement.agreement_between(shared, everybody - set(apart), apart, draws=_DRAWS),
         held_out_labellers=apart,
+        kinds=_kinds(labels, shared),
     )
+
+
+def _kinds(labels: Iterable[Label], shared: Sequence[Mapping[str, WeakOrder]]) -> list[KindAgreement]:
+    """How far kinds of labellers agree with one another and among themselves."""
+    of_kind: dict[str, set[str]] = {kind: set() for kind in LABELLER_KINDS}
+    for label in labels:
+        of_kind[label.labeller_kind].add(label.labeller)
+    found = []
+    for first, second in itertools.combinations_with_replacement(LABELLER_KINDS, 2):
+        groups = of_kind[first], of_kind[second]
+        percent = agreement.agreement_between(shared, *groups, draws=_DRAWS)
+        if percent is not None:
+            num = sum(agreement.pair_exists(item, *groups) for item in shared)
+            tau_b = agreement.mean_correlation(shared, agreement.kendall_tau_b, between=groups, draws=_DRAWS)
+            found.append(KindAgreement(first=first, second=second, num_tasks=num, percent=percent, tau_b=tau_b))
+    return found
 
 
 def _likert_alpha(labels: Iterable[Label]) -> Interval | None:

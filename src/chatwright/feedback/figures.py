@@ -37,6 +37,19 @@ class KindProgress:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KindAgreement:
+    """Two kinds of labellers, such as people and an AI judge."""
+
+    first: str
+    second: str
+    num_tasks: int
+    """Tasks that labellers of both kinds ranked."""
+    percent: Interval
+    """Share of pairs on which a labeller of one kind agrees with one of the other."""
+    tau_b: Interval | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class AgreementFigures:
     """How far labellers of the same tasks agree; a figure is None where nothing can be compared."""
 
@@ -59,6 +72,8 @@ class AgreementFigures:
     held_out: Interval | None
     """Percent agreement of training labellers with held-out labellers."""
     held_out_labellers: list[str]
+    kinds: list[KindAgreement]
+    """Of every two kinds of labellers that share tasks; people with people is a line too."""
 
 
 @dataclass(frozen=True, kw_only=True)

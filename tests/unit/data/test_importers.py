@@ -399,6 +399,11 @@ FIELDS = [
     "turns",
     "message_tree_id",
     "rank",
+    "fields",
+    "responses",
+    "response-1",
+    "metadata",
+    "values",
 ]
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),

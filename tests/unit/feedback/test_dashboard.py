@@ -117,6 +117,23 @@ def test_held_out_labellers_are_those_outside_training_or_those_named(sqlite: Wo
     assert named.held_out_labellers == ["ben"] and named.held_out is not None and named.held_out.value == 1.0
 
 
+def test_agreement_of_people_with_a_judge(sqlite: Workspace) -> None:
+    with sqlite.session() as session:
+        mine = project(session)
+        for judged in ("A>B>C", "A>B>C", "B>A>C", "C>B>A"):
+            one = task(session, mine, overlap=3)
+            label(session, one, "ann", "A>B>C")
+            label(session, one, "ben", "A>B>C")
+            label(session, one, "ai:judge", judged, kind="ai")
+        label(session, task(session, mine), "ai:other", "A>B>C", kind="ai")
+    kinds = {(one.first, one.second): one for one in read(sqlite, mine).agreement.kinds}
+    assert set(kinds) == {("human", "human"), ("human", "ai")}  # two judges never met
+    people, judge = kinds["human", "human"], kinds["human", "ai"]
+    assert people.percent.value == 1.0 and (people.num_tasks, judge.num_tasks) == (4, 4)
+    assert judge.percent.value == pytest.approx(8 / 12)
+    assert judge.tau_b is not None and judge.tau_b.value == pytest.approx((1 + 1 + 1 / 3 - 1) / 4)
+
+
 def test_writing_costs_more_than_ranking(sqlite: Workspace) -> None:
     with sqlite.session() as session:
         mine = project(session, wage_per_hour=20.0)

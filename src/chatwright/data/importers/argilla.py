@@ -46,7 +46,10 @@ def argilla_row(row: Mapping[str, Any], where: Where) -> Found:
     completions = [name for _, name in names]
     users, unfinished = _users(row.get("responses"), where)
     found: Found = [LeftOut("a response that was not submitted")] * unfinished
-    found += [LeftOut("a suggestion, which is no person's answer")] * len(row.get("suggestions") or ())
+    suggested = row.get("suggestions")
+    found += [LeftOut("a suggestion, which is no person's answer")] * (
+        len(suggested) if isinstance(suggested, list | dict) else 0
+    )
     own = _own_rest(metadata, where)
     rest = {name: value for name, value in metadata.items() if name not in (METADATA, "labeller", "labeller_kind")}
     if len(completions) >= MIN_K:

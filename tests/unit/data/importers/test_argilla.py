@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from chatwright.data.exporting import export_records
+from chatwright.data.importers.argilla import argilla_row
 from chatwright.data.importing import Imported, read_file
-from chatwright.records import Demonstration, Ranking, WeakOrder, conversation, user, write_jsonl
+from chatwright.errors import DataError
+from chatwright.records import IN_MEMORY, Demonstration, Ranking, WeakOrder, conversation, user, write_jsonl
 
 FIELDS = {"prompt": "q", "response-1": "one", "response-2": "two", "response-3": "three"}
 
@@ -98,6 +103,20 @@ def test_an_edited_demonstration_is_read_as_edited(tmp_path: Path) -> None:
     row["responses"]["response"][0]["value"] = "better"
     (got,) = read(tmp_path, row).demonstrations
     assert got.answer == "better" and got.meta == {"topic": "art"}
+
+
+NAMES = st.sampled_from(["prompt", "response-1", "response-2", "ranking", "rating-1", "value", "rank", "user_id", "chatwright"])
+LEAVES = st.none() | st.booleans() | st.integers(-3, 9) | st.sampled_from(["response-1", "q", "", "A>B", "{}"])
+ANY = st.recursive(LEAVES, lambda of: st.lists(of, max_size=3) | st.dictionaries(NAMES, of, max_size=4), max_leaves=12)
+FIELD_SETS = st.fixed_dictionaries({"prompt": st.just("q") | ANY}, optional={"response-1": LEAVES, "response-2": LEAVES})
+ROWS = st.fixed_dictionaries({"fields": FIELD_SETS | ANY}, optional={"responses": ANY, "metadata": ANY, "suggestions": ANY})
+
+
+@given(row=ROWS)
+@settings(max_examples=300, deadline=None)
+def test_any_row_gives_records_or_data_errors(row: dict[str, Any]) -> None:
+    with contextlib.suppress(DataError):
+        argilla_row(row, IN_MEMORY)
 
 
 @pytest.mark.parametrize(
