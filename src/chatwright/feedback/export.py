@@ -81,7 +81,7 @@ def export(workspace: Workspace, chosen: ExportFilter, *, actor: str, out: Path 
     """Freeze what the store holds now; `out` gets a copy. Raises UsageError for an unknown project or an `out` in use."""
     if out is not None and out.exists() and not out.is_dir():
         raise UsageError(f"{out}: is a file; an export goes into a folder")
-    place = workspace.folder / "exports"
+    place = workspace.folder.absolute() / "exports"
     place.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=".export-", dir=place))
     try:

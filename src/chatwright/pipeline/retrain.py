@@ -152,7 +152,7 @@ def _chain(workspace: Workspace, cfg: RetrainConfig, plan: Plan) -> Chain:
     name = f"{frozen.id[:8]}-{config_hash(given)[:8]}"
     teach = TeachConfig(
         model=plan.base, demonstrations=_files(frozen, "demonstrations"), prompts=_files(frozen, "prompts"),
-        rankings=_files(frozen, "rankings"), corpus=cfg.corpus, out=str(workspace.folder / "models" / name), seed=cfg.seed,
+        rankings=_files(frozen, "rankings"), corpus=cfg.corpus, out=str(workspace.folder.absolute() / "models" / name), seed=cfg.seed,
         device=cfg.device, precision=cfg.precision, ignore_gate=cfg.ignore_gate, stages=cfg.stages,
     )  # fmt: skip
     chain = Chain(teach)

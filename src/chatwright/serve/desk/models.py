@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +14,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from chatwright.errors import ChatwrightError, CheckpointError, MissingError
+from chatwright.errors import ChatwrightError, CheckpointError, GateError, HubError, MissingError, ModelError
 from chatwright.feedback import lineage
 from chatwright.feedback.jobs_tables import ModelRow, ServingRow
 from chatwright.feedback.lineage import CONFIGURED
@@ -32,14 +34,14 @@ from chatwright.serve.desk.wire_loop import (
     Verdict,
 )
 from chatwright.serve.engine import Engine
-from chatwright.serve.openai.errors import responses
+from chatwright.serve.openai.errors import APIError, responses
 from chatwright.serve.services import Services, services
 from chatwright.serve.settings import ServeConfig
 from chatwright.workspace.database import Workspace
 
 PAGE = 100
 log = logging.getLogger("chatwright.serve")
-router = APIRouter(prefix="/api/desk", tags=["desk"], responses=responses(400, 401, 403, 404))
+router = APIRouter(prefix="/api/desk", tags=["desk"], responses=responses(400, 401, 403, 404, 409))
 Lead = Annotated[Principal, Depends(require_user("lead"))]
 Admin = Annotated[Principal, Depends(require_user("admin"))]
 
@@ -52,11 +54,11 @@ def models(request: Request, _: Lead) -> Models:
 
 @router.post("/models/{model_id}/promote")
 async def promote(request: Request, who: Admin, model_id: str, wish: Promotion) -> Models:
-    """Let a model answer under a served name from now on; running answers end on the old one. Refused (400) when its win
-    rate over the serving model is not above one half, unless it is forced with a reason."""
+    """Let a model answer under a served name from now on; running answers end on the old one. Refused (409, `code` "gate")
+    when its win rate over the serving model is not above one half, unless it is forced with a reason."""
     shared = services(request)
     name = _name(shared, wish.name)
-    async with _swapping(shared):
+    async with _swapping(shared), _told():
         path = await asyncio.to_thread(_may, shared, model_id, name, wish)
         engine = await asyncio.to_thread(open_folder, shared.settings, name, path)
 
@@ -77,7 +79,7 @@ async def roll_back(request: Request, who: Admin, wish: RollBack) -> Models:
     """Let the model before the present one serve again under a name."""
     shared = services(request)
     name = _name(shared, wish.name)
-    async with _swapping(shared):
+    async with _swapping(shared), _told():
         path = await asyncio.to_thread(_path_before, shared, name)
         engine = await asyncio.to_thread(open_folder, shared.settings, name, path)
 
@@ -89,6 +91,17 @@ async def roll_back(request: Request, who: Admin, wish: RollBack) -> Models:
 
         await _enter_and_swap(shared, enter, name, engine)
     return await asyncio.to_thread(_models, shared)
+
+
+@asynccontextmanager
+async def _told() -> AsyncIterator[None]:
+    """Errors that name a model and no secret: an administrator is told."""
+    try:
+        yield
+    except GateError as error:
+        raise APIError(409, str(error), code="gate") from error
+    except (CheckpointError, ModelError, HubError) as error:
+        raise APIError(409, str(error), code="model_unusable") from error
 
 
 def _swapping(shared: Services) -> asyncio.Lock:
