@@ -105,7 +105,7 @@ def test_an_edited_demonstration_is_read_as_edited(tmp_path: Path) -> None:
     assert got.answer == "better" and got.meta == {"topic": "art"}
 
 
-NAMES = st.sampled_from(["prompt", "response-1", "response-2", "ranking", "rating-1", "value", "rank", "user_id", "chatwright"])
+NAMES = st.sampled_from("prompt response-1 response-2 ranking rating-1 value rank user_id chatwright".split())
 LEAVES = st.none() | st.booleans() | st.integers(-3, 9) | st.sampled_from(["response-1", "q", "", "A>B", "{}"])
 ANY = st.recursive(LEAVES, lambda of: st.lists(of, max_size=3) | st.dictionaries(NAMES, of, max_size=4), max_leaves=12)
 FIELD_SETS = st.fixed_dictionaries({"prompt": st.just("q") | ANY}, optional={"response-1": LEAVES, "response-2": LEAVES})
