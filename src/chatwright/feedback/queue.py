@@ -127,20 +127,28 @@ def _free_for(labeller: str) -> list[ColumnElement[bool]]:
 
 
 def _take(session: Session, labeller: str, conditions: Sequence[ColumnElement[bool]]) -> TaskRow | None:
-    """The first task that fits, locked. Others that look at the same time get the ones after it."""
+    """The first task that fits, locked. Tasks that others are looking at are passed over at first; at the end they are
+    waited for, since one may have a place left."""
     order = (TaskRow.priority.desc(), TaskRow.labels_count, TaskRow.seq)
     seen: list[str] = []
-    for waits in (False, True):  # at the end, wait for tasks that others are looking at: one may have a place left
+    for waits in (False, True):
         while True:
-            query = select(TaskRow).where(*conditions, *_free_for(labeller), TaskRow.id.not_in(seen)).order_by(*order)
-            query = query.limit(1).with_for_update(of=TaskRow, skip_locked=not waits)
-            found = session.scalar(query.execution_options(populate_existing=True))
+            query = select(TaskRow.id).where(*conditions, *_free_for(labeller), TaskRow.id.not_in(seen))
+            query = query.order_by(*order).limit(1)
+            # Whoever waits for a lock must hold no other: rows that do not fit after all are let go at once.
+            held = session.begin_nested()
+            found = session.scalar(query if waits else query.with_for_update(of=TaskRow, skip_locked=True))
             if found is None:
+                held.rollback()
                 break
-            # The row is locked only now: leases given just before are seen by a new query.
-            if session.scalar(select(TaskRow.id).where(TaskRow.id == found.id, *conditions, *_free_for(labeller))):
-                return found
-            seen.append(found.id)
+            row = locked(session, found)
+            # Leases given just before it was locked are seen by a new query.
+            again = select(TaskRow.id).where(TaskRow.id == found, *conditions, *_free_for(labeller))
+            if session.scalar(again) is not None:
+                held.commit()
+                return row
+            held.rollback()
+            seen.append(found)
     return None
 
 

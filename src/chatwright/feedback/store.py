@@ -19,9 +19,9 @@ from chatwright.feedback.events import NewEvent, new_uuid
 from chatwright.feedback.payloads import content
 from chatwright.feedback.projections import rebuild
 from chatwright.feedback.tables import DraftRow, LabelEvent, Payload, TaskRow
-from chatwright.workspace.database import now
+from chatwright.workspace.database import Workspace, now
 
-__all__ = ["append", "content", "erase", "find", "hold_subject", "rebuild"]
+__all__ = ["append", "content", "erase", "find", "hold_subject", "rebuild", "scrub"]
 
 
 def append(session: Session, event: NewEvent) -> LabelEvent:
@@ -87,7 +87,7 @@ def erase(session: Session, subject: str, *, actor: str) -> int:
     assert subject, "the empty subject means texts of nobody in particular"
     hold_subject(session, subject)
     tasks = session.scalars(
-        select(TaskRow.id).where(TaskRow.subject == subject).order_by(TaskRow.id).with_for_update()
+        select(TaskRow.id).where(TaskRow.subject == subject).order_by(TaskRow.seq).with_for_update()
     ).all()
     erased = session.scalars(
         select(Payload.id).where(Payload.subject == subject, Payload.erased_at.is_(None)).order_by(Payload.id)
@@ -99,3 +99,14 @@ def erase(session: Session, subject: str, *, actor: str) -> int:
     data = {"payloads": list(erased), "tasks": list(tasks)}
     append(session, NewEvent(kind="content.withdrawn", uuid=new_uuid(), actor=actor, subject=subject, data=data))
     return len(erased)
+
+
+def scrub(workspace: Workspace) -> None:
+    """After `erase`: on SQLite, let nothing of what was erased stay in the write-ahead log. Readers that are at work may
+    keep it there until the next time; PostgreSQL frees it by itself (VACUUM), its own log with its checkpoints."""
+    if workspace.is_sqlite:
+        connection = workspace.engine.raw_connection()  # ours begin a transaction, in which there are no checkpoints
+        try:
+            connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            connection.close()

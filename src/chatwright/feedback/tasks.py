@@ -209,11 +209,14 @@ def set_priorities(session: Session, priorities: Mapping[str, float], *, actor: 
     """Order the queue anew, the highest first; tasks that are not known are passed over. Gives how many were set."""
     if not all(math.isfinite(one) for one in priorities.values()):
         raise DataError("priorities: must be finite numbers")
-    wanted, known = sorted(priorities), list[str]()
+    wanted, places = sorted(priorities), list[tuple[int, str]]()
     for start in range(0, len(wanted), 400):
-        part = wanted[start : start + 400]
-        query = select(TaskRow.id).where(TaskRow.id.in_(part)).order_by(TaskRow.id).with_for_update()
-        known += session.scalars(query).all()
+        part = select(TaskRow.seq, TaskRow.id).where(TaskRow.id.in_(wanted[start : start + 400]))
+        places += [(seq, task_id) for seq, task_id in session.execute(part)]
+    known = [task_id for _, task_id in sorted(places)]
+    for start in range(0, len(known), 400):  # whoever locks many tasks does it in the order in which they came
+        part_of = select(TaskRow.id).where(TaskRow.id.in_(known[start : start + 400]))
+        session.scalars(part_of.order_by(TaskRow.seq).with_for_update()).all()
     if known:
         data = {"priorities": {task_id: float(priorities[task_id]) for task_id in known}}
         store.append(session, NewEvent(kind="task.prioritised", uuid=new_uuid(), actor=actor, data=data))
