@@ -43,12 +43,14 @@ class Sample:
     """Of the thumb; free text."""
     earlier_wording: bool = False
     """Whether it answers an earlier wording of the question."""
+    picked: bool = False
+    """Whether its reader went on from it."""
 
     def answer(self) -> Answer:
         """As a task holds it."""
         notes = {
             "origin": self.origin, "thumb": self.thumb, "reasons": list(self.reasons), "comment": self.comment,
-            "earlier_wording": self.earlier_wording,
+            "earlier_wording": self.earlier_wording, "picked": self.picked,
         }  # fmt: skip
         meta = {name: value for name, value in notes.items() if value}
         return Answer(text=self.text, model=self.model, finish_reason=self.finish_reason or "stop", meta=meta)

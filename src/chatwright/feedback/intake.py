@@ -51,7 +51,6 @@ def take_in(session: Session, key: bytes, given: Prepared, limits: IntakeLimits)
     person, for good."""
     traffic = given.traffic
     subject = consent.subject_of(key, traffic.owner)
-    store.hold_subject(session, subject)
     if (drop := _repeated_or_enough(session, key, traffic, subject, limits)) is not None:
         return drop
     answers = distinct(traffic.answers)
@@ -250,6 +249,8 @@ class Intake:
             self.count(source, done.step, done.reason)
             return
         with self.workspace.session() as session:
+            # A withdrawal that happens at the same time comes before the question or after the answer, never between.
+            store.hold_subject(session, consent.subject_of(self.key, done.traffic.owner))
             if self._allowed(session, done.traffic):
                 kept = take_in(session, self.key, done, self.limits)
             else:

@@ -24,7 +24,7 @@ from chatwright.serve.arena.store import ranking
 from chatwright.serve.arena.tables import ArenaVote, Battle
 from chatwright.serve.chat import store as chats
 from chatwright.serve.chat.tables import ChatPreferences, ConversationRow, FeedbackEvent, MessageRow
-from chatwright.serve.desk.hooks import allowed, intake_of, traffic_of
+from chatwright.serve.desk.hooks import FILTERED, allowed, intake_of, traffic_of
 from chatwright.serve.services import Services
 from chatwright.workspace.database import now
 
@@ -80,8 +80,10 @@ def _of_conversation(session: Session, row: ConversationRow, agreed: float, unti
     thumbs = _thumbs(session, row)
     answers: defaultdict[str | None, list[MessageRow]] = defaultdict(list)
     for message in rows:
-        if message.role == "assistant" and message.status == "complete" and message.created_at >= agreed:
+        whole = message.role == "assistant" and message.status == "complete" and message.finish_reason != FILTERED
+        if whole and message.created_at >= agreed:
             answers[message.parent_id].append(message)
+    picked = {message.parent_id for message in rows if message.role == "user"}
     questions = [message for message in rows if message.role == "user" and message.created_at >= agreed]
     for question in questions:
         earlier = [
@@ -89,8 +91,8 @@ def _of_conversation(session: Session, row: ConversationRow, agreed: float, unti
             if other.parent_id == question.parent_id and other.place < question.place and question.origin == "edit"
             and close_wording(other.content, question.content)
         ]  # fmt: skip
-        samples = [_sample(m, thumbs.get(m.id), True) for other in earlier for m in answers[other.id]]
-        samples += [_sample(m, thumbs.get(m.id), False) for m in answers[question.id]]
+        samples = [_sample(m, thumbs.get(m.id), earlier_wording=True) for other in earlier for m in answers[other.id]]
+        samples += [_sample(m, thumbs.get(m.id), picked=m.id in picked) for m in answers[question.id]]
         last = max((m.created_at for m in answers[question.id]), default=until + 1)
         if last <= until and is_set(samples):
             picked = chosen(samples)
@@ -109,12 +111,14 @@ def _thumbs(session: Session, row: ConversationRow) -> dict[str, FeedbackEvent]:
     return {event.message_id: event for event in session.scalars(events.order_by(FeedbackEvent.id))}  # the last one counts
 
 
-def _sample(row: MessageRow, thumb: FeedbackEvent | None, earlier: bool) -> Sample:
+def _sample(
+    row: MessageRow, thumb: FeedbackEvent | None, *, earlier_wording: bool = False, picked: bool = False
+) -> Sample:  # fmt: skip
     given = thumb if thumb is not None and thumb.vote != "none" else None
     return Sample(
         id=row.id, text=row.content, model=row.model, finish_reason=row.finish_reason, origin=row.origin,
         thumb=given.vote if given else "", reasons=tuple(given.reasons) if given else (),
-        comment=given.comment if given else "", earlier_wording=earlier,
+        comment=given.comment if given else "", earlier_wording=earlier_wording, picked=picked,
     )  # fmt: skip
 
 

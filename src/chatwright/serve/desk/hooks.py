@@ -21,6 +21,9 @@ from chatwright.serve.chat.tables import ConversationRow, MessageRow
 from chatwright.serve.engine import Delta, Finished, GenerationRequest
 from chatwright.serve.services import Services
 
+FILTERED = "content_filter"
+"""How an answer ended that moderation took away: what is left of it is nobody's answer."""
+
 
 def intake_of(shared: Services) -> Intake:
     """The server's intake."""
@@ -71,7 +74,9 @@ class Heard:
             return
         model = str(self._asked.raw.get("model", "")) if self._asked.raw else ""
         answers = tuple(
-            Answer(text="".join(self._texts[n]), model=model, finish_reason=self._ends[n]) for n in sorted(self._ends)
+            Answer(text="".join(self._texts[n]), model=model, finish_reason=self._ends[n])
+            for n in sorted(self._ends)
+            if self._ends[n] != FILTERED
         )
         traffic = Traffic(
             source="api", owner=self._who.id, messages=self._asked.messages, answers=answers, consented=True,

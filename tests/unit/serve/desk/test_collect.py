@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 from chat_server import ScriptedEngine, events_of, on_loop, server_of
 from chatwright.feedback import payloads, queue
 from chatwright.feedback.tables import LabelRow, Payload, TaskRow
+from chatwright.serve.chat.tables import MessageRow
 from chatwright.serve.desk.collect import collect
 from chatwright.serve.desk.hooks import intake_of
 from workspaces import KINDS, admin_of, member_of
@@ -152,6 +153,32 @@ def test_an_edited_question_takes_the_answers_to_its_close_wording_along(app: Fa
     with app.state.services.workspace.reading() as session:
         prompt = payloads.content(session, task.prompt_payload)
     assert prompt is not None and prompt["messages"][0]["content"] == "Write a short poem about the sea"
+
+
+def test_answers_side_by_side_say_which_was_gone_on_from(app: FastAPI) -> None:
+    admin, mia = agreed(app)
+
+    async def side_by_side(client: httpx.AsyncClient) -> None:
+        made, _ = await begun(client, "Hello")
+        said = {"content": "Which is best?", "models": ["alpha", "omega"]}
+        events = events_of((await client.post(f"/api/conversations/{made}/messages", json=said)).text)
+        answer = next(d["message_id"] for name, d in events if name == "start" and d["model"] == "omega")
+        said = {"content": "Go on", "parent_id": answer}
+        assert (await client.post(f"/api/conversations/{made}/messages", json=said)).status_code == 200
+        with app.state.services.workspace.session() as session:  # moderation took a third one away
+            kept = session.get_one(MessageRow, answer)
+            session.add(
+                MessageRow(
+                    conversation_id=made, parent_id=kept.parent_id, place=99, role="assistant", content="I will",
+                    finish_reason="content_filter",
+                )
+            )  # fmt: skip
+
+    played(app, mia, side_by_side)
+    assert collected(admin) == 1
+    ((task, answers),) = sets(app)
+    assert task.kind == "compare" and [answer["model"] for answer in task.answers] == ["alpha", "omega"]
+    assert [answer["meta"] for answer in answers] == [{"origin": "new"}, {"origin": "new", "picked": True}]
 
 
 def test_votes_of_the_arena_become_labels_of_their_voters(app: FastAPI) -> None:
