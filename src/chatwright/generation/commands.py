@@ -106,6 +106,30 @@ class ChatConfig:
     """Compute format; auto: bf16 where the hardware multiplies it."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ClozeConfig:
+    """Fill the blanks of a text."""
+
+    text: Positional[str]
+    """`_` is one character, `*` any number of them (after a backslash: the signs themselves); `-` reads from stdin."""
+    model: str = ""
+    """Model that was trained with `chatwright pretrain` (causal, masked or mixed), or any other model."""
+    objective: Literal["auto", "causal", "masked"] = "auto"
+    """Fill from the left and score the whole text, or restore from both sides; auto: as the model was trained."""
+    top: int = 10
+    """Fillings shown."""
+    candidates: int = 100
+    """Fillings looked at; probabilities are relative to these."""
+    longest: int = 8
+    """Most characters of `*`."""
+    json: bool = False
+    """Print one JSON list: [{"text", "probability"}, ...], best first."""
+    device: DeviceName = "auto"
+    """Where to compute."""
+    precision: Precision = "auto"
+    """Compute format; auto: bf16 where the hardware multiplies it."""
+
+
 def _open(model: str, device: DeviceName, precision: Precision) -> LM:
     from chatwright.generation.lm import load
 
@@ -201,6 +225,31 @@ def chat(cfg: ChatConfig) -> None:
     if sys.stdin.isatty():
         print(f"{cfg.model}: /help lists commands, Ctrl-C stops an answer, Ctrl-D leaves.", file=sys.stderr)
     converse(Session(lm, params, system=cfg.system))
+
+
+def cloze(cfg: ClozeConfig) -> None:
+    """Print the fillings, a line each with its probability, or JSON."""
+    if not cfg.model:
+        raise ConfigError(
+            "cloze: --model is missing: name a model to fill blanks with. To make one of your own text: "
+            "chatwright tokenizer train, corpus build and pretrain, as recipes/from-scratch.toml does"
+        )
+    from chatwright.generation import cloze as filling
+
+    text = sys.stdin.read().strip() if cfg.text == "-" else cfg.text
+    gapped = filling.parse(text)  # says what is wrong with it before the model is loaded
+    params = filling.ClozeParams(top=cfg.top, candidates=cfg.candidates, longest=cfg.longest)
+    about = filling.about_of(cfg.model)
+    lm = _open(cfg.model, cfg.device, cfg.precision)
+    filler = filling.Cloze(lm, start_id=about.get("start_id"), mask_id=about.get("mask_id"))
+    kind = filling.kind_for(about, gapped) if cfg.objective == "auto" else cfg.objective
+    found = filler.fill(text, params, kind=kind)
+    _lenient_stdout()
+    if cfg.json:
+        print(json.dumps([{"text": f.text, "probability": f.probability} for f in found], ensure_ascii=False))
+        return
+    for one in found:
+        print(f"{one.probability:8.4f}  {printable(one.text)}  {printable(one.whole)}")
 
 
 def printable(text: str) -> str:

@@ -29,6 +29,7 @@ from chatwright.engine.spikes import SpikeGuard
 from chatwright.engine.step import accumulate
 from chatwright.errors import ConfigError, TrainingStopped
 from chatwright.generation.api import SamplingParams
+from chatwright.generation.cloze import ABOUT
 from chatwright.generation.local import LocalGenerator
 from chatwright.model.formats.final import save_final
 from chatwright.model.init import initialised
@@ -39,7 +40,6 @@ from chatwright.progress import ProgressBar, console
 from chatwright.recipes.pretrain_config import Plan, PretrainConfig, model_config, plan_of
 from chatwright.text.tokenizer import Tokenizer
 
-ABOUT = "pretrain.json"  # in final/: what the model was trained to do, for `chatwright cloze`
 _NO_END = 2**40  # steps of a run that ends by the clock
 Kind = Literal["causal", "masked"]
 
@@ -320,7 +320,8 @@ def _write_samples(
     cfg: PretrainConfig, model: Transformer, trained: Trained, tokenizer: Tokenizer, samples: Metrics, step: int
 ) -> None:
     room = cfg.context - 1
-    starts = [([document_start(tokenizer)] + tokenizer.encode(prompt))[:room] for prompt in cfg.sample.prompts]
+    start = document_start(cfg)
+    starts = [[start, *tokenizer.encode(prompt)][:room] for prompt in cfg.sample.prompts]
     params = SamplingParams(
         max_new_tokens=cfg.sample.max_new_tokens, temperature=cfg.sample.temperature, seed=cfg.seed
     )
@@ -332,9 +333,10 @@ def _write_samples(
         console().print(f"step {step}: {cfg.sample.prompts[0]}{answers[0][0].text}")
 
 
-def document_start(tokenizer: Tokenizer) -> int:
+def document_start(cfg: PretrainConfig) -> int:
     """What stands before a document in the shards: bos, or the end of the one before."""
-    return tokenizer.bos_id if tokenizer.bos_id is not None else tokenizer.eos_id
+    document = read_manifest(Path(cfg.data))["document"]
+    return int(document["eos"] if document["bos"] is None else document["bos"])
 
 
 def _due(done: int, total: int, every: int) -> bool:
@@ -374,5 +376,5 @@ def _result(cfg: PretrainConfig, plan: Plan, trained: Trained, steps: int) -> di
 
 def _save(model: Transformer, folder: Path, tokenizer: Tokenizer, cfg: PretrainConfig) -> None:
     save_final(model, folder, tokenizer, base="")
-    about = {"objective": cfg.objective, "mask_id": _mask_id(cfg, tokenizer), "documents": cfg.documents}
+    about = {"objective": cfg.objective, "mask_id": _mask_id(cfg, tokenizer), "start_id": document_start(cfg)}
     (folder / ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
