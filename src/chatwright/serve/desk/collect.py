@@ -83,7 +83,7 @@ def _of_conversation(session: Session, row: ConversationRow, agreed: float, unti
         whole = message.role == "assistant" and message.status == "complete" and message.finish_reason != FILTERED
         if whole and message.created_at >= agreed:
             answers[message.parent_id].append(message)
-    picked = {message.parent_id for message in rows if message.role == "user"}
+    gone_on = {message.parent_id for message in rows if message.role == "user"}
     questions = [message for message in rows if message.role == "user" and message.created_at >= agreed]
     for question in questions:
         earlier = [
@@ -92,7 +92,7 @@ def _of_conversation(session: Session, row: ConversationRow, agreed: float, unti
             and close_wording(other.content, question.content)
         ]  # fmt: skip
         samples = [_sample(m, thumbs.get(m.id), earlier_wording=True) for other in earlier for m in answers[other.id]]
-        samples += [_sample(m, thumbs.get(m.id), picked=m.id in picked) for m in answers[question.id]]
+        samples += [_sample(m, thumbs.get(m.id), picked=m.id in gone_on) for m in answers[question.id]]
         last = max((m.created_at for m in answers[question.id]), default=until + 1)
         if last <= until and is_set(samples):
             picked = chosen(samples)

@@ -159,7 +159,8 @@ def test_answers_side_by_side_say_which_was_gone_on_from(app: FastAPI) -> None:
     admin, mia = agreed(app)
 
     async def side_by_side(client: httpx.AsyncClient) -> None:
-        made, _ = await begun(client, "Hello")
+        made, first = await begun(client, "Hello")
+        await again(client, first)
         said = {"content": "Which is best?", "models": ["alpha", "omega"]}
         events = events_of((await client.post(f"/api/conversations/{made}/messages", json=said)).text)
         answer = next(d["message_id"] for name, d in events if name == "start" and d["model"] == "omega")
@@ -175,8 +176,8 @@ def test_answers_side_by_side_say_which_was_gone_on_from(app: FastAPI) -> None:
             )  # fmt: skip
 
     played(app, mia, side_by_side)
-    assert collected(admin) == 1
-    ((task, answers),) = sets(app)
+    assert collected(admin) == 2
+    _, (task, answers) = sets(app)
     assert task.kind == "compare" and [answer["model"] for answer in task.answers] == ["alpha", "omega"]
     assert [answer["meta"] for answer in answers] == [{"origin": "new"}, {"origin": "new", "picked": True}]
 
