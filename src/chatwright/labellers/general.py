@@ -36,16 +36,18 @@ _STOP = frozenset(
 
 
 def _weights() -> Mapping[str, float]:
-    return {"short": 0.34, "relevant": 0.26, "direct": 0.16, "whole": 0.14, "one_thread": 0.10}
+    return {"short": 0.14, "relevant": 0.34, "direct": 0.16, "whole": 0.14, "one_thread": 0.22}
 
 
 def _gates() -> Mapping[str, float]:
-    return {"ended": 0.35, "varied": 0.4, "clean": 0.4}
+    return {"ended": 0.6, "varied": 0.5, "clean": 0.5}
 
 
 @dataclass(frozen=True, kw_only=True)
 class GeneralRubric:
-    """See the module. `Item.keywords` are not used."""
+    """See the module. `Item.keywords` are not used. Length itself weighs little: a rubric that is mostly length would teach a
+    reward model nothing else, and the gate of the report card would rightly close.
+    """
 
     needs_keywords: ClassVar[bool] = False
     name: str = "general-en"
@@ -54,9 +56,9 @@ class GeneralRubric:
     """Share of each part in the total; sums to 1."""
     gates: Mapping[str, float] = field(default_factory=_gates)
     """Factor on the total when the answer was cut off, repeats itself, or holds place-holders or other roles' turns."""
-    words_full: tuple[int, int] = (12, 55)
+    words_full: tuple[int, int] = (12, 70)
     """Number of words (both ends included) for which the length part is 1."""
-    words_none: tuple[int, int] = (2, 130)
+    words_none: tuple[int, int] = (2, 200)
     """Number of words at and beyond which the length part is 0."""
     max_repeated_trigrams: float = 0.10
     """Share of repeated word trigrams above which an answer is repetitive."""
