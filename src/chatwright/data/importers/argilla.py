@@ -41,7 +41,8 @@ def argilla_row(row: Mapping[str, Any], where: Where) -> Found:
     turns = _prompt(fields, where)
     if isinstance(turns, LeftOut):
         return [turns]
-    metadata = row.get("metadata") if isinstance(row.get("metadata"), dict) else {}
+    given = row.get("metadata")
+    metadata: Mapping[str, Any] = given if isinstance(given, dict) else {}
     names = sorted((match[1].upper(), name) for name in fields if (match := _ANSWER_FIELD.fullmatch(name)))
     completions = [name for _, name in names]
     users, unfinished = _users(row.get("responses"), where)
@@ -55,11 +56,11 @@ def argilla_row(row: Mapping[str, Any], where: Where) -> Found:
     if len(completions) >= MIN_K:
         texts = [where.text(fields[name], f"fields.{name}") for name in completions]
         return found + _rankings(turns, dict(zip(completions, texts, strict=True)), users, rest, own, where)
-    written = [(user, text) for user, given in users.items() for text in given.values() if isinstance(text, str)]
+    written = [(user, text) for user, said in users.items() for text in said.values() if isinstance(text, str)]
     if own is not None and len(written) <= 1:
-        said = [turn("assistant", text) for _, text in written]
-        kind = Demonstration if said else Prompt
-        return [*found, kind.from_dict({"messages": turns + said, **own}, where)]
+        answers = [turn("assistant", text) for _, text in written]
+        kind = Demonstration if answers else Prompt
+        return [*found, kind.from_dict({"messages": turns + answers, **own}, where)]
     for user, text in written:
         extra = {**rest, "labeller": user, "labeller_kind": "human"}
         found += conversation_record([*turns, turn("assistant", text)], extra, "argilla", where)
@@ -126,10 +127,10 @@ def _rankings(
     exported = user_id_of(str(own.get("labeller", ""))) if own is not None else None
     if own is not None and "ranking" in own:
         kept = Ranking.from_dict({**row, **own}, where)
-        given = _order(users.get(exported or "", {}), names, where)
-        if given is None or given == kept.order:
+        now = _order(users.get(exported or "", {}), names, where)
+        if now is None or now == kept.order:
             found.append(kept)
-            users = {user: given for user, given in users.items() if user != exported}
+            users = {user: answered for user, answered in users.items() if user != exported}
     for user, given in users.items():
         order = _order(given, names, where)
         if order is None:
