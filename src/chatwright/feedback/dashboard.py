@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import func, select
+from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
 from chatwright.feedback import agreement, reliability
@@ -240,14 +240,16 @@ def _tasks(session: Session, project_id: str) -> dict[tuple[str, str], int]:
 def _progress(
     session: Session, project_id: str, tasks: Mapping[tuple[str, str], int], labels: Sequence[Label], wage_per_hour: float
 ) -> list[KindProgress]:
-    asked = select(TaskRow.kind, func.sum(TaskRow.overlap)).where(TaskRow.project_id == project_id)
-    asked = asked.where(TaskRow.state != "closed", TaskRow.everybody.is_(False)).group_by(TaskRow.kind)
+    # A closed task wants no more than it got.
+    wants = case((TaskRow.state == "closed", TaskRow.labels_count), else_=TaskRow.overlap)
+    asked = select(TaskRow.kind, func.sum(wants)).where(TaskRow.project_id == project_id, TaskRow.everybody.is_(False))
+    asked = asked.group_by(TaskRow.kind)
     wanted = {kind: int(num) for kind, num in session.execute(asked)}
     states = {
         (kind, state): num
         for kind, state, num in session.execute(
-            select(LabelRow.kind, LabelRow.state, func.count())
-            .where(LabelRow.project_id == project_id).group_by(LabelRow.kind, LabelRow.state)
+            select(LabelRow.kind, LabelRow.state, func.count()).join(TaskRow, TaskRow.id == LabelRow.task_id)
+            .where(LabelRow.project_id == project_id, TaskRow.everybody.is_(False)).group_by(LabelRow.kind, LabelRow.state)
         )
     }  # fmt: skip
     left = {

@@ -22,9 +22,9 @@ class KindProgress:
     merged: int
     closed: int
     labels: int
-    """Labels that count: not undone, not surplus."""
+    """Labels that count: not undone, not surplus, not of test tasks."""
     wanted: int
-    """Labels the tasks ask for: the sum of their overlaps, without test tasks."""
+    """Labels the tasks ask for, without test tasks."""
     surplus: int
     undone: int
     skipped: int

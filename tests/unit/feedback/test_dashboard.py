@@ -12,7 +12,7 @@ from chatwright.errors import MissingError
 from chatwright.feedback.dashboard import cost_comparison, dashboard, labels_of
 from chatwright.feedback.figures import Dashboard, QualityWarning
 from chatwright.feedback.labels import undo
-from chatwright.feedback.queue import flag, skip
+from chatwright.feedback.queue import close, flag, skip
 from chatwright.records import WeakOrder
 from chatwright.workspace.database import Workspace
 from desk_data import label, project, ranked, task
@@ -48,13 +48,17 @@ def test_progress_by_kind(workspace: Workspace) -> None:
         undo(session, label(session, second, "ann", "A>B>C"), "ann")
         skip(session, second, "ben", "unclear")
         flag(session, task(session, mine, "demonstrate"), "ann", "unsafe")
+        label(session, task(session, mine, gold=WeakOrder((1, 2, 3))), "ann", "A>B>C", seconds=20)
         label(session, task(session, other), "ann", "A>B>C")
     found = {line.kind: line for line in read(workspace, mine).progress}
     assert set(found) == {"rank", "demonstrate"}
     rank = found["rank"]
-    assert (rank.open, rank.complete, rank.merged, rank.closed) == (1, 1, 0, 0)
+    assert (rank.open, rank.complete, rank.merged, rank.closed) == (2, 1, 0, 0)
     assert (rank.labels, rank.wanted, rank.surplus, rank.undone, rank.skipped) == (2, 4, 1, 1, 1)
     assert (rank.median_seconds, rank.mean_seconds, rank.cost) == (20, 20, pytest.approx(0.2))
+    with workspace.session() as session:
+        close(session, second, actor="lead")  # got nothing, wants nothing more
+    assert next(line.wanted for line in read(workspace, mine).progress if line.kind == "rank") == 2
     assert (found["demonstrate"].flagged, found["demonstrate"].labels, found["demonstrate"].cost) == (1, 0, None)
 
 
