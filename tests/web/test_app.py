@@ -67,7 +67,17 @@ def _static_imports(manifest: dict[str, dict[str, list[str]]], name: str) -> set
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("page", ["src/auth/login.tsx", "src/chat/page.tsx", "src/arena/page.tsx", "src/settings/page.tsx"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "src/auth/login.tsx",
+        "src/chat/page.tsx",
+        "src/arena/page.tsx",
+        "src/settings/page.tsx",
+        "src/label/page.tsx",
+        "src/label/next.tsx",
+    ],
+)
 def test_first_load_is_small(app: Path, page: str) -> None:
     """What a page needs before it can be used: the entry, the page's own part, and all that these import."""
     manifest = json.loads((app / ".vite/manifest.json").read_text())

@@ -32,6 +32,7 @@ const ORDER = "D>C>A=B";
 for (const language of languages) {
   test.describe(`labelling desk (${language})`, () => {
     test.use({ language });
+    test.slow(); // many pages and many looks by axe, on whatever machine this is
 
     test("ranks by typed letters, digits, the field and dragging into one order", async ({ member: page, t }) => {
       const project = await makeProject(page, { kinds: ["rank"] }, Array(4).fill(rankTask));
@@ -267,6 +268,7 @@ for (const language of languages) {
       await page.getByRole("textbox", { name: t("label.reasonComment") }).fill("a telephone number");
       await page.getByRole("dialog").getByRole("button", { name: t("label.flag.action"), exact: true }).click();
       await expect(page.getByRole("dialog")).toBeHidden();
+      await expect(page.getByTestId("sheet")).toBeVisible();
       await page.keyboard.type("abcd");
       await page.keyboard.press("Enter");
       await expect(page.getByText(t("label.allDone"))).toBeVisible();
@@ -423,6 +425,7 @@ async function touchDrag(page: Page, from: string, to: string): Promise<void> {
 }
 
 test("a killed server loses nothing that was written, sent or confirmed", async ({ browser }) => {
+  test.slow();
   const t = textsOf("en");
   const folder = mkdtempSync(join(tmpdir(), "desk-"));
   const server = await MortalServer.start(folder);

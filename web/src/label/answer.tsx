@@ -42,7 +42,7 @@ export function AnswerCard(props: CardProps) {
       aria-label={t("label.answer", { letter: letterOf(place) })} aria-current={props.focused ? "true" : undefined}
     >
       <div className="desk-card-head">{props.handle ?? <span className="desk-letter">{letterOf(place)}</span>}<div className="grow row wrap">{props.tools}</div></div>
-      <AnswerText text={answer.text} reference={diffed ? task.answers[view.reference]!.text : null} raw={view.raw || view.diff} prefix={props.prefix} />
+      <AnswerText text={answer.text} reference={diffed ? task.answers[view.reference]!.text : null} plain={view.diff} raw={view.raw} prefix={props.prefix} />
       <Facts text={answer.text} finish={answer.finish_reason} />
       {view.diff ? (diffed && props.onReference
         ? <button type="button" className="button plain small" onClick={props.onReference}>{t("label.diff.use")}</button>
@@ -52,7 +52,7 @@ export function AnswerCard(props: CardProps) {
   );
 }
 
-function AnswerText({ text, reference, raw, prefix }: { text: string; reference: string | null; raw: boolean; prefix: number }) {
+function AnswerText({ text, reference, plain, raw, prefix }: { text: string; reference: string | null; plain: boolean; raw: boolean; prefix: number }) {
   const { t, i18n } = useTranslation();
   const [unfolded, setUnfolded] = useState(false);
   const folded = prefix > 0 && !unfolded;
@@ -68,7 +68,7 @@ function AnswerText({ text, reference, raw, prefix }: { text: string; reference:
       ) : null}
       {!text ? <p className="soft">{t("label.emptyAnswer")}</p> : pieces
         ? <div className="desk-raw">{pieces.map((piece, index) => (piece.same ? piece.text : <mark key={index}>{piece.text}</mark>))}</div>
-        : raw ? <div className="desk-raw mono">{shown}</div> : <LazyMarkdown text={shown} eager />}
+        : plain ? <div className="desk-raw">{shown}</div> : raw ? <div className="desk-raw mono">{shown}</div> : <LazyMarkdown text={shown} eager />}
     </div>
   );
 }
@@ -84,7 +84,7 @@ function Facts({ text, finish }: { text: string; finish: string }) {
       <span>{t("label.words", { count: words, number: number(words) })}</span>
       <span>{t("label.signs", { count: signs, number: number(signs) })}</span>
       {scripts.length ? <span>{scripts.map((script) => t(`label.scripts.${script}`)).join(" + ")}</span> : null}
-      {finish === "length" ? <span className="badge warn"><Scissors size={12} aria-hidden /> {t("label.cutOff")}</span> : <span>{t("label.finished", { reason: finish })}</span>}
+      {finish === "length" ? <span className="badge warn"><Scissors size={12} aria-hidden /> {t("label.cutOff")}</span> : <span>{finish === "stop" || !finish ? t("label.complete") : t("label.finished", { reason: finish })}</span>}
     </p>
   );
 }

@@ -24,7 +24,7 @@ export function Chip({ place, from, act, focused }: { place: number; from: "card
   return (
     <button
       ref={setNodeRef} type="button" className={`desk-letter chip${isDragging ? " dragging" : ""}${focused ? " focused" : ""}`} {...listeners}
-      aria-label={t("label.chip", { letter: letterOf(place) })} title={t("label.chipHint")}
+      aria-label={t("label.chip", { letter: letterOf(place) })} title={t("label.chipHint")} onFocus={() => act({ type: "focus", place })}
       onClick={() => { act({ type: "focus", place }); if (from === "strip") document.querySelector(`[data-place="${place}"]`)?.scrollIntoView({ block: "nearest", behavior: "smooth" }); }}
       onKeyDown={(event) => {
         if (isComposing(event.nativeEvent) || !chipKey(event.key, place, act)) return;

@@ -64,7 +64,7 @@ function OpenTask(props: OpenProps) {
   }
 
   const foot = useMemo(() => (
-    <div className="row grow">
+    <div className="row desk-leave">
       <button type="button" className="button plain" onClick={() => setDialog("skip")}><SkipForward size={16} aria-hidden />{t("label.skip.button")}</button>
       <button type="button" className="button plain" onClick={() => setDialog("flag")}><Flag size={16} aria-hidden />{t("label.flag.button")}</button>
     </div>

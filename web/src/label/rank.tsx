@@ -54,15 +54,19 @@ export function Rank(props: ScreenProps & { view: View; onView: (view: View) => 
         </div>
         <Comment state={state} dispatch={dispatch} />
       </Sheet>
-      <Foot action={<SubmitButton {...props} />}>
+      <Foot
+        action={<SubmitButton {...props} />}
+        row={(
+          <>
+            <TypedOrder ranking={ranking} act={act} onSubmit={submit} />
+            <button type="button" className="desk-toggle" aria-pressed={ranking.noneAcceptable} onClick={() => act({ type: "none" })}>{t("label.rank.none")}</button>
+            <button type="button" className="desk-toggle" aria-pressed={ranking.cannotJudge} onClick={() => act({ type: "cannot" })}>{t("label.rank.cannot")}</button>
+            {ratesFirst(task) ? <button type="button" className="button plain small" onClick={() => dispatch({ type: "step", step: "rate" })}>{t("label.rate.back")}</button> : null}
+          </>
+        )}
+      >
         <p className="sr-only" role="status">{isComplete(ranking) ? t("label.rank.complete", { order: textOf(ranking) }) : textOf(ranking)}</p>
         <Board ranking={ranking} allowUnranked={task.allow_unranked} act={act} />
-        <div className="row wrap">
-          <TypedOrder ranking={ranking} act={act} onSubmit={submit} />
-          <button type="button" className="desk-toggle" aria-pressed={ranking.noneAcceptable} onClick={() => act({ type: "none" })}>{t("label.rank.none")}</button>
-          <button type="button" className="desk-toggle" aria-pressed={ranking.cannotJudge} onClick={() => act({ type: "cannot" })}>{t("label.rank.cannot")}</button>
-          {ratesFirst(task) ? <button type="button" className="button plain small" onClick={() => dispatch({ type: "step", step: "rate" })}>{t("label.rate.back")}</button> : null}
-        </div>
         <Contradictions {...props} />
       </Foot>
       <DragOverlay dropAnimation={null}>{dragged === null ? null : <span className="desk-letter chip lifted">{letterOf(dragged)}</span>}</DragOverlay>
@@ -81,6 +85,7 @@ function useRankKeys({ task, state, dispatch, view, onView }: ScreenProps & { vi
   useKeys((key, event) => {
     const place = key.length === 1 ? LETTERS.indexOf(key.toUpperCase()) : -1;
     const onButton = event.target instanceof HTMLElement && event.target.closest("button, a, summary, [role=menuitem]") !== null;
+    if (key.startsWith("Arrow") && event.target instanceof HTMLElement && event.target.closest(".chip")) return false; // the chip's own
     if (place >= 0 && place < k) act({ type: "letter", place });
     else if (key === "=" || key === "＝") act({ type: "tie" });
     else if (key === ">" || key === "＞") return true;
@@ -105,10 +110,15 @@ function useRankKeys({ task, state, dispatch, view, onView }: ScreenProps & { vi
 function useFocusMoves(focus: number, k: number, byKey: { current: boolean }): void {
   useEffect(() => {
     if (!byKey.current) return;
+    byKey.current = false;
     if (focus < k) showCard(focus);
     else document.getElementById("desk-submit")?.focus({ preventScroll: true });
   }, [focus, k, byKey]);
-  useEffect(() => { byKey.current = false; });
+  useEffect(() => {
+    const byHand = () => { byKey.current = false; };
+    addEventListener("pointerdown", byHand, true);
+    return () => removeEventListener("pointerdown", byHand, true);
+  }, [byKey]);
 }
 
 /** A tap puts an answer into a tier: the digits, for fingers. */

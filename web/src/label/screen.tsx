@@ -23,11 +23,11 @@ export function Sheet({ task, children }: { task: Task; children: ReactNode }) {
 }
 
 /** The part that stays: what there is to do, and the button that sends it. */
-export function Foot({ children, action }: { children?: ReactNode; action: ReactNode }) {
+export function Foot({ children, row, action }: { children?: ReactNode; row?: ReactNode; action: ReactNode }) {
   return (
     <footer className="desk-foot">
       {children}
-      <div className="desk-actions">{useContext(FootContext)}<div className="row">{action}</div></div>
+      <div className="desk-actions">{row}{useContext(FootContext)}<div className="row desk-send">{action}</div></div>
     </footer>
   );
 }
