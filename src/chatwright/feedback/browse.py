@@ -17,7 +17,7 @@ from chatwright.errors import MissingError
 from chatwright.feedback import payloads
 from chatwright.feedback.agreement import item_agreement
 from chatwright.feedback.dashboard import COMPARED
-from chatwright.feedback.tables import LabelRow, MergedRow, Payload, TaskRow
+from chatwright.feedback.tables import LabelEvent, LabelRow, MergedRow, Payload, TaskRow
 from chatwright.feedback.values import order_of
 from chatwright.records import LETTERS, WeakOrder
 
@@ -132,6 +132,17 @@ class MergedInfo:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BrowsedEvent:
+    """Something that happened to a task."""
+
+    kind: str
+    """task.created, label.submitted, ..."""
+    at: float
+    actor: str
+    actor_kind: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class TaskDetail:
     """A task with everything a lead may see."""
 
@@ -146,6 +157,8 @@ class TaskDetail:
     merged: MergedInfo | None
     of_task: str
     """For an adjudication: the task whose labels disagree."""
+    events: list[BrowsedEvent]
+    """All that happened to it, the oldest first."""
 
 
 def browse(session: Session, filters: Filters, *, offset: int = 0, limit: int = 50) -> BrowsePage:
@@ -192,7 +205,13 @@ def task_detail(session: Session, task_id: str) -> TaskDetail:
         merged=None if merged is None
         else MergedInfo(method=merged.method, order=merged.order, detail=merged.detail, at=merged.at),
         of_task=task.of_task,
+        events=_events(session, task_id),
     )  # fmt: skip
+
+
+def _events(session: Session, task_id: str) -> list[BrowsedEvent]:
+    rows = session.scalars(select(LabelEvent).where(LabelEvent.task_id == task_id).order_by(LabelEvent.id))
+    return [BrowsedEvent(kind=row.kind, at=row.at, actor=row.actor, actor_kind=row.actor_kind) for row in rows]
 
 
 def _label(label: LabelRow, kept: Mapping[str, dict[str, Any]]) -> BrowsedLabel:

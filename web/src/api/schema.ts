@@ -778,6 +778,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/desk/people": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * People
+         * @description Everybody who has, or had, an account.
+         */
+        get: operations["people_api_desk_people_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/desk/profile": {
         parameters: {
             query?: never;
@@ -1815,6 +1835,20 @@ export interface components {
             model: string;
             /** Text */
             text: string | null;
+        };
+        /**
+         * BrowsedEvent
+         * @description Something that happened to a task.
+         */
+        BrowsedEvent: {
+            /** Actor */
+            actor: string;
+            /** Actor Kind */
+            actor_kind: string;
+            /** At */
+            at: number;
+            /** Kind */
+            kind: string;
         };
         /**
          * BrowsedLabel
@@ -3443,6 +3477,16 @@ export interface components {
             unranked: string[];
         };
         /**
+         * Person
+         * @description Whose id it is.
+         */
+        Person: {
+            /** Id */
+            id: string;
+            /** Name */
+            name: string;
+        };
+        /**
          * Preferences
          * @description What a user allows.
          */
@@ -4085,6 +4129,8 @@ export interface components {
         TaskDetail: {
             /** Answers */
             answers: components["schemas"]["BrowsedAnswer"][];
+            /** Events */
+            events: components["schemas"]["BrowsedEvent"][];
             /** Gold */
             gold: string | null;
             /** Labels */
@@ -7145,6 +7191,71 @@ export interface operations {
             };
             /** @description Conflict */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    people_api_desk_people_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Person"][];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -20,6 +20,8 @@ export type Models = Schemas["Models"];
 export type Verdict = Schemas["Verdict"];
 export type Lineage = Schemas["Lineage"];
 
+export const peopleQuery = queryOptions({ queryKey: ["lead", "people"], queryFn: () => get<Schemas["Person"][]>("people"), staleTime: 60_000 });
+
 export const TASK_KINDS = ["prompt", "demonstrate", "rate", "rank", "compare", "adjudicate"] as const;
 export const MERGE_METHODS = ["ranked_pairs", "borda", "bradley_terry", "plackett_luce"] as const;
 

@@ -11,6 +11,7 @@ import { Cost } from "./cost";
 import { FunnelTable, received } from "./intake";
 import { Figure, Interval, KindFilter, Loaded, Progress, Section, Table, Warning, type Kind } from "./parts";
 import { Labellers } from "./labellers";
+import { useNames } from "./names";
 import { ProjectSelect, useProject } from "./project";
 import { duration } from "./text";
 
@@ -52,10 +53,11 @@ function Incoming() {
 
 function Warnings({ data }: { data: Dashboard }) {
   const { t } = useTranslation();
+  const nameOf = useNames();
   return data.warnings.map((warning) => {
     const percent = warning.code !== "few_overlaps" && warning.code !== "labeller_gold";
     const show = (value: number) => (percent ? formatPercent(value) : String(Math.round(value * 100) / 100));
-    return <Warning key={`${warning.code} ${warning.labeller}`}>{t(`lead.warnings.${warning.code}`, { labeller: warning.labeller ?? "", value: show(warning.value), limit: show(warning.limit) })}</Warning>;
+    return <Warning key={`${warning.code} ${warning.labeller}`}>{t(`lead.warnings.${warning.code}`, { labeller: nameOf(warning.labeller ?? ""), value: show(warning.value), limit: show(warning.limit) })}</Warning>;
   });
 }
 

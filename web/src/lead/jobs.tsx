@@ -10,6 +10,7 @@ import { toast } from "../ui/toast";
 import { cancelJob, isOver, jobLog, jobQuery, jobsQuery, type Job } from "./api";
 import { Empty, Loaded, Progress, Section, Table } from "./parts";
 import { LabelRun } from "./label-run";
+import { useNames } from "./names";
 import { Retrain } from "./retrain";
 import { duration } from "./text";
 
@@ -23,6 +24,7 @@ function List() {
   const { t, i18n } = useTranslation();
   const [, navigate] = useLocation();
   const query = useQuery(jobsQuery);
+  const nameOf = useNames();
   const [asking, setAsking] = useState<"retrain" | "label" | null>(null);
   const started = (job: Job) => navigate(`/lead/jobs/${job.id}`);
   return (
@@ -34,7 +36,7 @@ function List() {
             {jobs.map((job) => (
               <tr key={job.id}>
                 <td><Link href={`/lead/jobs/${job.id}`}>{t(`lead.jobs.kind_${job.kind}`)}</Link></td><td><JobState job={job} /></td><td className="progress-cell"><Stage job={job} /></td>
-                <td className="nowrap">{formatDate(job.started_at ?? job.created_at, i18n.language)}</td><td className="number">{took(job, t)}</td><td className="mono">{job.created_by.slice(0, 14)}</td>
+                <td className="nowrap">{formatDate(job.started_at ?? job.created_at, i18n.language)}</td><td className="number">{took(job, t)}</td><td>{nameOf(job.created_by)}</td>
               </tr>
             ))}
           </Table>

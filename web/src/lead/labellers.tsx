@@ -3,6 +3,7 @@ import { useTranslation } from "react-i18next";
 import { Link } from "wouter";
 import { formatNumber } from "../lib/format";
 import type { Dashboard } from "./api";
+import { useNames } from "./names";
 import { Empty, Interval, KindBadge, Section, Table } from "./parts";
 import { duration, shareText } from "./text";
 
@@ -11,6 +12,7 @@ const FAST_SHARE = 0.1;
 /** Who labels, how much, how fast, and how far to be trusted. */
 export function Labellers({ lines }: { lines: Dashboard["labellers"] }) {
   const { t, i18n } = useTranslation();
+  const nameOf = useNames();
   if (!lines.length) return <div className="card"><Empty icon={<Users size={32} aria-hidden />} title={t("lead.people.none")} text={t("lead.people.noneText")} /></div>;
   return (
     <Section title={t("lead.people.title")} text={t("lead.people.text")}>
@@ -20,7 +22,7 @@ export function Labellers({ lines }: { lines: Dashboard["labellers"] }) {
       </>}>
         {lines.map((line) => (
           <tr key={line.labeller}>
-            <td><Link className="mono" href={`/lead/data?labeller=${encodeURIComponent(line.labeller)}`}>{nameOf(line)}</Link> <KindBadge kind={line.kind} /></td>
+            <td><Link href={`/lead/data?labeller=${encodeURIComponent(line.labeller)}`}>{nameOf(line.labeller)}</Link> <KindBadge kind={line.kind} /></td>
             <td className="number" title={Object.entries(line.labels).map(([kind, count]) => `${t(`lead.tasks.${kind}`)}: ${count}`).join(", ")}>{formatNumber(Object.values(line.labels).reduce((sum, count) => sum + count, 0), i18n.language)}</td>
             <td className="number">{!line.median_seconds ? "–" : duration(line.median_seconds, t)}</td>
             <td className="number">{line.too_fast > FAST_SHARE ? <span className="badge warn">{shareText(line.too_fast)}</span> : shareText(line.too_fast)}</td>
@@ -34,9 +36,4 @@ export function Labellers({ lines }: { lines: Dashboard["labellers"] }) {
       </Table>
     </Section>
   );
-}
-
-/** The account's name where the server tells it; ids are long, and their beginning tells them apart. */
-function nameOf(line: { labeller: string }): string {
-  return line.labeller.length > 26 ? `${line.labeller.slice(0, 24)}…` : line.labeller;
 }

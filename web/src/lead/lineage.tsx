@@ -6,10 +6,11 @@ import { Link } from "wouter";
 import { formatDate, formatNumber } from "../lib/format";
 import { lineageQuery, modelsQuery, type Lineage } from "./api";
 import { useModelName } from "./models";
+import { useNames } from "./names";
 import { KindBadge, Loaded, Pager, Section, Table, Warning } from "./parts";
 import { ExportTable } from "./transfer";
 
-const PAGE = 50;
+const PAGE = 100; // as the server pages
 
 /** Which labels shaped this model? */
 export function LineagePage({ id }: { id: string }) {
@@ -28,6 +29,7 @@ function Details({ data, page, onPage }: { data: Lineage; page: number; onPage: 
   const { t, i18n } = useTranslation();
   const all = useQuery(modelsQuery).data;
   const nameOf = useModelName({ models: all?.models ?? [] });
+  const personOf = useNames();
   const number = (value: number) => formatNumber(value, i18n.language);
   return (
     <>
@@ -43,13 +45,13 @@ function Details({ data, page, onPage }: { data: Lineage; page: number; onPage: 
       </Section>
       <Section title={t("lead.lineage.who")}>
         <Table label={t("lead.lineage.who")} head={<><th>{t("lead.people.labeller")}</th><th>{t("lead.dash.kind")}</th><th className="number">{t("lead.dash.labels")}</th></>}>
-          {data.shares.map((share) => <tr key={`${share.labeller} ${share.kind}`}><td><span className="mono">{share.labeller.slice(0, 30)}</span> <KindBadge kind={share.labeller_kind} /></td><td>{t(`lead.tasks.${share.kind}`)}</td><td className="number">{number(share.labels)}</td></tr>)}
+          {data.shares.map((share) => <tr key={`${share.labeller} ${share.kind}`}><td>{personOf(share.labeller)} <KindBadge kind={share.labeller_kind} /></td><td>{t(`lead.tasks.${share.kind}`)}</td><td className="number">{number(share.labels)}</td></tr>)}
         </Table>
       </Section>
       <Section title={t("lead.lineage.exports")}><ExportTable exports={data.exports} /></Section>
       <Section title={t("lead.lineage.each")}>
         <Table label={t("lead.lineage.each")} head={<><th>{t("lead.data.task")}</th><th>{t("lead.dash.kind")}</th><th>{t("lead.people.labeller")}</th><th>{t("audit.at")}</th></>}>
-          {data.labels.map((label) => <tr key={label.uuid}><td><Link className="mono" href={`/lead/data/${label.task}`}>{label.task.slice(0, 18)}</Link></td><td>{t(`lead.tasks.${label.kind}`)}</td><td><span className="mono">{label.labeller.slice(0, 30)}</span> <KindBadge kind={label.labeller_kind} /></td><td className="nowrap">{formatDate(label.at, i18n.language)}</td></tr>)}
+          {data.labels.map((label) => <tr key={label.uuid}><td><Link className="mono" href={`/lead/data/${label.task}`}>{label.task.slice(0, 18)}</Link></td><td>{t(`lead.tasks.${label.kind}`)}</td><td>{personOf(label.labeller)} <KindBadge kind={label.labeller_kind} /></td><td className="nowrap">{formatDate(label.at, i18n.language)}</td></tr>)}
         </Table>
         <Pager page={page} size={PAGE} total={data.num_labels} onPage={onPage} />
       </Section>

@@ -10,6 +10,7 @@ import { Confirm } from "../ui/dialog";
 import { toast } from "../ui/toast";
 import { modelsQuery, rollBack, type Model, type Models } from "./api";
 import { LineagePage } from "./lineage";
+import { useNames } from "./names";
 import { Empty, Interval, KindBadge, Loaded, Section, Table, Warning } from "./parts";
 import { Promote } from "./promote";
 
@@ -87,6 +88,7 @@ function Candidate({ model, all }: { model: Model; all: Models }) {
         {model.job_id ? <Link className="small" href={`/lead/jobs/${model.job_id}`}>{t("lead.models.job")}</Link> : null}
       </div>
       {model.withdrawn ? <Warning>{t("lead.models.withdrawn", { count: model.withdrawn })}</Warning> : null}
+      {model.against ? <p className="soft small">{t("lead.models.against", { model: model.against })}</p> : null}
       <Verdicts model={model} />
       <Card card={model.report_card} />
       {promoting ? <Promote model={model} all={all} onClose={() => setPromoting(false)} /> : null}
@@ -140,13 +142,14 @@ const plain = (value: unknown) => (typeof value === "number" && !Number.isIntege
 function History({ data }: { data: Models }) {
   const { t, i18n } = useTranslation();
   const nameOf = useModelName(data);
+  const personOf = useNames();
   return (
     <Section title={t("lead.models.history")}>
       <Table label={t("lead.models.history")} head={<><th>{t("audit.at")}</th><th>{t("audit.action")}</th><th>{t("lead.models.servedName")}</th><th>{t("lead.models.answers")}</th><th>{t("lead.jobs.by")}</th><th>{t("lead.models.reason")}</th></>}>
         {data.history.map((step) => (
           <tr key={`${step.at} ${step.name}`}>
             <td className="nowrap">{formatDate(step.at, i18n.language)}</td><td>{t(`lead.models.${step.action}`)} {step.forced ? <span className="badge warn">{t("lead.models.forced")}</span> : null}</td>
-            <td className="mono">{step.name}</td><td>{nameOf(step.model_id)}</td><td className="mono">{step.actor.slice(0, 14)}</td><td>{step.reason || "–"}</td>
+            <td className="mono">{step.name}</td><td>{nameOf(step.model_id)}</td><td>{personOf(step.actor)}</td><td>{step.reason || "–"}</td>
           </tr>
         ))}
       </Table>

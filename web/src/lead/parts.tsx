@@ -1,5 +1,5 @@
 import type { UseQueryResult } from "@tanstack/react-query";
-import { Bot, ChevronLeft, ChevronRight, FlaskConical, TriangleAlert, User } from "lucide-react";
+import { Bot, Check, ChevronLeft, ChevronRight, FlaskConical, TriangleAlert, User } from "lucide-react";
 import type { ReactNode } from "react";
 import { useTranslation } from "react-i18next";
 import { messageOf } from "../api/message";
@@ -13,7 +13,8 @@ export type Kind = (typeof KINDS)[number];
 /** Who labelled: a person, a program that follows a rubric, or a model. Never left unsaid. */
 export function KindBadge({ kind }: { kind: string }) {
   const { t } = useTranslation();
-  const known = KINDS.find((each) => each === kind) ?? "simulated";
+  const known = KINDS.find((each) => each === kind);
+  if (!known) return <span className="badge">{kind}</span>;
   const Icon = ICONS[known];
   return <span className={`badge kind kind-${known}`}><Icon size={13} aria-hidden />{t(`lead.kinds.${known}`)}</span>;
 }
@@ -106,10 +107,10 @@ export function Pager({ page, size, total, onPage }: { page: number; size: numbe
 export function KindFilter({ value, onChange }: { value: readonly string[]; onChange: (kinds: Kind[]) => void }) {
   const { t } = useTranslation();
   return (
-    <div className="segments" role="group" aria-label={t("lead.kinds.label")}>
+    <div className="segments several" role="group" aria-label={t("lead.kinds.label")}>
       {KINDS.map((kind) => {
         const on = value.includes(kind);
-        return <button key={kind} type="button" aria-pressed={on} onClick={() => onChange(KINDS.filter((each) => (each === kind ? !on : value.includes(each))))}>{t(`lead.kinds.${kind}`)}</button>;
+        return <button key={kind} type="button" aria-pressed={on} onClick={() => onChange(KINDS.filter((each) => (each === kind ? !on : value.includes(each))))}>{on ? <Check size={14} aria-hidden /> : null}{t(`lead.kinds.${kind}`)}</button>;
       })}
     </div>
   );

@@ -8,7 +8,8 @@ import { formatDate, formatPercent } from "../lib/format";
 import { toast } from "../ui/toast";
 import { resolveTask, taskQuery, type BrowsedLabel, type TaskDetail } from "./api";
 import { State } from "./browse";
-import { KindBadge, Loaded, Section, Warning } from "./parts";
+import { useNames } from "./names";
+import { KindBadge, Loaded, Section, Table, Warning } from "./parts";
 import { duration } from "./text";
 
 /** One task with everything a lead may see: prompt, answers with their models, every label, how they were merged. */
@@ -48,7 +49,20 @@ function Detail({ detail }: { detail: TaskDetail }) {
       <Section title={t("lead.data.labels", { count: detail.labels.length })}>
         {detail.labels.length ? detail.labels.map((label) => <Label key={label.uuid} label={label} />) : <p className="soft">{t("lead.data.noLabels")}</p>}
       </Section>
+      <History events={detail.events} />
     </>
+  );
+}
+
+function History({ events }: { events: TaskDetail["events"] }) {
+  const { t, i18n } = useTranslation();
+  const nameOf = useNames();
+  return (
+    <Section title={t("lead.data.history")}>
+      <Table label={t("lead.data.history")} head={<><th>{t("audit.at")}</th><th>{t("audit.action")}</th><th>{t("lead.jobs.by")}</th></>}>
+        {events.map((event, at) => <tr key={at}><td className="nowrap">{formatDate(event.at, i18n.language)}</td><td>{t(`lead.events.${event.kind.replace(".", "_")}`, { defaultValue: event.kind })}</td><td>{nameOf(event.actor)} {event.kind === "label.submitted" ? <KindBadge kind={event.actor_kind} /> : null}</td></tr>)}
+      </Table>
+    </Section>
   );
 }
 
@@ -56,7 +70,6 @@ function Facts({ detail }: { detail: TaskDetail }) {
   const { t, i18n } = useTranslation();
   const queries = useQueryClient();
   const { task, merged, gold } = detail;
-  const detailText = merged ? Object.entries(merged.detail).filter(([, value]) => typeof value === "number" || typeof value === "boolean").map(([name, value]) => `${name.replaceAll("_", " ")}: ${typeof value === "number" ? Math.round(value * 1000) / 1000 : String(value)}`).join(" · ") : "";
   async function resolve(action: "clear" | "close") {
     try {
       await resolveTask(task.id, action);
@@ -73,7 +86,7 @@ function Facts({ detail }: { detail: TaskDetail }) {
         <dt>{t("lead.data.state")}</dt><dd><State state={task.state} /> {task.labels} / {task.overlap}</dd>
         <dt>{t("lead.data.source")}</dt><dd>{t(`lead.sources.${task.source}`, { defaultValue: task.source })} · {task.language} · {t(`lead.splits.${task.split}`)} · {formatDate(task.created_at, i18n.language)}</dd>
         {task.agreement === null ? null : <><dt>{t("lead.dash.agreement")}</dt><dd>{formatPercent(task.agreement)}</dd></>}
-        {merged ? <><dt>{t("lead.data.ranking")}</dt><dd><span className="order">{merged.order}</span> <span className="soft small">{t(`lead.merge.${merged.method}`)} · {formatDate(merged.at, i18n.language)}{detailText ? ` · ${detailText}` : ""}</span></dd></> : null}
+        {merged ? <><dt>{t("lead.data.ranking")}</dt><dd><span className="order">{merged.order}</span> <span className="soft small">{t(`lead.merge.${merged.method}`)} · {formatDate(merged.at, i18n.language)}</span>{merged.detail["cycle"] ? <> <span className="badge warn">{t("lead.data.cycle")}</span></> : null}</dd></> : null}
         {gold ? <><dt>{task.screening ? t("lead.data.screening") : t("lead.data.gold")}</dt><dd><span className="order">{gold}</span></dd></> : null}
         {detail.of_task ? <><dt>{t("lead.data.ofTask")}</dt><dd><Link className="mono" href={`/lead/data/${detail.of_task}`}>{detail.of_task}</Link></dd></> : null}
         <dt>{t("lead.data.id")}</dt><dd className="mono">{task.id}</dd>
@@ -84,12 +97,18 @@ function Facts({ detail }: { detail: TaskDetail }) {
 
 function Label({ label }: { label: BrowsedLabel }) {
   const { t, i18n } = useTranslation();
+  const nameOf = useNames();
   const seconds = Object.values(label.seconds).reduce((sum, value) => sum + value, 0);
   const phases = Object.entries(label.seconds).filter(([, value]) => value > 0).map(([phase, value]) => `${t(`lead.phases.${phase}`)} ${duration(value, t)}`).join(", ");
+  const notes = [
+    ...(seconds ? [`${duration(seconds, t)}${phases ? ` (${phases})` : ""}`] : []),
+    ...(label.gold_tau_b === null ? [] : [`${t("lead.people.gold")} ${label.gold_tau_b.toFixed(2)}`]),
+    ...(label.shown_order ? [t("lead.labels.shown", { order: label.shown_order })] : []),
+  ];
   return (
     <article className={label.state === "current" ? "record" : "record undone"}>
       <div className="row wrap">
-        <strong className="mono">{label.labeller.slice(0, 30)}</strong><KindBadge kind={label.labeller_kind} />
+        <strong>{nameOf(label.labeller)}</strong><KindBadge kind={label.labeller_kind} />
         {label.state === "current" ? null : <span className="badge">{t(`lead.labels.${label.state}`)}</span>}
         {label.too_fast ? <span className="badge warn">{t("lead.labels.tooFast")}</span> : null}
         {label.draft_model ? <span className="badge kind-ai">{t("lead.labels.draft", { model: label.draft_model })}</span> : null}
@@ -97,7 +116,7 @@ function Label({ label }: { label: BrowsedLabel }) {
       </div>
       <Value value={label.value} />
       <Content content={label.content} />
-      <span className="soft small">{seconds ? <>{duration(seconds, t)}{phases ? ` (${phases})` : ""} · </> : null}{label.gold_tau_b === null ? null : <>{t("lead.people.gold")} {label.gold_tau_b.toFixed(2)} · </>}{label.shown_order ? <>{t("lead.labels.shown", { order: label.shown_order })}</> : null}</span>
+      {notes.length ? <span className="soft small">{notes.join(" · ")}</span> : null}
     </article>
   );
 }

@@ -12,10 +12,11 @@ from chatwright.serve.desk import (
     intake,
     jobs,
     models,
+    people,
     projects,
     tasks,
 )
 
 router = APIRouter()
-for part in (tasks, drafting, projects, guidelines, dashboard, browse, intake, data, exports, jobs, models):
+for part in (tasks, drafting, projects, guidelines, dashboard, browse, intake, data, exports, jobs, models, people):
     router.include_router(part.router)

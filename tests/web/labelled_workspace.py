@@ -1,5 +1,5 @@
 """A workspace in which much has been labelled, for tests of the leads' pages and for their screenshots:
-`python tests/web/desk_data.py FOLDER` before a server opens the folder.
+`python tests/web/labelled_workspace.py FOLDER` before a server opens the folder.
 
 Labellers are drawn: each sees the true order of a task through noise of its own. One is careless, one is a program, one
 is a model.
