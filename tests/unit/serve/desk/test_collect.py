@@ -217,7 +217,7 @@ def test_without_consent_and_from_before_it_nothing_is_made(app: FastAPI) -> Non
     mia.put("/api/consent", json={"training_consent": True})
     assert collected(admin) == 0 and not sets(app)
     played(app, mia, twice)
-    assert collected(admin) == 1
+    assert collected(admin) == 1 and intake_of(app.state.services).idle()
     mia.put("/api/consent", json={"training_consent": False})
     played(app, mia, twice)
     assert collected(admin) == 0 and len(sets(app)) == 1

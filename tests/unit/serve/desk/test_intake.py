@@ -75,6 +75,7 @@ def test_nothing_is_taken_from_a_key_without_consent(app: FastAPI, admin: TestCl
     assert changed.status_code == 200 and changed.json()["training_consent"]
     ask(app, key, f"What is butter? {PRIVATE}")
     ask(app, key, "What is cheese?", stream=True)
+    assert intake_of(app.state.services).idle()  # what still waited would be refused now
     assert admin.put("/api/consent", json={"training_consent": False, "key": made}).status_code == 200
     ask(app, key, "What is milk?")
     assert funnel(app, admin) == {
