@@ -4,10 +4,10 @@ compared blindly with the one that serves, promoted if it is better, and asked a
     python benchmarks/flywheel.py --prompts ../shared/data/prompts/oasst_prompts_en.jsonl [MORE] [--work FOLDER]
 
 Everything goes through the product: `chatwright serve` in a process of its own, accounts, API keys with consent, the intake,
-the queue, jobs, the registry, promotion by hot swap. The labels are SIMULATED (rubric general-en, a fifth of the strict pairs
-turned round, ties), and so is the verdict; nothing here says anything about people. Writes benchmarks/results/flywheel.json.
-Prompt files: JSON lines of texts, of {"prompt"}, or of {"turns"}, of which the first is asked. Target: <= 40 minutes on two
-cores.
+the queue, jobs, the registry, promotion by hot swap. The labels are SIMULATED (rubric general-en, a fifth of the strict
+pairs turned round, ties), and so is the verdict; nothing here says anything about people. Target: <= 40 minutes on two cores.
+Writes benchmarks/results/flywheel.json. Prompt files: JSON lines of texts, of {"prompt"}, or of {"turns"}, of which the first
+is asked.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,16 @@ class Server:
         self.workspace = work / "workspace"
         command = [sys.executable, "-m", "chatwright", "serve", "--model", f"chat={model}", "--port", "0"]
         command += ["--workspace", str(self.workspace)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log.open("ab"), text=True)
+        with log.open("ab") as errors:
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+        self.admin: httpx.Client | None = None
+        try:
+            self._begin()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _begin(self) -> None:
         assert self.process.stdout is not None
         self.url, token = "", ""
         for line in self.process.stdout:
@@ -49,10 +59,10 @@ class Server:
                 self.url = found.group(1)
             if found := re.search(r"/join#(\S+)", line):
                 token = found.group(1)
-            if line.startswith("API key") or (self.url and "workspace" in line):
+            if line.startswith("API key"):
                 break
-        self.admin = self.sign_up(token, "root")
-        wait(lambda: self.admin.get("/api/desk/models").json()["serving"], 300, "the model loads")
+        self.admin = admin = self.sign_up(token, "root")
+        wait(lambda: done(admin.get("/api/desk/models"))["serving"], 300, "the model loads")
 
     def sign_up(self, token: str, name: str) -> httpx.Client:
         """A browser in which a link was redeemed."""
@@ -63,11 +73,16 @@ class Server:
 
     def stop(self) -> None:
         """SIGTERM."""
+        if self.admin is not None:
+            self.admin.close()
         self.process.terminate()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
         try:
             self.process.wait(60)
         except subprocess.TimeoutExpired:
             self.process.kill()
+            self.process.wait()
 
 
 def done(answer: httpx.Response) -> Any:
@@ -104,7 +119,7 @@ def people(server: Server, number: int) -> list[str]:
     secret, keys, held_out = subject_key(server.workspace), [], 0
     while len(keys) < number or held_out * 12 < len(keys):
         link = done(server.admin.post("/api/invites", json={"role": "member"}))["url"]
-        with server.sign_up(link.partition("#")[2], f"person-{len(keys)}") as browser:
+        with closing(server.sign_up(link.partition("#")[2], f"person-{len(keys)}")) as browser:
             wish = {"name": "k", "scopes": ["inference"], "training_consent": True}
             keys.append(done(browser.post("/api/keys", json=wish))["key"])
             user = done(browser.get("/api/session"))["user_id"]
