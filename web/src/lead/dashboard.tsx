@@ -9,7 +9,7 @@ import { toast } from "../ui/toast";
 import { dashboardQuery, intakeQuery, merge, type Dashboard, type Estimate } from "./api";
 import { Cost } from "./cost";
 import { FunnelTable, received } from "./intake";
-import { Figure, Interval, KindFilter, Loaded, Progress, Section, Table, Warning, type Kind } from "./parts";
+import { Figure, Interval, KindBadge, KindFilter, Loaded, Progress, Section, Table, Warning, type Kind } from "./parts";
 import { Labellers } from "./labellers";
 import { useNames } from "./names";
 import { ProjectSelect, useProject } from "./project";
@@ -135,6 +135,17 @@ function Agreement({ data }: { data: Dashboard }) {
               </tr>
             );
           })}
+        </Table>
+      ) : null}
+      {agreement.kinds.length ? (
+        <Table label={t("lead.agree.kinds")} head={<><th>{t("lead.agree.kinds")}</th><th className="number">{t("lead.agree.tasks")}</th><th className="number">{t("lead.dash.agreement")}</th><th>{t("board.interval")}</th><th className="number">{t("lead.agree.tau_b")}</th></>}>
+          {agreement.kinds.map(({ first, second, num_tasks, percent, tau_b }) => (
+            <tr key={`${first} ${second}`}>
+              <td><span className="row"><KindBadge kind={first} /><KindBadge kind={second} /></span></td><td className="number">{formatNumber(num_tasks, i18n.language)}</td>
+              <td className="number"><strong>{formatPercent(percent.value)}</strong></td><td><span className="soft small nowrap">{formatPercent(percent.low)} – {formatPercent(percent.high)}</span></td>
+              <td className="number">{tau_b ? tau_b.value.toFixed(2) : "–"}</td>
+            </tr>
+          ))}
         </Table>
       ) : null}
       {agreement.held_out_labellers.length ? <p className="soft small">{t("lead.agree.heldOutWho", { names: agreement.held_out_labellers.join(", ") })}</p> : null}
