@@ -5,8 +5,9 @@
     python benchmarks/tinyshakespeare.py changes            # what each change buys: one run of --minutes for every line
 
 The first 90 % of the text is trained on, the last 10 % measured: mean loss in nats per character over the whole part, in
-windows of 256 that do not overlap, every character but the first predicted once. No ensemble; nothing is chosen by that loss:
-what is reported is the end of the run. Training time is what `train_seconds` of the run says: all steps, without measurements and samples.
+windows of 256 that do not overlap, every character but the first predicted once. No ensemble; nothing is chosen by that
+loss: what is reported is the end of the run. Training time is `train_seconds` of the run: all steps, without measurements
+and samples.
 The text is not in the repository: --text FILE, or CHATWRIGHT_TINYSHAKESPEARE, or ../shared/data/text/tinyshakespeare.txt.
 Writes benchmarks/results/tinyshakespeare-NAME.json with the curve.
 """

@@ -19,7 +19,7 @@ from chatwright.engine.spikes import SpikeConfig
 from chatwright.errors import ConfigError, DataError, TrainingStopped
 from chatwright.generation.lm import load
 from chatwright.generation.score import score_tokens
-from chatwright.model.formats.gguf_tokenizer import STEPS
+from chatwright.model.formats.gguf_tokenizer import SPLITS as GGUF_SPLITS
 from chatwright.recipes import pretrain
 from chatwright.recipes import pretrain_config as settings
 from chatwright.text.bpe import SPLITS, train_bpe
@@ -76,7 +76,7 @@ def test_it_learns_measures_and_exports(corpus: str, tmp_path: Path, optimizer: 
 
 
 def test_the_splits_of_our_tokenizers_are_those_that_gguf_knows() -> None:
-    assert STEPS["deepseek-v3"] == SPLITS
+    assert GGUF_SPLITS["deepseek-v3"] == SPLITS
 
 
 @pytest.mark.parametrize("to", ["hf", "gguf"])

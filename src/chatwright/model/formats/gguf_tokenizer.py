@@ -15,7 +15,6 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from chatwright.errors import ModelError
 from chatwright.model.formats.gguf_header import Header
 from chatwright.model.formats.huggingface import write_json
-from chatwright.text import bpe
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -25,10 +24,7 @@ _REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 SPLITS: dict[str, tuple[str, ...]] = {
     "qwen2": (rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}|{_REST}",),
     "llama-bpe": (rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}{{1,3}}|{_REST}",),
-    "deepseek-v3": bpe.SPLITS,  # what `chatwright tokenizer train` makes
-}
-# Several splits one after another; deepseek-v3's are those of `chatwright tokenizer train` (a test holds them equal).
-STEPS = {
+    # What `chatwright tokenizer train` makes: text.bpe.SPLITS, which may not be imported here (a test holds them equal).
     "deepseek-v3": (
         r"\p{N}{1,3}",
         "[一-龥぀-ゟ゠-ヿ]+",
@@ -38,7 +34,7 @@ STEPS = {
 }
 _ALIASES = {"llama3": "llama-bpe", "llama-v3": "llama-bpe", "default": "gpt-2", "gpt2": "gpt-2"}
 _MAX_PIECE = 256  # characters; real vocabularies stay far below
-PRE_TOKENIZERS = ("smollm", "gpt-2", *SPLITS, *STEPS)
+PRE_TOKENIZERS = ("smollm", "gpt-2", *SPLITS)
 
 
 def write_tokenizer(header: Header, folder: Path) -> None:
@@ -92,12 +88,9 @@ def _byte_level(header: Header) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=pre == "llama-bpe"))
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pre not in (*SPLITS, *STEPS))
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pre not in SPLITS)
     if pre in SPLITS:
         splits = [pre_tokenizers.Split(Regex(pattern), behavior="isolated") for pattern in SPLITS[pre]]
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*splits, byte_level])
-    elif pre in STEPS:
-        splits = [pre_tokenizers.Split(Regex(pattern), behavior="isolated") for pattern in STEPS[pre]]
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*splits, byte_level])
     elif pre == "smollm":
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), byte_level])

@@ -14,7 +14,6 @@ from chatwright.model.formats.gguf_tokenizer import (
     CONTROL,
     NORMAL,
     SPLITS,
-    STEPS,
     UNKNOWN,
     UNUSED,
     USER_DEFINED,
@@ -132,14 +131,9 @@ def _splitting_rule(data: Mapping[str, Any], file: Path) -> str:
         for name, regexes in SPLITS.items():
             if regexes == patterns:
                 return name
-    if kinds[-1:] == ["ByteLevel"] and set(kinds[:-1]) == {"Split"}:
-        patterns = tuple((step.get("pattern") or {}).get("Regex") for step in steps[:-1])
-        for name, regexes in STEPS.items():
-            if regexes == patterns:
-                return name
     raise ModelError(
         f"{file}: its splitting rule is none that llama.cpp has under the names smollm, gpt-2, "
-        f"{', '.join((*SPLITS, *STEPS))}; export to hf instead"
+        f"{', '.join(SPLITS)}; export to hf instead"
     )
 
 
