@@ -38,8 +38,10 @@ function queryOf(values: Values): string {
 }
 
 const get = async <T>(path: string, values: Values = {}) => (await (await request(`/api/desk/${path}${queryOf(values)}`)).json()) as T;
-const send = async <T>(method: "POST" | "PATCH" | "DELETE", path: string, body?: unknown) =>
-  (await (await request(`/api/desk/${path}`, { method, ...(body === undefined ? {} : { body: JSON.stringify(body) }) })).json()) as T;
+const send = async <T>(method: "POST" | "PATCH" | "DELETE", path: string, body?: unknown) => {
+  const answer = await request(`/api/desk/${path}`, { method, ...(body === undefined ? {} : { body: JSON.stringify(body) }) });
+  return (answer.status === 204 ? undefined : await answer.json()) as T; // 204: done, and nothing to say
+};
 
 export const projectsQuery = queryOptions({ queryKey: ["lead", "projects"], queryFn: () => get<Project[]>("projects/all"), staleTime: 30_000 });
 export const createProject = (body: Schemas["NewProject"]) => send<Project>("POST", "projects", body);
@@ -54,7 +56,7 @@ export const merge = (body: Schemas["MergeRequest"]) => send<Schemas["MergeCount
 
 export const browseQuery = (values: Values) => queryOptions({ queryKey: ["lead", "browse", values], queryFn: () => get<BrowsePage>("browse", values), placeholderData: (before) => before, enabled: Boolean(values["project"]) });
 export const taskQuery = (id: string) => queryOptions({ queryKey: ["lead", "task", id], queryFn: () => get<TaskDetail>(`tasks/${id}`) });
-export const resolveTask = (id: string, action: "clear" | "close") => send<unknown>("POST", `tasks/${id}/resolve`, { action });
+export const resolveTask = (id: string, action: "clear" | "close") => send<void>("POST", `tasks/${id}/resolve`, { action });
 
 export const exportsQuery = queryOptions({ queryKey: ["lead", "exports"], queryFn: () => get<Export[]>("exports") });
 export const makeExport = (body: Schemas["NewExport"]) => send<Export>("POST", "exports", body);
@@ -65,7 +67,7 @@ export const isOver = (job: Job) => job.state === "done" || job.state === "faile
 export const jobsQuery = queryOptions({ queryKey: ["lead", "jobs"], queryFn: () => get<Job[]>("jobs"), refetchInterval: ({ state }) => (state.data?.every(isOver) ? 30_000 : 2000) });
 export const jobQuery = (id: string) => queryOptions({ queryKey: ["lead", "jobs", id], queryFn: () => get<Job>(`jobs/${id}`), refetchInterval: ({ state }) => (state.data && isOver(state.data) ? false : 1500) });
 export const beginJob = (body: Schemas["NewJob"]) => send<Job>("POST", "jobs", body);
-export const cancelJob = (id: string) => request(`/api/desk/jobs/${id}`, { method: "DELETE" });
+export const cancelJob = (id: string) => send<void>("DELETE", `jobs/${id}`);
 export const jobLog = (id: string, after: number) => get<Schemas["JobLog"]>(`jobs/${id}/log`, { after });
 
 export const modelsQuery = queryOptions({ queryKey: ["lead", "models"], queryFn: () => get<Models>("models") });
