@@ -5,9 +5,9 @@ compared blindly with the one that serves, promoted if it is better, and asked a
 
 Everything goes through the product: `chatwright serve` in a process of its own, accounts, API keys with consent, the intake,
 the queue, jobs, the registry, promotion by hot swap. The labels are SIMULATED (rubric general-en, a fifth of the strict
-pairs turned round, ties), and so is the verdict; nothing here says anything about people. Target: <= 40 minutes on two cores.
-Writes benchmarks/results/flywheel.json. Prompt files: JSON lines of texts, of {"prompt"}, or of {"turns"}, of which the first
-is asked.
+pairs turned round, ties), and so is the verdict; nothing here says anything about people. Target: <= 40 minutes.
+Writes benchmarks/results/flywheel.json. Prompt files: JSON lines of texts, of {"prompt"}, or of {"turns"}, of which the
+first is asked.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ def models(session: Session) -> list[ModelRow]:
 # ---- which labels --------------------------------------------------------------------------------------------------------
 
 
-def _exports_of(model_id: str | None) -> Select[tuple[str, str]]:
+def _exports_of(model_id: str | None) -> Select[Any]:
     """(model, export) over a model's ancestors too; of every model when `model_id` is None."""
     start = select(ModelRow.id.label("model"), ModelRow.id.label("ancestor"), ModelRow.parent_id.label("parent"))
     if model_id is not None:
@@ -106,7 +106,7 @@ def _exports_of(model_id: str | None) -> Select[tuple[str, str]]:
     return joined.distinct()
 
 
-def labels_of(model_id: str) -> Select[tuple[str]]:
+def labels_of(model_id: str) -> Select[Any]:
     """Which labels shaped this model? One query: uuids of the labels in its exports and in those of its ancestors."""
     exports = _exports_of(model_id).subquery()
     found = select(ExportItem.label_uuid).join(exports, ExportItem.export_id == exports.c.export_id)
