@@ -76,6 +76,8 @@ def _static_imports(manifest: dict[str, dict[str, list[str]]], name: str) -> set
         "src/settings/page.tsx",
         "src/label/page.tsx",
         "src/label/next.tsx",
+        "src/lead/page.tsx",
+        "src/lead/dashboard.tsx",
     ],
 )
 def test_first_load_is_small(app: Path, page: str) -> None:

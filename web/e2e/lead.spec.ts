@@ -73,8 +73,8 @@ for (const language of languages) {
       await expect(page.getByRole("heading", { name: t("lead.data.answers") })).toBeVisible();
       await expect(page.locator(".answers .record")).toHaveCount(4);
       await expect(page.locator("article .order")).toHaveCount(3);
-      await expect(page.getByText(t("lead.events.label_submitted"))).toHaveCount(3);
-      await expect(page.getByText(t("lead.events.task_created"))).toHaveCount(1);
+      await expect(page.getByRole("cell", { name: t("lead.events.label_submitted"), exact: true })).toHaveCount(3);
+      await expect(page.getByRole("cell", { name: t("lead.events.task_created"), exact: true })).toHaveCount(1);
       await checkAxe(page);
       await page.getByRole("button", { name: t("lead.tabs.data") }).click();
       await expect(page.getByLabel(t("lead.data.text"))).toHaveValue("bacterium");
@@ -89,7 +89,7 @@ for (const language of languages) {
       await expect(page.locator(".notice")).toBeVisible();
       await page.getByRole("button", { name: t("lead.data.clear") }).click();
       await expect(page.locator(".notice")).toHaveCount(0);
-      await expect(page.getByText(t("lead.events.task_cleared"))).toBeVisible();
+      await expect(page.getByRole("cell", { name: t("lead.events.task_cleared"), exact: true })).toBeVisible();
     });
 
     test("begin a project, set it up, and write its guideline", async ({ root: page, t }) => {
