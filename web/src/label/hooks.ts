@@ -1,12 +1,12 @@
-import { useEffect, useRef, type RefObject } from "react";
+import { useEffect, useLayoutEffect, useRef, type RefObject } from "react";
 import { isComposing, isTyping } from "../lib/ime";
 import { startClock, tick, type Clock, type Phase, type Seconds } from "./clock";
 
-/** Single keys of a page. They are dead in fields, while an input method composes, under dialogs, and with modifiers. */
+/** Single keys of a page, heard as soon as it is seen. They are dead in fields, while an input method composes, under dialogs, and with modifiers. */
 export function useKeys(onKey: (key: string, event: KeyboardEvent) => boolean, enabled = true): void {
   const latest = useRef(onKey);
   latest.current = onKey;
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (!enabled) return;
     const listen = (event: KeyboardEvent) => {
       if (event.defaultPrevented || isComposing(event) || isTyping(event.target) || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open], [popover]:popover-open")) return;
@@ -21,7 +21,7 @@ export function useKeys(onKey: (key: string, event: KeyboardEvent) => boolean, e
 export function useUndoKeys(undo: () => void, redo: () => void): void {
   const latest = useRef({ undo, redo });
   latest.current = { undo, redo };
-  useEffect(() => {
+  useLayoutEffect(() => {
     const listen = (event: KeyboardEvent) => {
       if (!(event.ctrlKey || event.metaKey) || event.altKey || isComposing(event) || isTyping(event.target) || document.querySelector("dialog[open]")) return;
       const key = event.key.toLowerCase();
