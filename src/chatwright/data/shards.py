@@ -206,7 +206,7 @@ def _problem(manifest: Any) -> str:
         return f'is not the manifest of a built corpus (no "format": "{FORMAT}")'
     if manifest.get("version") != VERSION:
         return f"has version {manifest.get('version')!r}; this Chatwright reads version {VERSION}: build the corpus again"
-    if manifest.get("dtype") not in _DTYPES:
+    if manifest.get("dtype") not in list(_DTYPES):
         return f"dtype: must be one of {', '.join(_DTYPES)}"
     document, about = manifest.get("document"), manifest.get("tokenizer")
     if not isinstance(document, dict) or not _count(document.get("eos")):

@@ -25,7 +25,7 @@ _ALONE = ("Han", "Hiragana", "Katakana", "Hangul", "Thai", "Lao", "Khmer", "Myan
 _BY_NAME = {
     **{name.upper(): n for n, name in enumerate(SCRIPT_NAMES) if name and name != "Other"},
     "CJK": SCRIPT_NAMES.index("Han"), "IDEOGRAPHIC": SCRIPT_NAMES.index("Han"),
-    "FULLWIDTH": SCRIPT_NAMES.index("Latin"), "FEMININE": SCRIPT_NAMES.index("Latin"),
+    "HENTAIGANA": SCRIPT_NAMES.index("Hiragana"), "FEMININE": SCRIPT_NAMES.index("Latin"),
     "MASCULINE": SCRIPT_NAMES.index("Latin"), "KELVIN": SCRIPT_NAMES.index("Latin"), "ANGSTROM": SCRIPT_NAMES.index("Latin"),
 }  # fmt: skip
 _LETTER, _DIGIT, _MARK, _SPACE, _CONTROL = 1, 2, 3, 4, 5
@@ -46,8 +46,8 @@ def script_table() -> npt.NDArray[np.uint8]:
     for point in range(NUM_CODE_POINTS):
         character = chr(point)
         if character.isalpha():
-            word = unicodedata.name(character, "").partition(" ")[0].partition("-")[0]
-            table[point] = _BY_NAME.get(word, OTHER_SCRIPT)
+            name = unicodedata.name(character, "").removeprefix("HALFWIDTH ").removeprefix("FULLWIDTH ")
+            table[point] = _BY_NAME.get(name.partition(" ")[0].partition("-")[0], OTHER_SCRIPT)
     return table
 
 

@@ -196,26 +196,25 @@ def _texts(content: BinaryIO, documents: Documents) -> Iterator[tuple[int, bytes
     """Texts with the number of their first line. A document longer than `LONGEST_DOCUMENT_BYTES` is cut at a line end
     (or, when it has none, at a character)."""
     some: list[bytes] = []
-    size, first, number = 0, 1, 0
-    while line := content.readline(LONGEST_DOCUMENT_BYTES):
-        number += 1
+    size, first, number = 0, 1, 1
+    rest = b""  # the beginning of a character that a cut would tear
+    at_once = LONGEST_DOCUMENT_BYTES - 3
+    while part := content.readline(at_once):
+        line = rest + part
+        torn = _torn(line) if len(part) == at_once else 0
+        line, rest = line[: len(line) - torn], line[len(line) - torn :]
         blank = not line.strip()
         ends = documents == "line" or (documents == "paragraph" and blank) or size + len(line) > LONGEST_DOCUMENT_BYTES
         if ends and some:
             yield first, b"".join(some)
             some, size = [], 0
-        if blank and documents != "file":
-            continue
-        if not some:
-            first = number
-        if len(line) == LONGEST_DOCUMENT_BYTES and (rest := _torn(line)):
-            line, line_rest = line[:-rest] + b"", line[-rest:]
-            yield first, b"".join([*some, line])
-            some, size, line = [], 0, line_rest
-        some.append(line)
-        size += len(line)
-    if some:
-        yield first, b"".join(some)
+        if not blank or documents == "file":
+            first = first if some else number
+            some.append(line)
+            size += len(line)
+        number += part.endswith(b"\n")
+    if some or rest:
+        yield first, b"".join([*some, rest])
 
 
 def _torn(line: bytes) -> int:
