@@ -97,12 +97,24 @@ def test_labels_become_a_registered_model_that_names_its_export(home: Path, caps
         assert comparison["tasks"] == [task.id for task in tasks] and len(tasks) == 3
         assert [answer["model"] for answer in tasks[0].answers] == ["candidate", "serving"]
         assert row.figures["report_card"]["simulated_share"] == 0.0
+        assert {task.priority for task in tasks} == {1.0}
+    # More tasks come; a second retraining brings a second reward model, and what they disagree about comes first.
+    waiting = [{"prompt": f"Tell me {n}.", "completions": ["honey rock.", f"moon {n}.", "honey."]} for n in range(6)]
+    tiny.write_rows(home / "waiting.jsonl", waiting)
+    argv = ["feedback", "import", "--data", "waiting.jsonl", "--workspace", name, "--held-out", "0"]
+    assert cli.main(argv) == 0 and cli.main(arguments(name, "--seed", "1")) == 0
+    assert "6 open tasks ordered" in capsys.readouterr().err
+    with Workspace.open(home / name) as workspace, workspace.reading() as session:
+        ranked = select(TaskRow.priority).where(TaskRow.kind == "rank", TaskRow.state == "open")
+        priorities = list(session.scalars(ranked))
+        assert len(set(priorities)) > 1 and all(0 < priority <= 1 for priority in priorities)
+        assert len(lineage.models(session)) == 2
     # Again: nothing is trained, nothing is entered twice.
     before = {p: p.stat().st_mtime_ns for p in (home / name / "models").rglob("*.safetensors")}
-    assert cli.main(arguments(name, "--compare-tasks", "3")) == 0
+    assert cli.main(arguments(name, "--seed", "1")) == 0
     assert {p: p.stat().st_mtime_ns for p in before} == before
     with Workspace.open(home / name) as workspace:
-        assert [one.id for one in model_rows(workspace)] == [row.id]
+        assert len(model_rows(workspace)) == 2
     # It can be served.
     assert cli.main(["generate", "What is honey?", "--model", str(folder), "--max-new-tokens", "4"]) == 0
 

@@ -7,6 +7,7 @@
     5 ppo          on the export's prompts
     6 comparison   blind, on held-out prompts, against the model that serves
 
+At the end the open tasks are put into the order in which the workspace's reward models disagree about them.
 The same command, and the same job after its worker died, goes on where it stopped: what it works on is fixed at its start.
 Promotion is a decision of its own (`serve/desk/models.py`).
 """
@@ -31,6 +32,7 @@ from chatwright.feedback.lineage import CONFIGURED
 from chatwright.labellers.ai_judge import AIJudgeConfig
 from chatwright.pipeline import Chain, train_ppo, train_reward, train_sft, write_replay
 from chatwright.pipeline.comparison import Comparison, compare
+from chatwright.pipeline.priorities import prioritise
 from chatwright.pipeline.settings import DEFAULT_MODEL, StageSettings, TeachConfig
 from chatwright.progress import console
 from chatwright.workspace.database import Workspace
@@ -102,7 +104,11 @@ def retrain(cfg: RetrainConfig) -> dict[str, Any]:
         plan = _plan(workspace, cfg, lease)
         chain = _chain(workspace, cfg, plan)
         comparison = _train(workspace, cfg, plan, chain, lease)
-        return _register(workspace, cfg, plan, chain, comparison, lease)
+        result = _register(workspace, cfg, plan, chain, comparison, lease)
+        newest, actor = Path(chain.path("4-reward")), lease.job if lease else "cli"
+        ordered = prioritise(workspace, newest, device=cfg.device, precision=cfg.precision, actor=actor)
+        console().print(f"retrain: {ordered} open tasks ordered by how much the reward models disagree about them")
+        return result
 
 
 def _plan(workspace: Workspace, cfg: RetrainConfig, lease: Lease | None) -> Plan:
@@ -152,8 +158,8 @@ def _chain(workspace: Workspace, cfg: RetrainConfig, plan: Plan) -> Chain:
     name = f"{frozen.id[:8]}-{config_hash(given)[:8]}"
     teach = TeachConfig(
         model=plan.base, demonstrations=_files(frozen, "demonstrations"), prompts=_files(frozen, "prompts"),
-        rankings=_files(frozen, "rankings"), corpus=cfg.corpus, out=str(workspace.folder.absolute() / "models" / name), seed=cfg.seed,
-        device=cfg.device, precision=cfg.precision, ignore_gate=cfg.ignore_gate, stages=cfg.stages,
+        rankings=_files(frozen, "rankings"), corpus=cfg.corpus, out=str(workspace.folder.absolute() / "models" / name),
+        seed=cfg.seed, device=cfg.device, precision=cfg.precision, ignore_gate=cfg.ignore_gate, stages=cfg.stages,
     )  # fmt: skip
     chain = Chain(teach)
     chain.num_stages = _STAGES
