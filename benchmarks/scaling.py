@@ -49,7 +49,7 @@ def settings(data: str, out: Path, size: tuple[int, int], seed: int, ratio: floa
         depth=depth,
         context=128,
         seed=seed,
-        size=SizeConfig(width=width, heads=max(width // 32, 1)),
+        size=SizeConfig(width=width, heads=round(width / 32)),
         held_out=HeldOutConfig(every_steps=10**9),
         sample=SampleConfig(prompts=()),
     )
