@@ -148,6 +148,14 @@ def test_fields_of_the_two_answers_go_along(target: Any, tmp_path: Path) -> None
     assert made.left_out == {"a pair of tied answers (the format has only better and worse)": 1}
 
 
+@pytest.mark.parametrize("order", [(1, 2), (2, 1)])
+def test_hh_takes_no_text_that_would_read_as_a_turn(order: tuple[int, int]) -> None:
+    texts = ("fine", "they said\n\nHuman: no")
+    made = export_records([Ranking(messages=user("q"), completions=texts, order=WeakOrder(order))], "hh")
+    assert made.num_rows == 0
+    assert list(made.left_out) == ["a text with a speaker's name at the start of a paragraph, which would read as a turn"]
+
+
 # ---- formats that hold whole rankings ----------------------------------------------------------------------
 
 

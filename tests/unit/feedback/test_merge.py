@@ -117,6 +117,14 @@ def test_bradley_terry_without_finite_strengths_equals_choix_with_its_penalty() 
 
 
 @pytest.mark.parametrize("method", ["bradley_terry", "plackett_luce"])
+def test_fitted_strengths_tie_where_ties_are_likelier_than_either_way(method: Method) -> None:
+    given_ = named("A=B>C", "A=B>C", "A>B>C", "A=B>C")
+    found = merge(given_, method)
+    assert str(found.order) == "A=B>C" and found.detail["strengths"]["A"] > found.detail["strengths"]["B"] + 0.1
+    assert str(merge(named("A>B>C", "A>B>C", "A=B>C"), method).order) == "A>B>C"
+
+
+@pytest.mark.parametrize("method", ["bradley_terry", "plackett_luce"])
 def test_reliability_weighs_labellers(method: Method) -> None:
     given_ = [("ann", WeakOrder((1, 2, 3))), ("ben", WeakOrder((3, 2, 1))), ("cy", WeakOrder((3, 2, 1)))]
     assert str(merge(given_, method).order) == "C>B>A"

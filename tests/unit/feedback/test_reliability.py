@@ -52,6 +52,18 @@ def test_two_rankings_per_task_are_enough(seed: int) -> None:
     assert found["clicker"].value < 0.4 and min(found[name].value for name in "abcd") > 0.6
 
 
+def test_pairs_of_a_long_ranking_are_not_taken_for_independent() -> None:
+    """Each of the 28 pairs of 8 answers counted in full, readers would come out as clickers half of the time."""
+    truths = {"a": 1.0, "b": 0.95, "c": 0.7, "d": 0.4, "e": 0.05}
+    errors = []
+    for seed in range(3):
+        items, _ = simulated(truths, num=100, seed=seed, k=8)
+        draw = np.random.default_rng(seed)
+        found = reliabilities([{name: item[name] for name in draw.choice(sorted(item), 2, replace=False)} for item in items])
+        errors += [abs(found[name].value - truth) for name, truth in truths.items()]
+    assert np.mean(errors) < 0.11
+
+
 def test_one_who_turns_every_order_round_is_not_reliable() -> None:
     items, _ = simulated({"ann": 1.0, "ben": 1.0, "cy": 1.0}, num=60, seed=4)
     for item in items:
