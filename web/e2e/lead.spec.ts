@@ -18,7 +18,7 @@ const test = base.extend<{ root: Page }, { desk: MortalServer }>({
       await server.kill();
       rmSync(folder, { recursive: true, force: true });
     },
-    { scope: "worker", timeout: 90_000 },
+    { scope: "worker", timeout: 300_000 },
   ],
   baseURL: async ({ desk }, use) => use(desk.origin),
   root: async ({ page, desk }, use) => {
@@ -38,6 +38,7 @@ async function open(page: Page, path: string, name: string): Promise<void> {
 for (const language of languages) {
   test.describe(`leads (${language})`, () => {
     test.use({ language });
+    test.describe.configure({ timeout: 120_000 }); // axe reads every row of long tables, several times per test
 
     test("see progress, agreement, cost and who labels, and merge", async ({ root: page, t }) => {
       await expect(page.getByText(t("lead.people.text"))).toBeVisible({ timeout: 20_000 });

@@ -4051,6 +4051,8 @@ export interface components {
         StageDials: {
             /** Beta */
             beta?: number | null;
+            /** Eval Max New Tokens */
+            eval_max_new_tokens?: number | null;
             /** Eval Questions */
             eval_questions?: number | null;
             /** Eval Samples */
