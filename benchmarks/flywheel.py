@@ -32,16 +32,17 @@ from chatwright.feedback.consent import split_of, subject_key
 RESULTS = Path(__file__).parent / "results"
 HELD_OUT = 0.1  # IntakeLimits.held_out_share
 PASSWORD = "correct horse battery"
+STAGES = {"frozen_layers": 10, "reward_epochs": 1, "max_new_tokens": 72, "eval_max_new_tokens": 72, "ppo_steps": 12}
 ASKED = ("Why do my tires always go flat in the winter?", "How do I ask my boss for a day off?", "What is a comet?")
 
 
 class Server:
     """A running `chatwright serve` and its first administrator."""
 
-    def __init__(self, work: Path, model: str, log: Path) -> None:
+    def __init__(self, work: Path, model: str, log: Path, job_threads: int) -> None:
         self.workspace = work / "workspace"
         command = [sys.executable, "-m", "chatwright", "serve", "--model", f"chat={model}", "--port", "0"]
-        command += ["--workspace", str(self.workspace)]
+        command += ["--workspace", str(self.workspace), "--job-threads", str(job_threads)]
         with log.open("ab") as errors:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
         self.admin: httpx.Client | None = None
@@ -234,15 +235,16 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--answers", type=int, default=4)
     parser.add_argument("--labellers", type=int, default=5)
     parser.add_argument("--noise", type=float, default=0.2)
-    parser.add_argument("--max-tokens", type=int, default=96)
+    parser.add_argument("--max-tokens", type=int, default=72, help="of answers that are ranked")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ignore-gate", action="store_true")
-    parser.add_argument("--stages", default='{"frozen_layers": 10, "max_new_tokens": 96, "ppo_steps": 12}', help="JSON")
+    parser.add_argument("--job-threads", type=int, default=2, help="of training; nobody chats meanwhile")
+    parser.add_argument("--stages", default=json.dumps(STAGES), help="JSON: dials of retraining")
     parser.add_argument("--out", type=Path, default=RESULTS / "flywheel.json")
     args = parser.parse_args(argv)
     args.work.mkdir(parents=True, exist_ok=True)
     os.chmod(args.work, 0o700)
-    server = Server(args.work, args.model, args.work / "serve.log")
+    server = Server(args.work, args.model, args.work / "serve.log", args.job_threads)
     try:
         result = turn(args, server)
     finally:

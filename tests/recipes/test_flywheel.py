@@ -21,14 +21,14 @@ STAGES = {
 }  # fmt: skip
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)  # seconds on a machine of its own, minutes beside others
 def test_the_wheel_turns_unattended(
     tmp_path: Path, make_tokenizer: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tiny.SRC), *(p for p in sys.path if p)]))
     monkeypatch.setenv("CHATWRIGHT_DATABASE_URL", "")
     tiny.save_tiny_model(tmp_path / "model", make_tokenizer(chat_template=tiny.SHORT_JINJA), max_positions=256)
-    prompts = [f"Why is {word} number {n} so nice?" for n in range(2) for word in tiny.WORDS]
+    prompts = [f"Why is {word} so nice?" for word in tiny.WORDS]
     (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(prompt) + "\n" for prompt in prompts))
     spec = importlib.util.spec_from_file_location("flywheel", FILE)
     assert spec is not None and spec.loader is not None
@@ -36,7 +36,7 @@ def test_the_wheel_turns_unattended(
     spec.loader.exec_module(flywheel)
     result = flywheel.main(
         ["--prompts", str(tmp_path / "prompts.jsonl"), "--work", str(tmp_path / "work"), "--model", str(tmp_path / "model"),
-         "--people", "8", "--answers", "3", "--labellers", "2", "--max-tokens", "12", "--ignore-gate",
+         "--people", "4", "--answers", "3", "--labellers", "2", "--max-tokens", "12", "--ignore-gate", "--job-threads", "1",
          "--stages", json.dumps(STAGES), "--out", str(tmp_path / "out.json")]
     )  # fmt: skip
     assert json.loads((tmp_path / "out.json").read_text()) == result

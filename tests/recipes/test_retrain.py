@@ -25,6 +25,7 @@ from chatwright.feedback.worker import Limits, Worker
 from chatwright.serve.tables import metadata
 from chatwright.workspace.database import Workspace
 
+pytestmark = pytest.mark.timeout(600)  # chains of processes: seconds on a machine of its own, minutes beside others
 DIALS = {
     "sft_epochs": 1, "sft_lr": 1e-3, "max_new_tokens": 12, "reward_epochs": 2, "reward_lr": 3e-3, "ppo_steps": 2,
     "ppo_batch": 8, "ppo_lr": 1e-3, "ptx_gamma": 0.0, "eval_samples": 2, "eval_max_new_tokens": 12, "eval_questions": 5,

@@ -52,7 +52,7 @@ def _scores(folder: Path, tasks: list[LabelTask], device: str, precision: str) -
     from chatwright.evals.rewards import open_learned
     from chatwright.model.precision import pick_device, pick_dtype
 
-    where = pick_device(device)  # type: ignore[arg-type]
+    where = pick_device(device)
     reward = open_learned(str(folder), dtype=pick_dtype(precision, where), device=where)  # type: ignore[arg-type]
     found = []
     with ProgressBar("what to label next", len(tasks), unit="task") as bar:

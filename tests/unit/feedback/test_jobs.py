@@ -25,6 +25,9 @@ from chatwright.workspace.database import Workspace
 from workspaces import KINDS, workspace_of
 
 
+pytestmark = pytest.mark.timeout(300)  # processes that are started again and again
+
+
 def state_of(workspace: Workspace, job: str) -> JobRow:
     with workspace.reading() as session:
         found = session.get_one(JobRow, job)

@@ -88,6 +88,7 @@ class StageDials(Wire):
     beta: Annotated[float, Field(ge=0, le=10)] | None = None
     ptx_gamma: Annotated[float, Field(ge=0, le=100)] | None = None
     eval_questions: Annotated[int, Field(ge=0, le=5000)] | None = None
+    eval_max_new_tokens: Annotated[int, Field(ge=8, le=1024)] | None = None
     eval_samples: Annotated[int, Field(ge=1, le=16)] | None = None
     frozen_layers: Annotated[int, Field(ge=0, le=100)] | None = None
 
