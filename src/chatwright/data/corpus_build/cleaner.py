@@ -17,9 +17,6 @@ from chatwright.data.corpus_build.quality import quality_reason
 from chatwright.text.letters import Words, words
 from chatwright.text.pii import scrub
 
-# Every pattern of `text.pii` needs one of these; most documents of a corpus have none, and scrubbing takes time.
-_MAY_BE_PERSONAL = re.compile(r"[\d@＠]|[\[(]\s?at\s?[\])]|PRIVATE KEY|::|[?&]\w+=|[0-9A-Za-z_-]{16}", re.IGNORECASE)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Clean:
@@ -76,11 +73,23 @@ class Cleaner:
         return self._scrubbed(text, tagged, counted)
 
     def _scrubbed(self, text: str, tagged: Tags, counted: Words) -> Clean:
-        if not self._cfg.pii or not _MAY_BE_PERSONAL.search(text):
+        if not self._cfg.pii or not _may_be_personal(text, counted):
             return Clean(text=text, tags=tagged, words=counted)
         found = scrub(text)
         # Copies that differ in an address only are still near-duplicates: the words before scrubbing serve well.
         return Clean(text=found.text, tags=tagged, words=counted, scrubbed=found.found)
+
+
+_HINT = re.compile(r"[\d@＠]")
+_RARE_HINT = re.compile(r"[\[(]\s?at\s?[\])]|[?&]\w+=|::|PRIVATE KEY", re.IGNORECASE)
+
+
+def _may_be_personal(text: str, counted: Words) -> bool:
+    """Whether a pattern of `text.pii` can match: each needs a digit, an @, one of some rare spellings, or 16 letters and
+    digits in a row. Scrubbing takes time, and most documents of a corpus have none of these."""
+    if _HINT.search(text) or _RARE_HINT.search(text):
+        return True
+    return bool(len(counted.lengths)) and int(counted.lengths.max()) >= 16
 
 
 def _is_unicode(text: str) -> bool:

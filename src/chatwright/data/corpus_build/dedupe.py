@@ -38,7 +38,7 @@ def text_key(text: str) -> tuple[int, int]:
 
 def signature(counted: Words, ngram: int) -> npt.NDArray[np.uint32]:
     """[NUM_HASHES] MinHash of the n-grams of words; of a document shorter than that, of the words as one n-gram."""
-    grams = np.unique(windows(counted.hashes, min(ngram, max(len(counted.hashes), 1))))
+    grams = windows(counted.hashes, min(ngram, max(len(counted.hashes), 1)))
     rows = RMinHash.digest_matrix_from_flat_token_hashes(grams, [0, len(grams)], spool.NUM_HASHES, _SEED).to_rows()
     return np.array(rows[0], np.uint32)
 

@@ -27,14 +27,16 @@ CHARACTERS_PER_HIT = 500
 def checker(words_file: str = "") -> Callable[[str], bool]:
     """A function that tells whether a document holds much profanity. DataError when the file of words is of no use."""
     listed = _from_file(Path(words_file)) if words_file else (*ENGLISH, *CHINESE)
-    latin = sorted((re.escape(word) for word in listed if word.isascii()), key=len, reverse=True)
-    other = sorted((re.escape(word) for word in listed if not word.isascii()), key=len, reverse=True)
-    parts = [rf"\b(?:{'|'.join(latin)})"] if latin else []
-    parts += other
-    pattern = re.compile("|".join(parts), re.IGNORECASE)
+    # Longest first; no lookbehind and no ignored case, so that the search skips to letters that begin a word of the list.
+    pattern = re.compile("|".join(re.escape(word.lower()) for word in sorted(listed, key=len, reverse=True)))
 
     def much(text: str) -> bool:
-        hits = sum(1 for _ in pattern.finditer(text))
+        text = text.lower()
+        hits = 0
+        for found in pattern.finditer(text):
+            start = found.start()
+            inside = found[0][0].isascii() and start > 0 and text[start - 1].isascii() and text[start - 1].isalnum()
+            hits += not inside
         return hits >= LEAST_HITS and hits * CHARACTERS_PER_HIT > len(text)
 
     return much

@@ -88,39 +88,49 @@ def _repetition(text: str, counted: Words, cfg: QualityConfig) -> str:
         return ""
     total = int(counted.lengths.sum())
     ends = np.cumsum(counted.lengths)
+    longest = int(counted.lengths.max())
     for size, factor in ((2, 1.0), (3, 0.9), (4, 0.8)):
-        if cfg.max_top_ngram < 1.0 and _top_share(counted.hashes, ends, size, total) > factor * cfg.max_top_ngram:
+        limit = factor * cfg.max_top_ngram
+        if cfg.max_top_ngram < 1.0 and _top_share(counted.hashes, ends, size, longest, limit * total) > limit * total:
             return "repeated phrase"
     # Gopher's limits fall from 0.15 for 5-grams to 0.10 for 10-grams; two of the six sizes say nearly what all do.
     for size in (5, 10):
-        if cfg.max_repeated_ngrams < 1.0:
-            limit = cfg.max_repeated_ngrams - 0.01 * (size - 5)
-            if _repeated_share(counted.hashes, counted.lengths, size, total) > limit:
-                return "repeated phrases"
+        limit = (cfg.max_repeated_ngrams - 0.01 * (size - 5)) * total
+        if cfg.max_repeated_ngrams < 1.0 and _repeated(counted.hashes, counted.lengths, size, longest, limit) > limit:
+            return "repeated phrases"
     return ""
 
 
-def _top_share(hashes: Hashes, ends: npt.NDArray[np.int64], size: int, total: int) -> float:
-    """Share of characters in the most frequent n-gram."""
-    found, first, counts = np.unique(windows(hashes, size), return_index=True, return_counts=True)
-    if not len(found):
-        return 0.0
+def _top_share(hashes: Hashes, ends: npt.NDArray[np.int64], size: int, longest: int, limit: float) -> int:
+    """Characters in the most frequent n-gram; 0 when that cannot be more than `limit`."""
+    grams = windows(hashes, size)
+    if not len(grams) or _most(grams) * size * longest <= limit:
+        return 0
+    _, first, counts = np.unique(grams, return_index=True, return_counts=True)
     best = int(counts.argmax())
     if counts[best] < 3:  # twice is no pattern
-        return 0.0
+        return 0
     start = int(first[best])
-    length = int(ends[start + size - 1] - (ends[start - 1] if start else 0))
-    return length * int(counts[best]) / total
+    return int(ends[start + size - 1] - (ends[start - 1] if start else 0)) * int(counts[best])
 
 
-def _repeated_share(hashes: Hashes, lengths: npt.NDArray[np.int64], size: int, total: int) -> float:
-    """Share of characters inside n-grams that stood earlier in the text; overlapping ones are counted once."""
+def _most(grams: Hashes) -> int:
+    """How often the most frequent one comes. Sorting alone is far quicker than `np.unique` with counts."""
+    ordered = np.sort(grams)
+    edges = np.flatnonzero(ordered[1:] != ordered[:-1])
+    return int(np.diff(np.concatenate([[-1], edges, [len(grams) - 1]])).max())
+
+
+def _repeated(hashes: Hashes, lengths: npt.NDArray[np.int64], size: int, longest: int, limit: float) -> int:
+    """Characters inside n-grams that stood earlier in the text, overlapping ones counted once; 0 when these cannot be more
+    than `limit`."""
     grams = windows(hashes, size)
-    if not len(grams):
-        return 0.0
+    ordered = np.sort(grams)
+    if int((ordered[1:] == ordered[:-1]).sum()) * size * longest <= limit:
+        return 0
     _, first, inverse = np.unique(grams, return_index=True, return_inverse=True)
     again = np.flatnonzero(first[inverse] != np.arange(len(grams)))
     edges = np.zeros(len(lengths) + 1, np.int64)
     np.add.at(edges, again, 1)
     np.add.at(edges, again + size, -1)
-    return float(lengths[np.cumsum(edges[:-1]) > 0].sum() / total)
+    return int(lengths[np.cumsum(edges[:-1]) > 0].sum())
