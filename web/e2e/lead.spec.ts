@@ -127,7 +127,8 @@ for (const language of languages) {
 
     test("import rows, hear what was wrong with them, freeze an export and take it home", async ({ root: page, t }) => {
       await open(page, "/lead/transfer", t("lead.title"));
-      await page.getByLabel(t("lead.project")).first().selectOption({ label: "Empty project" });
+      const section = page.locator("section", { has: page.getByRole("heading", { name: t("lead.import.title"), exact: true }) });
+      await section.getByLabel(t("lead.project")).selectOption({ label: "Empty project" });
       const row = (text: string) => JSON.stringify({ messages: [{ role: "user", content: text }], completions: ["a good answer", "a bad one"], ranking: "A>B", labeller: "eva", labeller_kind: "human" });
       const file = { name: "rows.jsonl", mimeType: "application/jsonl", buffer: Buffer.from(`${row(`one ${language}`)}\n{"messages": 3}\n${row(`two ${language}`)}\n`) };
       await page.locator("input[type=file]").setInputFiles(file);

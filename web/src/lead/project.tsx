@@ -7,8 +7,8 @@ import { Select } from "./parts";
 const KEPT = "lead.project";
 
 /** The project that the leads' pages are about: named by the address, else the one looked at last, else the first. */
-export function useProject(): { project: Project | undefined; projects: Project[]; choose: (id: string) => void } {
-  const { data: projects = [] } = useQuery(projectsQuery);
+export function useProject(): { project: Project | undefined; projects: Project[]; ready: boolean; choose: (id: string) => void } {
+  const { data: projects = [], isSuccess: ready } = useQuery(projectsQuery);
   const [params, setParams] = useSearchParams();
   const wanted = params.get("project") ?? sessionStorage.getItem(KEPT);
   const project = projects.find((each) => each.id === wanted) ?? projects[0];
@@ -16,7 +16,7 @@ export function useProject(): { project: Project | undefined; projects: Project[
     sessionStorage.setItem(KEPT, id);
     setParams((now) => { now.set("project", id); now.delete("page"); return now; }, { replace: true });
   };
-  return { project, projects, choose };
+  return { project, projects, ready, choose };
 }
 
 export function ProjectSelect() {

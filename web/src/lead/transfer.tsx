@@ -22,14 +22,14 @@ export default function Transfer() {
 function Import() {
   const { t, i18n } = useTranslation();
   const queries = useQueryClient();
-  const { project } = useProject();
+  const { project, ready } = useProject();
   const [over, setOver] = useState(false);
   const [progress, setProgress] = useState<{ name: string; done: number; all: number } | null>(null);
   const [result, setResult] = useState<Imported | null>(null);
   const [error, setError] = useState("");
   const [by, setBy] = useState<"" | Kind>("");
   async function take(file: File | undefined) {
-    if (!file || progress) return;
+    if (!file || progress || !ready) return; // not into another project than the one that will be shown
     setResult(null);
     setError("");
     const got: Imported[] = [];
@@ -54,7 +54,7 @@ function Import() {
       <div className={over ? "drop over" : "drop"} onDragOver={(event) => { event.preventDefault(); setOver(true); }} onDragLeave={() => setOver(false)} onDrop={(event) => { event.preventDefault(); setOver(false); void take(event.dataTransfer.files[0]); }}>
         <FileUp size={28} aria-hidden />
         <p>{progress ? t("lead.import.running", { name: progress.name }) : t("lead.import.drop")}</p>
-        {progress ? <progress className="bar" max={progress.all} value={progress.done} aria-label={t("lead.import.title")} /> : <label className="button">{t("lead.import.choose")}<input className="sr-only" type="file" accept=".jsonl,.json,application/jsonl,application/json,text/plain" onChange={(event) => { void take(event.target.files?.[0]); event.target.value = ""; }} /></label>}
+        {progress ? <progress className="bar" max={progress.all} value={progress.done} aria-label={t("lead.import.title")} /> : <label className="button">{t("lead.import.choose")}<input className="sr-only" type="file" disabled={!ready} accept=".jsonl,.json,application/jsonl,application/json,text/plain" onChange={(event) => { void take(event.target.files?.[0]); event.target.value = ""; }} /></label>}
       </div>
       {error ? <p className="notice danger" role="alert">{error}</p> : null}
       {result ? (
