@@ -24,7 +24,6 @@ from chatwright.serve.auth_tables import AuditEvent
 from chatwright.workspace.database import Workspace
 from workspaces import KINDS, workspace_of
 
-
 pytestmark = pytest.mark.timeout(300)  # processes that are started again and again
 
 
