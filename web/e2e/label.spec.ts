@@ -10,6 +10,7 @@ const rankTask = { kind: "rank", messages: SKY, answers: FOUR };
 async function open(page: Page, project: string, kind = ""): Promise<void> {
   await page.goto(`/label/next?project=${project}${kind ? `&kind=${kind}` : ""}`);
   await expect(page.getByTestId("sheet")).toBeVisible();
+  await expect(page.locator(".desk-text .prose-plain")).toHaveCount(0); // formatted: nothing moves any more
 }
 
 /** Move something to the middle of something else, in the small steps of a hand. */

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from chatwright.errors import DataError
+from chatwright.feedback import values
 from chatwright.records import LETTERS, WeakOrder
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "weak_orders.json").read_text(encoding="utf-8"))
@@ -35,15 +36,13 @@ def test_what_is_mistyped_is_refused_by_the_server_too(case: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize("case", VECTORS["shown"], ids=lambda case: f"{case['typed']} {case['shown_order']}")
-def test_letters_of_a_label_are_answers_and_not_places(case: dict[str, Any]) -> None:
-    shown, answers = case["shown_order"], WeakOrder.parse(case["ranking"], len(case["shown_order"]), case["unranked"])
-    assert sorted(shown) == list(range(len(shown)))
-    places = placed([answers.ranks[answer] for answer in shown])
-    groups = ["=".join(part.replace(" ", "").split("=")) for part in _by_level(case["typed"])]
-    assert WeakOrder.parse(">".join(groups), len(shown), places.unranked) == places
-    assert set(places.unranked) == {LETTERS[shown.index(LETTERS.index(letter))] for letter in case["unranked"]}
-
-
-def _by_level(typed: str) -> list[str]:
-    """`d c a = b` -> d, c, a=b: blanks around "=" do not part."""
-    return typed.replace(" = ", "=").split()
+def test_the_store_keeps_answers_and_not_places(case: dict[str, Any]) -> None:
+    """What stood on the labeller's screen as `typed` is stored as `ranking`, and is shown to him again as he typed it."""
+    shown = case["shown_order"]
+    typed = ">".join(case["typed"].replace(" = ", "=").split()).upper()
+    on_screen = {"ranking": typed, "unranked": [LETTERS[shown.index(LETTERS.index(one))] for one in case["unranked"]]}
+    stored = values.to_stored("rank", on_screen, shown)
+    assert (stored["ranking"], stored["unranked"]) == (case["ranking"], case["unranked"])
+    again = values.to_screen("rank", stored, shown)
+    order = WeakOrder.parse(typed, len(shown), on_screen["unranked"])
+    assert WeakOrder.parse(again["ranking"], len(shown), again["unranked"]) == order

@@ -10,8 +10,13 @@ export type MyLabel = Schemas["MyLabel"];
 export type Undone = Schemas["Undone"];
 
 /** The desk's routes as labellers use them (serve/desk/wire.py). Ids are the server's own and need no quoting. */
+/** A connection that hangs is a connection that is lost: what waits must be tried again. */
+const PATIENCE_MS = 30_000;
+
 async function json<T>(path: string, method = "GET", body?: unknown): Promise<T> {
-  const response = await request(`/api/desk${path}`, body === undefined ? { method } : { method, body: JSON.stringify(body) });
+  const init: RequestInit = { method, signal: AbortSignal.timeout(PATIENCE_MS) };
+  if (body !== undefined) init.body = JSON.stringify(body);
+  const response = await request(`/api/desk${path}`, init);
   return (response.status === 204 ? null : await response.json()) as T;
 }
 

@@ -48,7 +48,7 @@ export function SkipDialog({ task, how, onDone, onClose }: { task: Task; how: "s
 /** The rules to label by, in the version that the label will name. */
 export function GuidelineDialog({ task, onClose }: { task: Task; onClose: () => void }) {
   const { t, i18n } = useTranslation();
-  const { data, isError } = useQuery({ queryKey: ["desk", "guidelines", task.project], queryFn: () => guidelines(task.project), staleTime: 60_000 });
+  const { data, error } = useQuery({ queryKey: ["desk", "guidelines", task.project], queryFn: () => guidelines(task.project), staleTime: 60_000 });
   const guideline = data?.find((each) => each.id === task.guideline);
   return (
     <Dialog title={t("label.guideline.title")} wide onClose={onClose}>
@@ -57,7 +57,7 @@ export function GuidelineDialog({ task, onClose }: { task: Task; onClose: () => 
           <p className="soft small">{t("label.guideline.version", { version: guideline.version, date: formatDate(guideline.created_at, i18n.language) })}</p>
           <LazyMarkdown text={guideline.text} eager />
         </>
-      ) : data || isError ? <p className="soft">{t("label.guideline.none")}</p> : <Spinner label={t("common.loading")} />}
+      ) : error ? <p className="error-text" role="alert">{messageOf(error, t)}</p> : data ? <p className="soft">{t("label.guideline.none")}</p> : <Spinner label={t("common.loading")} />}
     </Dialog>
   );
 }

@@ -71,12 +71,12 @@ function ProjectCard({ project }: { project: ProjectInfo }) {
 /** The newest version in each language; the reader's own first. */
 function ProjectGuidelines({ project, onClose }: { project: ProjectInfo; onClose: () => void }) {
   const { t, i18n } = useTranslation();
-  const { data } = useQuery({ queryKey: ["desk", "guidelines", project.id], queryFn: () => guidelines(project.id) });
+  const { data, error } = useQuery({ queryKey: ["desk", "guidelines", project.id], queryFn: () => guidelines(project.id) });
   const newest = [...new Map((data ?? []).sort((a, b) => a.version - b.version).map((each) => [each.language, each])).values()];
   const own = (language: string) => (i18n.language.startsWith(language.slice(0, 2)) ? 0 : 1);
   return (
     <Dialog title={t("label.guideline.title")} wide onClose={onClose}>
-      {data ? null : <Spinner label={t("common.loading")} />}
+      {data ? null : error ? <p className="error-text" role="alert">{messageOf(error, t)}</p> : <Spinner label={t("common.loading")} />}
       {data && !newest.length ? <p className="soft">{t("label.guideline.none")}</p> : null}
       {newest.sort((a, b) => own(a.language) - own(b.language)).map((each) => (
         <article key={each.id} lang={each.language} className="stack">

@@ -15,6 +15,8 @@ export type Opened<T> = { content: T | null; conflict: { mine: T; theirs: T; at:
 /** Milliseconds of quiet after which a change goes to the server. */
 const QUIET_MS = 1000;
 const RETRY_MS = 5000;
+/** How long the server's copy is waited for when a task is opened; later it counts as unreachable. */
+const PATIENCE_MS = 5000;
 
 /**
  * Keeps the work on one task: on this device with every change, on the server when typing pauses. Two versions that grew
@@ -50,7 +52,8 @@ export class Keeper<T> {
   /** The work so far, wherever it is newest. Without a network what is on this device is enough. */
   async open(): Promise<Opened<T>> {
     const mine = await this.store.get<Kept<T>>("work", keyOf(this.labeller, this.task));
-    const theirs = await this.remote.get().catch(() => null);
+    const patience = new Promise<null>((resolve) => setTimeout(() => resolve(null), PATIENCE_MS));
+    const theirs = await Promise.race([this.remote.get().catch(() => null), patience]);
     const newer = theirs?.content != null && theirs.revision !== (mine?.revision ?? 0);
     if (!mine || (mine.synced && newer)) {
       this.revision = theirs?.revision ?? 0;

@@ -38,7 +38,8 @@ export default function NextTask() {
     try {
       await outbox.drain();
       const waits = outbox.snapshot().parcels.filter((parcel) => parcel.state === "waiting").map((parcel) => parcel.task);
-      const answer = await next(project, kind);
+      // With the code that formats answers there before they are shown, they do not move under a finger.
+      const [answer] = await Promise.all([next(project, kind), import("../chat/markdown").catch(() => null)]);
       if (mine !== asked.current) return;
       setCounts(answer.counts);
       if (!answer.task) setStand({ state: "none", why: answer.why });
