@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Literal
 
 import torch
@@ -122,9 +122,6 @@ def main(cfg: PretrainConfig) -> dict[str, Any]:
     trained = open_optimizer(cfg, model, plan, dtype)
     if run.resumed:
         trained.resume(run.resumed.tensors, run.resumed.meta)
-    if cfg.train.compile:
-        for block in model.blocks:
-            block.compile()
     samples = Metrics(run.folder, name="samples.jsonl", resume_step=run.first_step)
     model.train()
     step = run.first_step - 1
@@ -238,7 +235,7 @@ def _train_step(
     cfg: PretrainConfig, plan: Plan, trained: Trained, model: Transformer, windows: WindowMaker, step: int, total: int
 ) -> dict[str, Any]:
     """One update; its figures."""
-    started = time.perf_counter()
+    started = perf_counter()
     where = f"pretrain step {step + 1}"
     batches = micro_batches(cfg, plan, windows, step)
     count = sum(batch.num_targets for batch in batches)
@@ -253,8 +250,7 @@ def _train_step(
             trained.loss = math.inf
         norm = trained.update(trained.loss, rate, where=where)
     trained.tokens += plan.batch_tokens
-    seconds = time.perf_counter() - started
-    trained.seconds += seconds
+    trained.seconds += perf_counter() - started
     values = {"loss": trained.loss if math.isfinite(trained.loss) else None, "lr": rate, "grad_norm": norm}
     return {**values, "kind": kind_of(cfg, step), "tokens": plan.batch_tokens, "skipped": trained.guard.skipped}
 

@@ -44,8 +44,6 @@ class PretrainTrainConfig(runs.SaveConfig):
     """Residual dropout: for many passes over little text."""
     ema_decay: float = 0.0
     """Keep a moving average of the weights and export that; 0: the last weights."""
-    compile: bool = False
-    """Compile every block with `torch.compile` (needs a C++ compiler; the first step takes half a minute)."""
 
     def __post_init__(self) -> None:
         if self.steps < 0 or self.minutes < 0 or self.batch_tokens < 0 or self.micro_tokens < 1:

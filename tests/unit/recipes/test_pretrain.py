@@ -150,7 +150,7 @@ def test_by_the_clock_the_schedule_ends_with_the_time(
     corpus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ticks = iter(range(10**6))
-    monkeypatch.setattr(pretrain.time, "perf_counter", lambda: float(next(ticks)))  # every step takes one second
+    monkeypatch.setattr(pretrain, "perf_counter", lambda: float(next(ticks)))  # every step takes one second
     result = pretrain.main(config(corpus, tmp_path / "r", train={"steps": 0, "minutes": 0.5}))
     rows = tiny.read_rows(tmp_path / "r" / "metrics.jsonl")
     rates = [row["lr"] for row in rows]
