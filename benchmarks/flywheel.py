@@ -116,15 +116,17 @@ def read_prompts(paths: Sequence[str], most: int) -> list[str]:
 
 
 def people(server: Server, number: int) -> list[str]:
-    """API keys of so many people (or more, until somebody is in the held-out part), each with consent."""
-    secret, keys, held_out = subject_key(server.workspace), [], 0
+    """API keys of so many people (or more, until enough are in the held-out part), each with consent; those of the held-out
+    part first, so that few prompts are enough for some of theirs to be among them."""
+    secret, keys, held_out = subject_key(server.workspace), list[str](), 0
     while len(keys) < number or held_out * 12 < len(keys):
         link = done(server.admin.post("/api/invites", json={"role": "member"}))["url"]
         with closing(server.sign_up(link.partition("#")[2], f"person-{len(keys)}")) as browser:
             wish = {"name": "k", "scopes": ["inference"], "training_consent": True}
-            keys.append(done(browser.post("/api/keys", json=wish))["key"])
-            user = done(browser.get("/api/session"))["user_id"]
-        held_out += split_of(secret, user, HELD_OUT) == "held_out"
+            key = done(browser.post("/api/keys", json=wish))["key"]
+            kept_aside = split_of(secret, done(browser.get("/api/session"))["user_id"], HELD_OUT) == "held_out"
+        keys.insert(0 if kept_aside else len(keys), key)
+        held_out += kept_aside
     return keys
 
 

@@ -16,8 +16,8 @@ import tiny_training as tiny
 
 FILE = Path(__file__).resolve().parents[2] / "benchmarks" / "flywheel.py"
 STAGES = {
-    "max_new_tokens": 12, "reward_epochs": 1, "ppo_steps": 2, "ppo_batch": 8, "ptx_gamma": 0.0, "eval_samples": 2,
-    "eval_questions": 4,
+    "max_new_tokens": 12, "reward_epochs": 1, "reward_held_out": 0.0, "ppo_steps": 2, "ppo_batch": 8, "ptx_gamma": 0.0,
+    "eval_samples": 2, "eval_questions": 4,
 }  # fmt: skip
 
 
@@ -45,6 +45,6 @@ def test_the_wheel_turns_unattended(
     gate = result["verdicts"][0]
     assert (gate["judge"], gate["judge_kind"]) == ("general-en", "simulated")
     assert result["promoted"] == (gate["low"] > 0.5) and bool(result["refusal"]) != result["promoted"]
-    assert result["report_card"]["simulated_share"] == 1.0
+    assert result["report_card"]["simulated_share"] == 1.0 and result["report_card"]["gate"]  # nothing was held out for it
     if not result["promoted"]:  # a model that is not promoted changes nothing
         assert result["after"] == result["before"]

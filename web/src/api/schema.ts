@@ -4069,6 +4069,8 @@ export interface components {
             ptx_gamma?: number | null;
             /** Reward Epochs */
             reward_epochs?: number | null;
+            /** Reward Held Out */
+            reward_held_out?: number | null;
             /** Sft Epochs */
             sft_epochs?: number | null;
         };

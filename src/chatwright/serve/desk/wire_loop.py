@@ -83,6 +83,7 @@ class StageDials(Wire):
     sft_epochs: Annotated[int, Field(ge=1, le=50)] | None = None
     max_new_tokens: Annotated[int, Field(ge=8, le=1024)] | None = None
     reward_epochs: Annotated[int, Field(ge=1, le=50)] | None = None
+    reward_held_out: Annotated[float, Field(ge=0, lt=1)] | None = None
     ppo_steps: Annotated[int, Field(ge=1, le=1000)] | None = None
     ppo_batch: Annotated[int, Field(ge=4, le=512)] | None = None
     beta: Annotated[float, Field(ge=0, le=10)] | None = None
