@@ -120,6 +120,7 @@ const MEASURES: [Measure, number][] = [["percent", 0], ["percent_without_ties", 
 
 function Agreement({ data }: { data: Dashboard }) {
   const { t, i18n } = useTranslation();
+  const nameOf = useNames();
   const { agreement } = data;
   const known = MEASURES.flatMap(([name, from]) => { const figure = agreement[name]; return figure ? [[name, from, figure] as [Measure, number, Estimate]] : []; });
   return (
@@ -148,7 +149,7 @@ function Agreement({ data }: { data: Dashboard }) {
           ))}
         </Table>
       ) : null}
-      {agreement.held_out_labellers.length ? <p className="soft small">{t("lead.agree.heldOutWho", { names: agreement.held_out_labellers.join(", ") })}</p> : null}
+      {agreement.held_out_labellers.length ? <p className="soft small">{t("lead.agree.heldOutWho", { names: agreement.held_out_labellers.map(nameOf).join(", ") })}</p> : null}
     </Section>
   );
 }
