@@ -37,7 +37,7 @@ class StageSettings:
     """Blocks from the bottom that no stage trains, embeddings with them: all models of the chain then share them."""
     reward_held_out: float = 0.25
     """Share of prompts kept aside for the report card."""
-    ppo_steps: int = 9
+    ppo_steps: int = 8
     """PPO iterations."""
     ppo_batch: int = 32
     """Answers per PPO iteration."""
@@ -58,7 +58,7 @@ class StageSettings:
     300 million parameters, else 0."""
     lora_rate_scale: float = 4.0
     """With adapters, the rates of SFT, reward model, policy and critic are multiplied by this: adapters need higher ones."""
-    noise: float = 0.12
+    noise: float = 0.14
     """Share of strict pairs the simulated labeller turns round."""
     eval_questions: int = 0
     """Held-out questions used, the first ones; 0: all."""
@@ -127,7 +127,7 @@ class QuickstartConfig:
     """Compute format."""
     ignore_gate: bool = False
     """Go on to PPO even when the report card forbids it."""
-    stages: StageSettings = StageSettings(frozen_layers=10, eval_questions=60)
+    stages: StageSettings = StageSettings(frozen_layers=10, rank_prompts=248, eval_questions=60)
     """Size dials."""
 
 
