@@ -77,7 +77,7 @@ class Desk:
     def send(self, n: int, who: str) -> None:
         row = self.pick(TaskRow, n)
         if row is not None:
-            options = VALUES[row.kind]
+            options = [{"ranking": "B>A"}] if row.kind == "adjudicate" and len(row.answers) == 2 else VALUES[row.kind]
             payload = {"messages": [{"role": "assistant", "content": "x"}]} if row.kind == "demonstrate" else None
             given = queue.Submission(
                 uuid=new_uuid(), task=row.id, labeller=who, value=options[n % len(options)], payload=payload
