@@ -44,7 +44,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
             "--guard.min-answer-tokens", "0", "--guard.min-entropy", "0", "--guard.max-clip-fraction", "1"),
     "pretrain": ("--data", "{home}/corpus", "--depth", "2", "--size.width", "32", "--size.heads", "2", "--context", "32",
                  "--objective", "mixed", "--train.batch-tokens", "96", "--train.micro-tokens", "64",
-                 "--train.dropout", "0.1", "--train.ema-decay", "0.9", "--held-out.every-steps", "7", "--sample.every-steps", "5",
+                 "--train.dropout", "0.1", "--train.ema-decay", "0.9", "--held-out.every-steps", "7",
+                 "--sample.every-steps", "5",
                  "--sample.max-new-tokens", "4", "--spikes.memory-steps", "3"),
     "dpo": ("--model", "{home}/sft", "--data", "{home}/rankings.jsonl"),
 }  # fmt: skip

@@ -2,7 +2,7 @@
 neural language model has to beat. Symbols are the characters of strings.
 
 p_k(w | h) = (a_k(h w) - D(a_k(h w))) / S(h) + g(h) p_(k-1)(w | h'), down to the uniform distribution. The highest order
-takes counts, the lower ones the number of different symbols seen before (counts where a text begins: nothing can stand before).
+takes counts, the lower ones the number of different symbols seen before (counts where a text begins: nothing stands before).
 """
 
 from __future__ import annotations

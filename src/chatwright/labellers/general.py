@@ -45,7 +45,7 @@ def _gates() -> Mapping[str, float]:
 
 @dataclass(frozen=True, kw_only=True)
 class GeneralRubric:
-    """See the module. `Item.keywords` are not used. Length itself weighs little: a rubric that is mostly length would teach a
+    """See the module. `Item.keywords` are not used. Length itself weighs little: a rubric that is mostly length teaches a
     reward model nothing else, and the gate of the report card would rightly close.
     """
 

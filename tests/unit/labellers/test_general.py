@@ -11,7 +11,7 @@ from chatwright.labellers.simulated import SimulatedLabeller
 from chatwright.records import Prompt, user
 
 QUESTION = "Why do my tires always go flat in the winter?"
-GOOD = "Cold air takes less room, so the pressure in your tires drops in winter. Fill your flat tires and check them monthly."
+GOOD = "Cold air takes less room, so the pressure in your tires drops in winter. Fill flat tires and check them monthly."
 WORSE = {
     "opening": f"Sure! {GOOD}",
     "as an AI": f"As an AI language model, I can help. {GOOD}",
