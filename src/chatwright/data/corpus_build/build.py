@@ -166,7 +166,8 @@ def _nothing_left(counts: Counts) -> DataError:
         return DataError("the files hold no text")
     reasons = ", ".join(f"{about['documents']} x {reason}" for reason, about in counts.dropped.items())
     first = next((about["examples"][0] for about in counts.dropped.values() if about["examples"]), "")
-    return DataError(f"no document is left: {reasons} (the first: {first}); --raw takes text as it is")
+    split = "--documents paragraph splits text files at blank lines, " if "too many words" in counts.dropped else ""
+    return DataError(f"no document is left: {reasons} (the first: {first}); {split}--raw takes text as it is")
 
 
 def _choose(work: Path, sizes: Sequence[int], counts: Counts, cfg: BuildConfig) -> npt.NDArray[np.int8]:
