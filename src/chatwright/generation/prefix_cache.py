@@ -5,6 +5,7 @@ Shapes: T tokens of an entry, K key/value heads, C features of a head.
 
 from __future__ import annotations
 
+import mmap
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -35,7 +36,7 @@ class PrefixCache:
         for key, (known, _) in list(self._entries.items()):
             if _common(known, tokens) == len(known):
                 self._drop(key)
-        self._entries[tokens.tobytes()] = (tokens, [layer.clone() for layer in layers_2KTC])
+        self._entries[tokens.tobytes()] = (tokens, _copies(layers_2KTC, num_bytes))
         self.num_bytes += num_bytes
         while self.num_bytes > self.max_bytes:
             self._drop(next(iter(self._entries)))
@@ -62,6 +63,19 @@ class PrefixCache:
     def _drop(self, key: bytes) -> None:
         _, layers = self._entries.pop(key)
         self.num_bytes -= sum(layer.nbytes for layer in layers)
+
+
+def _copies(layers: Sequence[torch.Tensor], num_bytes: int) -> list[torch.Tensor]:
+    """Copies of all layers in one block of memory. On a CPU the block is mapped for itself: what the heap would keep of
+    blocks of ever other sizes goes back to the system at once."""
+    if any(layer.device.type != "cpu" for layer in layers):
+        return [layer.clone() for layer in layers]
+    block, out, at = torch.frombuffer(mmap.mmap(-1, num_bytes), dtype=torch.uint8), [], 0
+    for layer in layers:
+        copy = block[at : at + layer.nbytes].view(layer.dtype).view(layer.shape)
+        out.append(copy.copy_(layer))
+        at += layer.nbytes
+    return out
 
 
 def _common(one: npt.NDArray[np.int64], other: npt.NDArray[np.int64]) -> int:

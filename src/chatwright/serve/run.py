@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("chatwright.serve")
 KEY_FILE = "api-key"
+SWITCH_S = 0.001  # how long the model's thread may keep the interpreter while the event loop waits for it
 SAVE_S = 5.0  # for answers that have ended to be written down
 
 
@@ -52,6 +55,7 @@ def serve(cfg: ServeConfig) -> None:
     if len(set(names)) != len(names) or not names:
         raise UsageError(f"models must have different names and there must be one at least; given: {', '.join(names)}")
     logs.configure(as_json=cfg.json_logs)
+    sys.setswitchinterval(SWITCH_S)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _leave)
     tracing = open_tracing() if cfg.otel else None
@@ -168,6 +172,7 @@ def _run(
                 engine = await asyncio.to_thread(_open_promoted, cfg, workspace, entry, entry in cfg.upstream)
                 registry.add(engine)
                 log.info("ready", extra={"fields": {"model": engine.name}})
+            _settle()
         except ChatwrightError as error:
             failed.append(error)
             server.should_exit = True
@@ -197,6 +202,12 @@ def _open_promoted(cfg: ServeConfig, workspace: Workspace, entry: str, upstream:
         except ChatwrightError as error:
             log.error("a promoted model cannot be served", extra={"fields": {"model": entry, "error": str(error)}})
     return open_engine(cfg, entry, upstream)
+
+
+def _settle() -> None:
+    """What is here now stays: collections of garbage need not look at it again, which would hold everybody up."""
+    gc.collect()
+    gc.freeze()
 
 
 def open_engine(cfg: ServeConfig, entry: str, upstream: bool) -> Engine:
