@@ -107,6 +107,7 @@ export async function answered(page: Page, t: Texts): Promise<void> {
 }
 
 export async function checkAxe(page: Page): Promise<void> {
+  await page.locator("h1").first().waitFor({ state: "attached" }); // the page is there, not its spinner
   await page.waitForTimeout(250); // transitions of colours would be measured half-way
   const result = await new AxeBuilder({ page }).analyze();
   expect(result.violations.map((each) => `${each.id}: ${each.nodes.map((node) => `${node.target.join(" ")} ${node.failureSummary ?? ""}`).join(" | ")}`)).toEqual([]);
