@@ -87,6 +87,9 @@ GROUPS: dict[str, dict[str, Command]] = {
         "data export": Command(
             "chatwright.data.export_command:export", "ExportConfig", "write data files in another project's format"
         ),
+        "cldr fetch": Command(
+            "chatwright.data.cldr_fetch:main", "FetchConfig", "fetch CLDR's names of emoji, in many languages"
+        ),
         "show-mask": Command(
             "chatwright.data.commands:show_mask", "ShowMaskConfig", "show which tokens of a file are trained on"
         ),
