@@ -1,16 +1,13 @@
 """Tables whose rows stay as they were written: triggers refuse UPDATE and DELETE, whoever asks.
 
-They are made with the table by `create_all`, and in revisions by `op.invoke(AppendOnly(table))`; that line is written for
-every table marked here.
+They are made with the table by `create_all`, and in revisions by `op.invoke(AppendOnly(table))`
+(`migrations/operations.py`); that line is written for every table marked here.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from alembic.autogenerate import renderers
-from alembic.autogenerate.api import AutogenContext
-from alembic.operations import MigrateOperation, Operations
 from sqlalchemy import DDL, Connection, MetaData, Table, event
 
 _MARK = "append_only"
@@ -54,27 +51,3 @@ def statements(dialect: str, table: str) -> list[str]:
         f"CREATE TRIGGER {table}_no_truncate BEFORE TRUNCATE ON {table} FOR EACH STATEMENT "
         f"EXECUTE FUNCTION {table}_refuse()",
     ]
-
-
-class AppendOnly(MigrateOperation):
-    """In a revision: make the triggers of a table, or with `lift` remove what would outlive it."""
-
-    def __init__(self, table: str, *, lift: bool = False) -> None:
-        self.table, self.lift = table, lift
-
-
-@Operations.implementation_for(AppendOnly)
-def _apply(operations: Operations, operation: AppendOnly) -> None:
-    dialect = operations.get_bind().dialect.name
-    if not operation.lift:
-        made = statements(dialect, operation.table)
-    else:  # triggers go with their table; PostgreSQL keeps the function
-        made = [] if dialect == "sqlite" else [f"DROP FUNCTION IF EXISTS {operation.table}_refuse() CASCADE"]
-    for statement in made:
-        operations.execute(statement)
-
-
-@renderers.dispatch_for(AppendOnly)
-def _render(context: AutogenContext, operation: AppendOnly) -> str:
-    context.imports.add("from chatwright.workspace.append_only import AppendOnly")
-    return f"op.invoke(AppendOnly({operation.table!r}{', lift=True' if operation.lift else ''}))"

@@ -4,9 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from argon2 import PasswordHasher
+from argon2.exceptions import VerifyMismatchError
 from fastapi import FastAPI
 from sqlalchemy import select
 
+from chatwright.serve import users
 from chatwright.serve.app import create_app
 from chatwright.serve.auth_tables import LoginSession, User
 from chatwright.serve.engine import EngineRegistry
@@ -126,3 +129,11 @@ def test_no_secret_is_kept_as_it_is(app: FastAPI) -> None:
     assert kept is not None and kept.startswith("$argon2id$") and PASSWORD not in kept
     actions = [row["action"] for row in admin.get("/api/audit").json()]
     assert actions == ["link.admin"]
+
+
+def test_nobodys_hash_costs_as_much_as_a_real_one_and_fits_no_password() -> None:
+    hasher = PasswordHasher()
+    assert not hasher.check_needs_rehash(users._NOBODY)
+    for password in ("", "password", users._NOBODY):
+        with pytest.raises(VerifyMismatchError):
+            hasher.verify(users._NOBODY, password)

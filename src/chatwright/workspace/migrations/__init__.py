@@ -1,23 +1,27 @@
-"""Alembic's revisions of the database, and how to move between them."""
+"""Alembic's revisions of the database, and how to move between them. Alembic is imported only when there is something to
+move: a server that starts on a database which is up to date does without it."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.autogenerate import compare_metadata
-from alembic.config import Config
-from alembic.operations.ops import MigrationScript
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, MetaData
+from sqlalchemy import Connection, MetaData, inspect, text
 
 from chatwright.errors import UsageError
-from chatwright.workspace.append_only import AppendOnly, marked
+from chatwright.workspace.append_only import marked
 from chatwright.workspace.database import Workspace
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from alembic.operations.ops import MigrationScript
+
+_VERSIONS = Path(__file__).parent / "versions"
 
 
 def _config(connection: Connection | None = None, metadata: MetaData | None = None) -> Config:
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     config.attributes.update(connection=connection, metadata=metadata)
@@ -25,20 +29,26 @@ def _config(connection: Connection | None = None, metadata: MetaData | None = No
 
 
 def head() -> str:
-    """The revision that this version of Chatwright works with."""
-    return ScriptDirectory.from_config(_config()).get_current_head() or ""
+    """The revision that this version of Chatwright works with: that of the last file, whose name begins with it."""
+    return max(path.name.partition("_")[0] for path in _VERSIONS.glob("[0-9]*_*.py"))
 
 
 def current(workspace: Workspace) -> str:
     """The revision a database is at; "" for an empty one."""
     with workspace.engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision() or ""
+        if not inspect(connection).has_table("alembic_version"):
+            return ""
+        return connection.scalar(text("SELECT version_num FROM alembic_version")) or ""
 
 
 def pending(workspace: Workspace) -> list[str]:
     """What `upgrade` would do, oldest first: `revision: title`. UsageError for a database of a newer version."""
-    scripts = ScriptDirectory.from_config(_config())
     at = current(workspace)
+    if at == head():
+        return []
+    from alembic.script import ScriptDirectory
+
+    scripts = ScriptDirectory.from_config(_config())
     if at and at not in {revision.revision for revision in scripts.walk_revisions()}:
         raise UsageError(
             f"the database is at revision {at}, which this version of Chatwright does not know: it is newer. "
@@ -54,6 +64,8 @@ def pending(workspace: Workspace) -> list[str]:
 
 def upgrade(workspace: Workspace) -> None:
     """Bring a database to `head`, all or nothing."""
+    from alembic import command
+
     pending(workspace)
     with workspace.engine.begin() as connection:
         command.upgrade(_config(connection), "head")
@@ -73,13 +85,20 @@ def prepare(workspace: Workspace) -> None:
 
 def differences(workspace: Workspace, metadata: MetaData) -> list[object]:
     """How the tables differ from what the code declares; empty when they agree."""
+    from alembic.autogenerate import compare_metadata
+    from alembic.runtime.migration import MigrationContext
+
     with workspace.engine.connect() as connection:
         return list(compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), metadata))
 
 
 def write_initial(workspace: Workspace, metadata: MetaData) -> None:
     """Write the first revision anew from `metadata` (nothing is released yet); `workspace` must be empty."""
-    for old in (Path(__file__).parent / "versions").glob("*.py"):
+    from alembic import command
+
+    from chatwright.workspace.migrations.operations import AppendOnly
+
+    for old in _VERSIONS.glob("*.py"):
         old.unlink()
 
     def guard(_context: object, _revision: object, scripts: list[MigrationScript]) -> None:

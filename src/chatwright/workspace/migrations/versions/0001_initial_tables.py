@@ -3,7 +3,7 @@
 
 import sqlalchemy as sa
 from alembic import op
-from chatwright.workspace.append_only import AppendOnly
+from chatwright.workspace.migrations.operations import AppendOnly
 
 revision = '0001'
 down_revision = None
