@@ -1,7 +1,7 @@
 """The whole wheel, unattended: people ask a server, five simulated labellers rank the answers, a model is trained on that,
 compared blindly with the one that serves, promoted if it is better, and asked again.
 
-    python benchmarks/flywheel.py --prompts ../shared/data/prompts/oasst_prompts_en.jsonl [MORE] [--work FOLDER]
+    python benchmarks/flywheel.py [--prompts FILE ...] [--work FOLDER]
 
 Everything goes through the product: `chatwright serve` in a process of its own, accounts, API keys with consent, the intake,
 the queue, jobs, the registry, promotion by hot swap. The labels are SIMULATED (rubric general-en, a fifth of the strict
@@ -30,6 +30,8 @@ import httpx
 from chatwright.feedback.consent import split_of, subject_key
 
 RESULTS = Path(__file__).parent / "results"
+PROMPTS = Path(__file__).resolve().parents[2] / "shared" / "data" / "prompts"
+FILES = ("oasst_prompts_en.jsonl", "mt_bench_en.jsonl")
 HELD_OUT = 0.1  # IntakeLimits.held_out_share
 PASSWORD = "correct horse battery"
 STAGES = {"frozen_layers": 10, "reward_epochs": 1, "max_new_tokens": 72, "eval_max_new_tokens": 72, "ppo_steps": 12}
@@ -229,7 +231,7 @@ def drained(server: Server, number: int) -> dict[str, Any] | None:
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Run, print, keep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--prompts", nargs="+", required=True)
+    parser.add_argument("--prompts", nargs="+", default=[str(PROMPTS / name) for name in FILES])
     parser.add_argument("--work", type=Path, default=Path("runs/flywheel"))
     parser.add_argument("--model", default="smollm2-135m-instruct")
     parser.add_argument("--most", type=int, default=300, help="prompts; 0: all")
