@@ -24,6 +24,11 @@ class ChatwrightError(ValueError):
 
     exit_code = 1
 
+    def __init__(self, message: str = "", *, code: str | None = None) -> None:
+        """`code`: its name for programs that tell it from others of its kind; the web app translates by it."""
+        super().__init__(message)
+        self.code = code
+
 
 class UsageError(ChatwrightError):
     """A command was called wrongly."""

@@ -7,8 +7,10 @@ import { checkAxe, expect, languages, PASSWORD, test as base, type Page } from "
 
 const repository = new URL("../..", import.meta.url).pathname;
 
-/** A server over a workspace in which much has been labelled, and a page of its administrator. */
-const test = base.extend<{ root: Page }, { desk: MortalServer }>({
+type Storage = Awaited<ReturnType<ReturnType<Page["context"]>["storageState"]>>;
+
+/** A server over a workspace in which much has been labelled, and a page of its administrator, who signs in once: the server slows guessing. */
+const test = base.extend<{ root: Page }, { desk: MortalServer; signedIn: Storage }>({
   desk: [
     async ({}, use) => {
       const folder = mkdtempSync(join(tmpdir(), "lead-"));
@@ -20,11 +22,19 @@ const test = base.extend<{ root: Page }, { desk: MortalServer }>({
     },
     { scope: "worker", timeout: 300_000 },
   ],
+  signedIn: [
+    async ({ desk, browser }, use) => {
+      const page = await browser.newPage();
+      await becomeAdmin(page, desk);
+      const storage = await page.context().storageState();
+      await page.close();
+      await use(storage);
+    },
+    { scope: "worker" },
+  ],
   baseURL: async ({ desk }, use) => use(desk.origin),
-  root: async ({ page, desk }, use) => {
-    await page.goto("/login");
-    const status = await page.evaluate(async (body) => (await fetch("/api/session", { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) })).status, { name: "root", password: PASSWORD });
-    if (status >= 300) await becomeAdmin(page, desk); // the first test of this server
+  root: async ({ page, signedIn }, use) => {
+    await page.context().addCookies(signedIn.cookies);
     await page.goto("/lead");
     await use(page);
   },

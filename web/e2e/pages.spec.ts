@@ -43,7 +43,7 @@ for (const language of languages) {
       await page.getByRole("button", { name: t("join.setPassword") }).click();
       await expect(page.getByRole("heading", { name: t("welcome.title") })).toBeVisible();
       await root.goto("/settings/audit");
-      await expect(root.locator("table")).toContainText("link.reset");
+      await expect(root.locator("table")).toContainText(t("audit.actions.link_reset"));
       await checkAxe(root);
       await context.close();
     });

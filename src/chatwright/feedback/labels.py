@@ -123,10 +123,11 @@ def _check_possible(session: Session, task: TaskRow, labeller: str) -> None:
         LabelRow.task_id == task.id, LabelRow.labeller == labeller, LabelRow.state.in_(("current", "surplus"))
     )
     if session.scalar(had) is not None:
-        raise ConflictError("you have labelled this task already; take that label back first")
+        raise ConflictError("you have labelled this task already; take that label back first", code="label_exists")
     prompt = session.get(Payload, task.prompt_payload)
     if prompt is not None and prompt.erased_at is not None:
-        raise ConflictError("the person whose prompt this was has withdrawn it; no label of it can be kept")
+        message = "the person whose prompt this was has withdrawn it; no label of it can be kept"
+        raise ConflictError(message, code="prompt_withdrawn")
 
 
 def _state(session: Session, task: TaskRow, labeller: str) -> str:
@@ -182,7 +183,8 @@ def undo(session: Session, uuid: str, labeller: str) -> LabelRow:
     if label.state == "undone":
         return label
     if task.state not in ("open", "complete") or (task.of_task and label.state == "current"):
-        raise ConflictError("this label has gone into a result already, so it cannot be taken back")
+        message = "this label has gone into a result already, so it cannot be taken back"
+        raise ConflictError(message, code="label_merged")
     event = NewEvent(
         kind="label.undone", uuid=new_uuid(), actor=labeller, actor_kind=label.labeller_kind, project=task.project_id,
         task=task.id, data={"label": uuid}, subject=task.subject,

@@ -262,7 +262,8 @@ def roll_back(session: Session, name: str, *, actor: str, reason: str = "") -> S
     """Let the model before the present one serve again. UsageError when nothing was promoted."""
     target, possible = before(session, name)
     if not possible:
-        raise UsageError(f"{name!r}: serves the model that the server was started with; there is nothing to roll back")
+        message = f"{name!r}: serves the model that the server was started with; there is nothing to roll back"
+        raise UsageError(message, code="nothing_before")
     return _enter(session, name, target, "rolled_back", actor, reason.strip(), forced=False)
 
 

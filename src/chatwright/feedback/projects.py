@@ -161,7 +161,7 @@ def _check_name(session: Session, name: str) -> None:
     if not 0 < len(name) <= 128:
         raise DataError("name: must have 1 to 128 characters")
     if session.scalar(select(ProjectRow.id).where(ProjectRow.name == name)):
-        raise ConflictError(f"name {name!r} is taken")
+        raise ConflictError(f"name {name!r} is taken", code="project_exists")
 
 
 def change_project(

@@ -168,7 +168,8 @@ def renew(session: Session, task_id: str, labeller: str) -> float:
         raise MissingError("there is no such task")
     free = task.everybody or task.labels_count + _num_others(session, task_id, labeller) < task.overlap
     if task.state != "open" or (lease.expires_at <= now() and not free):
-        raise ConflictError("your place at this task has run out; what you send is kept, but others count")
+        message = "your place at this task has run out; what you send is kept, but others count"
+        raise ConflictError(message, code="place_expired")
     hours = project_of(session, task.project_id).settings.lease_hours
     return run_lease(session, task_id, labeller, hours * 3600, lease.shown_order).expires_at
 

@@ -179,7 +179,7 @@ def record_merge(
     ConflictError (the task was closed)."""
     row = locked(session, task)
     if row.state == "closed":
-        raise ConflictError("the task was closed")
+        raise ConflictError("the task was closed", code="task_closed")
     if order.k != len(row.answers):
         raise DataError(f"order {order}: the task has {len(row.answers)} answers, the order {order.k}")
     data = {"method": method, "order": str(order), "unranked": list(order.unranked), "detail": dict(detail)}

@@ -10,6 +10,7 @@ export class ApiError extends Error {
     message: string,
     readonly code: string,
     readonly retryAfter = 0,
+    readonly param = "",
   ) {
     super(message);
   }
@@ -29,9 +30,9 @@ export function whenSignedOut(callback: () => void): void {
 
 export async function errorOf(response: Response): Promise<ApiError> {
   const body: unknown = await response.json().catch(() => null);
-  const error = (body as { error?: { message?: string; code?: string | null } } | null)?.error;
+  const error = (body as { error?: { message?: string; code?: string | null; param?: string | null } } | null)?.error;
   if (response.status === 401 && error?.code === "not_signed_in") onSignedOut();
-  return new ApiError(response.status, error?.message ?? response.statusText, error?.code ?? "", Number(response.headers.get("retry-after")) || 0);
+  return new ApiError(response.status, error?.message ?? response.statusText, error?.code ?? "", Number(response.headers.get("retry-after")) || 0, error?.param ?? "");
 }
 
 const safety: Middleware = {

@@ -3,6 +3,7 @@ import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import type { Message, Reason } from "../api/chat";
 import client, { ok } from "../api/client";
+import { messageOf } from "../api/message";
 import { copyText } from "../lib/format";
 import { Dialog } from "../ui/dialog";
 import { Field } from "../ui/fields";
@@ -43,7 +44,7 @@ export function ShareDialog(props: { conversationId: string; token: string | nul
     try {
       await action();
     } catch (failure) {
-      toast(failure instanceof Error ? failure.message : t("errors.network"));
+      toast(messageOf(failure, t));
     }
     setBusy(false);
   }

@@ -5,6 +5,7 @@ import type { Message } from "../api/chat";
 import { copyText } from "../lib/format";
 import { isSendKey } from "../lib/ime";
 import { useNear } from "../lib/near";
+import { answerFailure, stepFailure } from "../lib/said";
 import { toast } from "../ui/toast";
 import { LazyMarkdown } from "./lazy-markdown";
 import { Tokens } from "./tokens";
@@ -107,7 +108,7 @@ function AssistantMessage({ message, siblings, last, actions }: Props) {
       {message.steps.map((step, index) => (
         <div className="step" key={index}>
           <Calculator size={16} aria-hidden />
-          <span><span className="sr-only">{t("message.calculated")} </span>{String(step.expression)} {step.error ? ":" : step.exact === false ? "≈" : "="} <strong>{String(step.error || step.result)}</strong></span>
+          <span><span className="sr-only">{t("message.calculated")} </span>{String(step.expression)} {step.error ? ":" : step.exact === false ? "≈" : "="} <strong>{step.error ? stepFailure(String(step.error), t) : String(step.result)}</strong></span>
         </div>
       ))}
       {showTokens
@@ -116,7 +117,7 @@ function AssistantMessage({ message, siblings, last, actions }: Props) {
           ? <LazyMarkdown text={message.content} eager />
           : streaming ? <div className="thinking" role="status"><i /><i /><i /><span className="sr-only">{t("message.waiting")}</span></div> : null}
       {message.status === "stopped" ? <p className="soft small">{t("message.stopped")}</p> : null}
-      {message.status === "error" ? <p className="notice danger" role="alert">{message.error || t("message.failed")}</p> : null}
+      {message.status === "error" ? <p className="notice danger" role="alert">{answerFailure(message.error, t)}</p> : null}
       {message.finish_reason === "length" ? <p className="soft small">{t("message.length")}</p> : null}
       {message.finish_reason === "deadline" ? <p className="soft small">{t("message.deadline")}</p> : null}
       {message.finish_reason === "content_filter" ? <p className="notice">{t("message.filtered")}</p> : null}

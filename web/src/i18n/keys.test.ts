@@ -23,7 +23,9 @@ function sources(folder: string): string[] {
 const english = flat(en);
 const chinese = flat(zh);
 const code = sources(join(__dirname, "..")).join("\n");
-const plain = new Set([...code.matchAll(/\bt\(\s*"([^"]+)"/g), ...code.matchAll(/"((?:errors)\.\w+)"/g)].map((match) => match[1]!));
+// Tables from the server's words to texts: every quoted key in them is used.
+const tables = ["../api/message.ts", "server-words.json"].map((name) => readFileSync(join(__dirname, name), "utf8")).join("\n");
+const plain = new Set([...code.matchAll(/\bt\(\s*"([^"]+)"/g), ...tables.matchAll(/"([a-z]\w*(?:\.\w+)+)"/g)].map((match) => match[1]!));
 // t(`reasons.${reason}`): every key that fits the pattern is used.
 const patterns = [...code.matchAll(/\bt\(`([^`]+)`/g)].map((match) => new RegExp(`^${match[1]!.replace(/\./g, "\\.").replace(/\$\{[^}]+\}/g, "\\w+")}$`));
 const base = (key: string) => key.replace(/_(one|other)$/, "");

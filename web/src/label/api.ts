@@ -1,4 +1,4 @@
-import { request, type Schemas } from "../api/client";
+import { ApiError, request, type Schemas } from "../api/client";
 import { readEvents } from "../lib/sse";
 import type { Draft, Remote } from "./keeper";
 import type { LabelBody, Message, SkipReason, Work } from "./task";
@@ -51,7 +51,7 @@ export function remoteDraft(task: string): Remote<Work> {
 export async function* modelDraft(task: string, messages: readonly Message[], signal: AbortSignal): AsyncGenerator<string> {
   const response = await request(`/api/desk/tasks/${task}/draft-answer`, { method: "POST", body: JSON.stringify({ messages }), signal });
   for await (const { event, data } of readEvents(response.body!)) {
-    if (event === "error") throw new Error((data as { message?: string }).message ?? "");
+    if (event === "error") throw new ApiError(502, (data as { message?: string }).message ?? "", "engine_unavailable");
     const { text } = data as { text?: string };
     if (event === "delta" && text) yield text;
   }

@@ -2,6 +2,8 @@ import { useQueryClient, type QueryClient } from "@tanstack/react-query";
 import { CloudOff, CloudUpload, TriangleAlert } from "lucide-react";
 import { createContext, useContext, useEffect, useState, useSyncExternalStore, type ReactNode } from "react";
 import { useTranslation } from "react-i18next";
+import { ApiError } from "../api/client";
+import { messageOf } from "../api/message";
 import { useSession } from "../api/session";
 import { copyText, formatDate } from "../lib/format";
 import { Confirm, Dialog } from "../ui/dialog";
@@ -95,7 +97,7 @@ function Refused({ parcels, onClose }: { parcels: Parcel[]; onClose: () => void 
       {parcels.map((parcel) => (
         <section key={parcel.uuid} className="stack desk-parcel">
           <div><strong>{parcel.excerpt || parcel.task}</strong> <span className="soft small">{formatDate(parcel.at / 1000, i18n.language)}</span></div>
-          <p className="error-text">{parcel.reason}</p>
+          <p className="error-text">{messageOf(new ApiError(parcel.refusal?.status ?? 400, parcel.reason, parcel.refusal?.code ?? "", 0, parcel.refusal?.param), t)}</p>
           <pre className="preview" tabIndex={0}>{readable(parcel.body as LabelBody)}</pre>
           <div className="row wrap end">
             <button type="button" className="button" onClick={() => void copyText(readable(parcel.body as LabelBody)).then((done) => toast(t(done ? "common.copied" : "common.copyFailed")))}>{t("common.copy")}</button>

@@ -14,6 +14,8 @@ export type Parcel<Body = unknown> = {
   /** "refused": the server said no for good; its author decides what becomes of it. */
   state: "waiting" | "refused";
   reason: string;
+  /** What the refusal was, for a text in the reader's language. */
+  refusal?: { status: number; code: string; param: string };
 };
 
 export type OutboxState = { parcels: readonly Parcel[]; sending: boolean; failures: number };
@@ -112,7 +114,8 @@ export class Outbox {
           this.timer = setTimeout(() => void this.drain(), pauseAfter(this.state.failures));
           break;
         }
-        await this.store.put("outbox", keyOf(parcel.labeller, parcel.uuid), { ...parcel, state: "refused", reason: (failure as Error).message });
+        const { status, code, param, message } = failure as ApiError; // what is not the server's answer passes
+        await this.store.put("outbox", keyOf(parcel.labeller, parcel.uuid), { ...parcel, state: "refused", reason: message, refusal: { status, code, param } });
       }
       await this.read();
     }

@@ -5,6 +5,7 @@ import { useTranslation } from "react-i18next";
 import { Link, useLocation, useParams } from "wouter";
 import { messageOf } from "../api/message";
 import { formatDate } from "../lib/format";
+import { fieldName, slug } from "../lib/said";
 import { Confirm } from "../ui/dialog";
 import { toast } from "../ui/toast";
 import { cancelJob, isOver, jobLog, jobQuery, jobsQuery, type Job } from "./api";
@@ -59,10 +60,12 @@ export function JobState({ job }: { job: Job }) {
 }
 
 function Stage({ job }: { job: Job }) {
+  const { t } = useTranslation();
   const { number, of, stage } = job.progress;
-  if (!of) return <span className="soft small">{stage || job.progress.line.slice(0, 80)}</span>;
+  const name = stage ? t(`lead.stages.${slug(stage)}`, { defaultValue: stage }) : "";
+  if (!of) return name ? <span className="soft small">{name}</span> : <span className="soft small mono">{job.progress.line.slice(0, 80)}</span>;
   // The stage that runs is not done yet.
-  return <><span className="small">{stage}</span><Progress done={job.state === "done" ? of : Math.max(0, number - 1)} all={of} label={stage || job.kind} /></>;
+  return <><span className="small">{name}</span><Progress done={job.state === "done" ? of : Math.max(0, number - 1)} all={of} label={name || t(`lead.jobs.kind_${job.kind}`)} /></>;
 }
 
 function Details({ id }: { id: string }) {
@@ -86,7 +89,7 @@ function Details({ id }: { id: string }) {
           <Section title={t(`lead.jobs.kind_${job.kind}`)} tools={isOver(job) ? undefined : <button type="button" className="button danger" disabled={job.cancel} onClick={() => setStopping(true)}><Square size={15} aria-hidden />{t("lead.jobs.cancel")}</button>}>
             <div className="row wrap"><JobState job={job} /><span className="soft small">{formatDate(job.started_at ?? job.created_at, i18n.language)} · {took(job, t)}{job.attempts > 1 ? ` · ${t("lead.jobs.attempts", { count: job.attempts })}` : ""}</span></div>
             <Stage job={job} />
-            {job.message ? <p className={job.state === "failed" ? "notice danger" : "notice calm"}>{job.message}</p> : null}
+            {job.message ? <p className={job.state === "failed" ? "notice danger" : "notice calm"}><span className="stack"><span>{t("lead.jobs.lastLine")}</span><span className="mono" lang="en">{job.message}</span></span></p> : null}
             <Values title={t("lead.jobs.settings")} values={job.settings} />
             {Object.keys(job.result).length ? <Values title={t("lead.jobs.result")} values={job.result} /> : null}
             {job.state === "done" ? <div><Link className="button" href="/lead/models">{t("lead.jobs.toModels")}</Link></div> : null}
@@ -100,12 +103,13 @@ function Details({ id }: { id: string }) {
 }
 
 export function Values({ title, values }: { title: string; values: Record<string, unknown> }) {
+  const { t } = useTranslation();
   const rows = Object.entries(values).filter(([, value]) => value !== null && value !== "" && (typeof value !== "object" || Object.keys(value as object).length));
   if (!rows.length) return null;
   return (
     <details>
       <summary>{title}</summary>
-      <dl className="facts">{rows.map(([name, value]) => [<dt key={`${name} name`}>{name.replaceAll("_", " ")}</dt>, <dd key={name} className="mono">{typeof value === "object" ? JSON.stringify(value) : String(value)}</dd>])}</dl>
+      <dl className="facts">{rows.map(([name, value]) => [<dt key={`${name} name`}>{fieldName(name, t)}</dt>, <dd key={name} className="mono">{typeof value === "object" ? JSON.stringify(value) : String(value)}</dd>])}</dl>
     </details>
   );
 }

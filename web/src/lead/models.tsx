@@ -6,6 +6,7 @@ import { Link, useParams } from "wouter";
 import { messageOf } from "../api/message";
 import { useSession } from "../api/session";
 import { formatDate, formatNumber, formatPercent } from "../lib/format";
+import { fieldName } from "../lib/said";
 import { Confirm } from "../ui/dialog";
 import { toast } from "../ui/toast";
 import { modelsQuery, rollBack, type Model, type Models } from "./api";
@@ -107,7 +108,7 @@ export function Verdicts({ model }: { model: Model }) {
         const decides = model.gate !== null && model.gate.judge === verdict.judge && model.gate.judge_kind === verdict.judge_kind;
         return (
           <tr key={`${verdict.judge_kind} ${verdict.judge}`}>
-            <td>{verdict.judge_kind === "learned" ? <span className="badge">{t("lead.models.learned")}</span> : <KindBadge kind={verdict.judge_kind} />} {verdict.judge} {decides ? <span className="badge accent">{t("lead.models.decides")}</span> : null}</td>
+            <td>{verdict.judge_kind === "learned" ? <span className="badge">{t("lead.models.learned")}</span> : <><KindBadge kind={verdict.judge_kind} /> {verdict.judge}</>} {decides ? <span className="badge accent">{t("lead.models.decides")}</span> : null}</td>
             <td className="number"><strong>{formatPercent(verdict.rate)}</strong></td>
             <td><Interval low={verdict.low} point={verdict.rate} high={verdict.high} mark={0.5} text={text} /><span className="soft small nowrap">{formatPercent(verdict.low)} – {formatPercent(verdict.high)}</span></td>
             <td className="number">{formatNumber(verdict.n, i18n.language)}</td><td className="number">{formatPercent(verdict.ties)}</td>
@@ -121,18 +122,18 @@ export function Verdicts({ model }: { model: Model }) {
 /** The reward model's report card: figures as they are, whatever their number. */
 function Card({ card }: { card: Model["report_card"] }) {
   const { t } = useTranslation();
-  const rows = flat(card);
+  const rows = flat(card, (name) => fieldName(name, t));
   if (!rows.length) return null;
   return <details><summary>{t("lead.models.card")}</summary><dl className="facts">{rows.map(([name, value]) => [<dt key={`${name} name`}>{name}</dt>, <dd key={name}>{value}</dd>])}</dl></details>;
 }
 
 /** Nested figures as rows with dotted names; long numbers are rounded. */
-export function flat(values: Record<string, unknown>, before = ""): [string, string][] {
+export function flat(values: Record<string, unknown>, nameOf: (key: string) => string = (key) => key.replaceAll("_", " "), before = ""): [string, string][] {
   return Object.entries(values).flatMap(([key, value]): [string, string][] => {
-    const name = `${before}${key.replaceAll("_", " ")}`;
+    const name = `${before}${nameOf(key)}`;
     if (value === null || value === "") return [];
     if (Array.isArray(value)) return value.every((each) => typeof each !== "object") ? [[name, value.map(plain).join(" – ")]] : [];
-    if (typeof value === "object") return flat(value as Record<string, unknown>, `${name} · `);
+    if (typeof value === "object") return flat(value as Record<string, unknown>, nameOf, `${name} · `);
     return [[name, plain(value)]];
   });
 }

@@ -1,13 +1,22 @@
 import { useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
+import type { TFunction } from "i18next";
 import { useTranslation } from "react-i18next";
 import { messageOf } from "../api/message";
+import { formatPercent } from "../lib/format";
 import { Dialog } from "../ui/dialog";
 import { Check, TextField } from "../ui/fields";
 import { toast } from "../ui/toast";
 import { modelsQuery, promote, type Model, type Models } from "./api";
 import { Verdicts } from "./models";
 import { Select, Warning } from "./parts";
+
+/** Why a comparison does not allow a promotion; the server has the last word. */
+function whyNot({ gate, against }: Model, name: string, t: TFunction): string {
+  if (gate === null) return t("lead.models.neverCompared");
+  const values = { model: against, name, judge: gate.judge_kind === "learned" ? t("lead.models.learned") : gate.judge, rate: formatPercent(gate.rate), low: formatPercent(gate.low), high: formatPercent(gate.high) };
+  return gate.low > 0.5 ? t("lead.models.otherServes", values) : t("lead.models.notAbove", values);
+}
 
 /** One click when the comparison allows it; else it takes a reason, which is kept. */
 export function Promote({ model, all, onClose }: { model: Model; all: Models; onClose: () => void }) {
@@ -40,7 +49,7 @@ export function Promote({ model, all, onClose }: { model: Model; all: Models; on
         {names.length > 1 ? <Select label={t("lead.models.servedName")} value={name} options={names.map((each) => [each, each] as const)} onChange={setName} /> : <p>{t("lead.models.takes", { name })}</p>}
         {refusal ? (
           <>
-            <Warning>{refusal}</Warning>
+            <Warning><span className="stack"><span>{whyNot(model, name, t)}</span><span>{t("lead.models.forceHint")}</span></span></Warning>
             <Check label={t("lead.models.force")} checked={force} onChange={setForce} />
             {force ? <TextField label={t("lead.models.reason")} hint={t("lead.models.reasonHint")} required maxLength={2000} value={reason} onChange={(event) => setReason(event.target.value)} /> : null}
           </>

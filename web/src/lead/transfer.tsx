@@ -4,6 +4,7 @@ import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { messageOf } from "../api/message";
 import { formatDate, formatNumber } from "../lib/format";
+import { badRow, slug } from "../lib/said";
 import { Segments, TextField } from "../ui/fields";
 import { Menu } from "../ui/menu";
 import { toast } from "../ui/toast";
@@ -65,7 +66,7 @@ function Import() {
           </div>
           {result.surplus ? <p className="soft small">{t("lead.import.surplus", { count: result.surplus })}</p> : null}
           {Object.keys(result.kinds).length ? <p className="soft small">{Object.entries(result.kinds).map(([kind, count]) => `${t(`lead.files.${kind}`)}: ${number(count)}`).join(" · ")}</p> : null}
-          {result.bad.length ? <><h3>{t("lead.import.badRows")}</h3><ul className="bad-rows">{result.bad.map((line, at) => <li key={at}>{line}</li>)}</ul></> : null}
+          {result.bad.length ? <><h3>{t("lead.import.badRows")}</h3><ul className="bad-rows">{result.bad.map((line, at) => <li key={at}>{badRow(line, t)}</li>)}</ul></> : null}
         </div>
       ) : null}
     </Section>
@@ -130,7 +131,7 @@ export function ExportTable({ exports }: { exports: Export[] }) {
           <tr key={each.id}>
             <td><span className="mono" title={each.id}>{each.id.slice(0, 12)}</span>{each.withdrawn ? <> <span className="badge bad">{t("lead.export.withdrawn", { count: each.withdrawn })}</span></> : null}{each.models.length ? <> <span className="badge accent">{t("lead.export.models", { count: each.models.length })}</span></> : null}</td>
             <td className="nowrap">{formatDate(each.created_at, i18n.language)}</td>
-            <td><div className="row wrap"><span>{projectOf(each.filters)}</span>{kindsOf(each).map((kind) => <KindBadge key={kind} kind={kind} />)}{each.filters["rankings"] === "merged" ? <span className="badge">{t("lead.export.merged")}</span> : null}</div>{leftOut(each) ? <span className="soft small">{t("lead.export.leftOut")}: {leftOut(each)}</span> : null}</td>
+            <td><div className="row wrap"><span>{projectOf(each.filters)}</span>{kindsOf(each).map((kind) => <KindBadge key={kind} kind={kind} />)}{each.filters["rankings"] === "merged" ? <span className="badge">{t("lead.export.merged")}</span> : null}</div><LeftOut counts={each.left_out} /></td>
             {FILES.map((file) => <td key={file} className="number" title={t("lead.export.split")}>{formatNumber(each.counts["train"]?.[file] ?? 0, i18n.language)} + {formatNumber(each.counts["held_out"]?.[file] ?? 0, i18n.language)}</td>)}
             <td><Downloads made={each} /></td>
           </tr>
@@ -142,7 +143,14 @@ export function ExportTable({ exports }: { exports: Export[] }) {
 }
 
 const kindsOf = (made: Export) => (Array.isArray(made.filters["labeller_kinds"]) ? (made.filters["labeller_kinds"] as string[]) : []);
-const leftOut = (made: Export) => Object.entries(made.left_out).filter(([, count]) => count).map(([reason, count]) => `${reason.replaceAll("_", " ")} ${count}`).join(", ");
+
+/** Why labels are not in an export. */
+function LeftOut({ counts }: { counts: Export["left_out"] }) {
+  const { t, i18n } = useTranslation();
+  const reasons = Object.entries(counts).filter(([, count]) => count);
+  if (!reasons.length) return null;
+  return <span className="soft small">{t("lead.export.leftOut")}: {reasons.map(([reason, count]) => `${t(`lead.leftOut.${slug(reason)}`, { defaultValue: reason })} ${formatNumber(count, i18n.language)}`).join(" · ")}</span>;
+}
 
 function Downloads({ made }: { made: Export }) {
   const { t } = useTranslation();

@@ -47,7 +47,7 @@ export default function Keys() {
             <tbody>
               {data.map((key) => (
                 <tr key={key.id}>
-                  <td>{key.name}</td><td className="mono">{key.prefix}…</td><td>{key.scopes.join(", ")}</td><td>{formatDate(key.created_at, i18n.language)}</td>
+                  <td>{key.name}</td><td className="mono">{key.prefix}…</td><td>{key.scopes.map((scope) => t(`scopes.${scope}`)).join(", ")}</td><td>{formatDate(key.created_at, i18n.language)}</td>
                   <td>{key.revoked_at ? <span className="badge">{t("apiKeys.revoked")}</span> : <button type="button" className="button plain danger" onClick={() => setRevoking(key)}>{t("apiKeys.revoke")}</button>}</td>
                 </tr>
               ))}
@@ -96,7 +96,7 @@ function Make({ onClose }: { onClose: () => void }) {
       <form className="stack" onSubmit={(event) => { event.preventDefault(); void make(); }}>
         <TextField label={t("apiKeys.name")} required maxLength={128} value={name} onChange={(event) => setName(event.target.value)} />
         <fieldset className="scopes"><legend>{t("apiKeys.scopes")}</legend>
-          {choices.map((scope) => <Check key={scope} label={scope} checked={scopes.includes(scope)} onChange={(on) => setScopes(on ? [...scopes, scope] : scopes.filter((each) => each !== scope))} />)}
+          {choices.map((scope) => <Check key={scope} label={t(`scopes.${scope}`)} checked={scopes.includes(scope)} onChange={(on) => setScopes(on ? [...scopes, scope] : scopes.filter((each) => each !== scope))} />)}
         </fieldset>
         <div className="figures">
           <TextField label={t("apiKeys.days")} hint={t("apiKeys.noLimit")} type="number" min={1} max={3650} value={days} onChange={(event) => setDays(event.target.value)} />

@@ -49,11 +49,12 @@ def _settings(request: Request, new: NewJob) -> dict[str, Any]:
         registry = services(request).registry
         name = settings["serving_name"] or next(iter(registry.names()), "")
         if name not in registry.names():
-            raise MissingError(f"model {name!r}: is not served; served: {', '.join(registry.names()) or 'none yet'}")
+            message = f"model {name!r}: is not served; served: {', '.join(registry.names()) or 'none yet'}"
+            raise MissingError(message, code="model_not_served")
         return settings | {"serving_name": name, "configured": configured(services(request).settings, name)}
     if settings["labeller"] == "ai":
         if not settings["base_url"] or not settings["model"]:
-            raise UsageError("base_url, model: an AI judge needs both")
+            raise UsageError("base_url, model: an AI judge needs both", code="judge_incomplete")
         kept = {name: settings[name] for name in ("labeller", "project", "limit")}
         return kept | {"ai": {"base_url": settings["base_url"], "model": settings["model"]}}
     simulated = {"noise": settings["noise"], "seed": settings["seed"]}

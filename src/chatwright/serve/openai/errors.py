@@ -17,6 +17,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
@@ -29,6 +30,7 @@ from chatwright.errors import (
     TemplateError,
     UsageError,
 )
+from chatwright.serve import storage
 from chatwright.serve.engine import EngineBusy, EngineGone, PromptTooLong
 
 log = logging.getLogger(__name__)
@@ -79,8 +81,8 @@ class APIError(ChatwrightError):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         """`retry_after_s`: when trying again makes sense; becomes the header, in whole seconds."""
-        super().__init__(message)
-        self.status, self.message, self.param, self.code = status, message, param, code
+        super().__init__(message, code=code)
+        self.status, self.message, self.param = status, message, param
         self.type = _type_of(status)
         self.headers = dict(headers or {})
         if retry_after_s is not None:
@@ -119,9 +121,12 @@ def api_error(error: BaseException, *, prompt_param: str = "messages") -> APIErr
     if isinstance(error, PromptTooLong):
         return APIError(400, str(error), param=prompt_param, code="context_length_exceeded")
     if isinstance(error, (MissingError, ConflictError)):
-        return APIError(404 if isinstance(error, MissingError) else 409, str(error))
+        return APIError(404 if isinstance(error, MissingError) else 409, str(error), code=error.code)
     if isinstance(error, (ConfigError, DataError, TemplateError, UsageError)):
-        return APIError(400, str(error), param=_named_field(str(error)))
+        return APIError(400, str(error), param=_named_field(str(error)), code=error.code)
+    if kind := storage.trouble(error):
+        log.error("the storage failed", extra={"fields": {"code": kind, "error": type(error).__name__}})
+        return APIError(storage.STATUS[kind], storage.WORDS[kind], code=kind, retry_after_s=storage.RETRY_S[kind])
     log.error("unexpected error", exc_info=error)
     return APIError(500, "the server failed to answer; its log says why", code="internal_error")
 
@@ -131,6 +136,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ChatwrightError, lambda _, error: api_error(error).response())
     app.add_exception_handler(RequestValidationError, _refused_body)
     app.add_exception_handler(HTTPException, _http_error)
+    for kind in (SQLAlchemyError, OSError):  # without the traceback that comes with the handler of all exceptions
+        app.add_exception_handler(kind, lambda _, error: api_error(error).response())
     app.add_exception_handler(Exception, lambda _, error: api_error(error).response())
     described = app.openapi
     app.openapi = lambda: _with_errors(app, described())  # type: ignore[method-assign]
