@@ -18,9 +18,10 @@ import torch
 from chatwright.errors import ModelError
 from chatwright.generation.api import Completion, FinishReason, SamplingParams, TopLogprobs
 from chatwright.generation.constrain import Matcher
-from chatwright.generation.decoder import SPAN_BLOCK, DecodeCache, Decoder, round_up
+from chatwright.generation.decoder import DecodeCache, Decoder
 from chatwright.generation.prefix_cache import PrefixCache
 from chatwright.generation.sampling import RowSettings, Workspace, adjusted_logits, most_likely, sample
+from chatwright.generation.shapes import groups, padded, span_of
 from chatwright.text.tokenizer import StreamDecoder, Tokenizer
 
 _PREFILL_TOKENS = 1024  # of one prefill call; more does not make the matrix products faster
@@ -203,7 +204,7 @@ class Batch:
         answers = [*self.answers, *more]
         if len(answers) > self.max_rows:
             return False
-        longest = round_up(max((answer.final_length for answer in answers), default=0), SPAN_BLOCK)
+        longest = span_of(max((answer.final_length for answer in answers), default=0))
         return len(answers) == 1 or self._rows_for(len(answers)) * longest * self._position_bytes <= self.cache_bytes
 
     @torch.inference_mode()
@@ -245,7 +246,7 @@ class Batch:
         ids = answer.prompt_ids[:-1]
         if not done or self._ahead is None:
             self._ahead = DecodeCache(self.decoder.config, 1, self.decoder.dtype, self.decoder.device)
-            self._ahead.resize(1, round_up(len(ids), SPAN_BLOCK))
+            self._ahead.resize(1, span_of(len(ids)))
             if self.prefixes is not None:
                 done, layers = self.prefixes.longest(ids)
                 _put(self._ahead, 0, done, layers)
@@ -342,7 +343,7 @@ class Batch:
         if self._cache is None:
             self._cache = DecodeCache(self.decoder.config, rows, self.decoder.dtype, self.decoder.device)
         if self._cache.columns < length or self._cache.rows < rows:
-            columns = max(self._cache.columns, round_up(length, SPAN_BLOCK))
+            columns = max(self._cache.columns, span_of(length))
             self._cache.resize(max(self._cache.rows, rows), columns)
         return self._cache
 
@@ -353,7 +354,7 @@ class Batch:
         if not self.answers:
             self._cache = None
             return
-        needed = round_up(max(answer.length for answer in self.answers) + 1, SPAN_BLOCK)
+        needed = span_of(max(answer.length for answer in self.answers) + 1)
         if self._cache.columns >= max(_SHRINK_FROM, 2 * needed):
             self._cache.resize(self._rows_for(len(self.answers)), needed)
 
@@ -365,10 +366,7 @@ class Batch:
         if start:
             self._cache.copy_row(self._prefix_row, slice(first, first + len(answers)), start)
         suffixes = [answer.prompt_ids[start:-1] for answer in answers]
-        longest = max(map(len, suffixes))
-        group = max(1, _PREFILL_TOKENS // max(longest, 1))
-        for at in range(0, len(answers), group):
-            self._prefill(suffixes[at : at + group], first + at, start)
+        self._prefill_groups(suffixes, first, start)
         self.answers += answers
 
     def _prefill_known(self, answers: list[Answer], prefixes: PrefixCache) -> None:
@@ -383,9 +381,14 @@ class Batch:
                 answer.cached = start
                 suffixes.append(answer.prompt_ids[start:-1])
                 self.answers.append(answer)
-            group = max(1, _PREFILL_TOKENS // max(*map(len, suffixes), 1))
-            for at in range(0, len(suffixes), group):
-                self._prefill(suffixes[at : at + group], first + at, start)
+            self._prefill_groups(suffixes, first, start)
+
+    def _prefill_groups(self, parts: list[tuple[int, ...]], first_row: int, start: int) -> None:
+        """Prefill one row after another, as many at a time as are computed well together."""
+        at = 0
+        for size in groups(len(parts), _PREFILL_TOKENS // padded(max(map(len, parts)) or 1)):
+            self._prefill(parts[at : at + size], first_row + at, start)
+            at += size
 
     def _prefill(self, parts: list[tuple[int, ...]], first_row: int, start: int, cache: DecodeCache | None = None) -> None:
         cache = cache or self._cache
@@ -394,10 +397,14 @@ class Batch:
         self.prefill_tokens += sum(map(len, parts))
         if not longest:
             return
-        tokens_BT = torch.zeros(len(parts), longest, dtype=torch.long)
+        whole, rest = divmod(longest, _PREFILL_CHUNK)
+        columns = whole * _PREFILL_CHUNK + padded(rest)
+        if cache.columns < span_of(start + columns):
+            cache.grow(span_of(start + columns))
+        tokens_BT = torch.zeros(len(parts), columns, dtype=torch.long)
         for row, part in enumerate(parts):
             tokens_BT[row, : len(part)] = torch.tensor(part, dtype=torch.long)
-        for at in range(0, longest, _PREFILL_CHUNK):
+        for at in range(0, columns, _PREFILL_CHUNK):
             chunk_BT = tokens_BT[:, at : at + _PREFILL_CHUNK].to(self.decoder.device)
             self.decoder.prefill(chunk_BT, cache, first_row=first_row, start=start + at)
 

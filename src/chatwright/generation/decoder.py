@@ -17,13 +17,12 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from chatwright.generation.shapes import span_of
 from chatwright.kernels.decode import Activation, AdaptedLinear, DecodeLinear, can_pack, decode_linear
 from chatwright.model.attention import rope_tables
 from chatwright.model.config import ModelConfig
 from chatwright.model.lora import LoraLinear
 from chatwright.model.transformer import Attention, Block, FeedForward, PlusOneRMSNorm, Transformer
-
-SPAN_BLOCK = 32  # key columns are looked at in whole blocks: few shapes, and sums that do not depend on neighbours
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,13 +245,14 @@ class Decoder:
         Rows may be padded on the right; what padding writes lies behind a row's length and is written over later.
         """
         B, T = tokens_BT.shape
-        positions_T = torch.arange(start, start + T, device=self.device)
+        last = self.config.max_positions - 1  # padding may go beyond
+        positions_T = torch.arange(start, start + T, device=self.device).clamp_(max=last)
         rope = {
             local: (t[0][positions_T].repeat(B, 1, 1, 1), t[1][positions_T].repeat(B, 1, 1, 1))
             for local, t in self._rope.items()
             if t is not None
         }
-        span = round_up(start + T, SPAN_BLOCK)
+        span = span_of(start + T)
         assert span <= cache.columns, "the cache has no room for these tokens"
         bias = {local: self._bias(positions_T[None].expand(B, T), span, local) for local in self._rope}
         places = _Places(B, T, first_row, start, rope, bias, None)
@@ -366,8 +366,3 @@ def _stacked(layer: LoraLinear) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _adapter_parts(layer: LoraLinear) -> list[tuple[str, int, bool]]:
     return [(part.name.rpartition(".")[2], part.rows, part.adapted) for part in layer.parts]
-
-
-def round_up(number: int, block: int) -> int:
-    """The next multiple of `block`."""
-    return -(-number // block) * block

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 from chatwright.errors import ConfigError, ModelError
 from chatwright.generation.lm import LM, load
 from chatwright.generation.score import check_dimensions, hidden_parts, score_parts, unit_mean
+from chatwright.generation.shapes import bound_primitives
 from chatwright.records import Message
 from chatwright.serve.engine import EngineStats, Event, GenerationRequest, PromptTooLong, Started, TokenLogprob
 from chatwright.serve.scheduler import Scheduler
@@ -34,6 +35,7 @@ class LocalEngine:
         """Load a model by name, folder or file. Raises HubError, ModelError, CheckpointError, ConfigError."""
         if precision not in DTYPES:
             raise ConfigError(f"precision {precision!r}: a served model takes {', '.join(DTYPES)}")
+        bound_primitives()
         return cls(name or model, load(model, dtype=DTYPES[precision]), max_batch=max_batch)
 
     @property
