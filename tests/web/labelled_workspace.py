@@ -26,6 +26,7 @@ from chatwright.workspace.database import Workspace, now
 from chatwright.workspace.migrations import prepare
 
 ACTOR = "ann"
+LEARNED = "the reward model it was trained on"  # as pipeline/comparison.py names it
 QUESTIONS = (
     "Why is the sky blue?", "How do I boil an egg so that it peels well?", "Explain compound interest to a child.",
     "Write a short apology for a late delivery.", "What is the difference between a virus and a bacterium?",
@@ -148,7 +149,7 @@ def models(session: Any, folder: Path, frozen: str, other: str, job: str) -> Non
             "report_card": card(0.58, 0.52, 0.64),
             "comparison": {
                 "against": "alpha", "against_id": lineage.CONFIGURED,
-                "verdicts": [verdict("reward model of helper-1", "learned", 0.55, 0.47, 0.63, 120)],
+                "verdicts": [verdict(LEARNED, "learned", 0.55, 0.47, 0.63, 120)],
             },
         },
         "helper-2": {
@@ -158,7 +159,7 @@ def models(session: Any, folder: Path, frozen: str, other: str, job: str) -> Non
                 "verdicts": [
                     verdict("judge-7b", "ai", 0.64, 0.57, 0.71, 120),
                     verdict("general-en", "simulated", 0.7, 0.63, 0.77, 120),
-                    verdict("reward model of helper-2", "learned", 0.81, 0.75, 0.87, 120),
+                    verdict(LEARNED, "learned", 0.81, 0.75, 0.87, 120),
                 ],
             },
         },

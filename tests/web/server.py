@@ -15,11 +15,13 @@ import sys
 import tempfile
 import threading
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import uvicorn
 
 from chat_server import ScriptedEngine
 from chatwright.serve.app import create_app
+from chatwright.serve.desk import models
 from chatwright.serve.engine import Delta, EngineRegistry, Event, Finished, GenerationRequest, Started, TokenLogprob
 from chatwright.serve.settings import ServeConfig
 from chatwright.serve.tables import metadata
@@ -56,10 +58,11 @@ See [the article](https://example.org/rayleigh) and ![a picture](https://example
 
 
 class WordEngine(ScriptedEngine):
-    """Every word is a token; ids are given out as words appear."""
+    """Every word is a token; ids are given out as words appear. `voice`: what it calls itself."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, voice: str = "") -> None:
         super().__init__(name)
+        self.voice = voice or name
         self.words: list[str] = []
 
     def _id(self, word: str) -> int:
@@ -86,7 +89,7 @@ class WordEngine(ScriptedEngine):
             return MARKDOWN
         if question.startswith("slow"):
             return " ".join(f"word{number}" for number in range(200))
-        return f"{'I am a model.' if question.startswith('blind') else self.name} heard: {question}"
+        return f"{'I am a model.' if question.startswith('blind') else self.voice} heard: {question}"
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[Event]:
         self.running += 1
@@ -102,9 +105,15 @@ class WordEngine(ScriptedEngine):
             self.running -= 1
 
 
+def open_folder(settings: ServeConfig, name: str, path: str) -> WordEngine:
+    """In place of `desk.models.open_folder`: the folders of these tests hold a manifest and no weights."""
+    return WordEngine(name, Path(path).name)
+
+
 def main(folder: str = "", port: str = "0") -> None:
     """Serve on a port of this machine, a free one unless told: a test that kills the server starts it again where it was."""
     metadata()
+    models.open_folder = open_folder  # type: ignore[assignment]
     with (
         tempfile.TemporaryDirectory() as scratch, Workspace.open(folder or scratch) as workspace, socket.socket() as listener
     ):  # fmt: skip

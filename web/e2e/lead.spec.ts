@@ -1,44 +1,7 @@
-import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { becomeAdmin, call, makeProject, MortalServer, question } from "./desk";
-import { checkAxe, expect, languages, PASSWORD, test as base, type Page } from "./fixtures";
-
-const repository = new URL("../..", import.meta.url).pathname;
-
-type Storage = Awaited<ReturnType<ReturnType<Page["context"]>["storageState"]>>;
-
-/** A server over a workspace in which much has been labelled, and a page of its administrator, who signs in once: the server slows guessing. */
-const test = base.extend<{ root: Page }, { desk: MortalServer; signedIn: Storage }>({
-  desk: [
-    async ({}, use) => {
-      const folder = mkdtempSync(join(tmpdir(), "lead-"));
-      execFileSync(process.env.PYTHON ?? `${repository}.venv/bin/python`, [`${repository}tests/web/labelled_workspace.py`, folder], { env: { ...process.env, PYTHONPATH: `${repository}tests`, OMP_NUM_THREADS: "1" } });
-      const server = await MortalServer.start(folder);
-      await use(server);
-      await server.kill();
-      rmSync(folder, { recursive: true, force: true });
-    },
-    { scope: "worker", timeout: 300_000 },
-  ],
-  signedIn: [
-    async ({ desk, browser }, use) => {
-      const page = await browser.newPage();
-      await becomeAdmin(page, desk);
-      const storage = await page.context().storageState();
-      await page.close();
-      await use(storage);
-    },
-    { scope: "worker" },
-  ],
-  baseURL: async ({ desk }, use) => use(desk.origin),
-  root: async ({ page, signedIn }, use) => {
-    await page.context().addCookies(signedIn.cookies);
-    await page.goto("/lead");
-    await use(page);
-  },
-});
+import { readFileSync } from "node:fs";
+import { call, makeProject, question } from "./desk";
+import { checkAxe, expect, languages, PASSWORD, type Page } from "./fixtures";
+import { test } from "./labelled";
 
 async function open(page: Page, path: string, name: string): Promise<void> {
   await page.goto(path);
@@ -93,7 +56,7 @@ for (const language of languages) {
 
     test("decide about a task that was flagged", async ({ root: page, t }) => {
       const project = await makeProject(page, {}, [{ kind: "demonstrate", messages: question("What is meant by that?") }]);
-      const { task } = await call<{ task: { id: string } }>(page, `/api/desk/next?project=${project}`);
+      const { task } = await call<{ task: { id: string } }>(page, `/api/desk/next?project=${project}`, "POST");
       await call(page, `/api/desk/tasks/${task.id}/flag`, "POST", { reason: "unclear", comment: "" });
       await open(page, `/lead/data?project=${project}&flagged=true`, t("lead.title"));
       await page.locator("tbody tr").getByRole("link").click();

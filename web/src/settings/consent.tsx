@@ -20,6 +20,7 @@ export function Consent() {
   const [erasing, setErasing] = useState(false);
 
   async function change(training_consent: boolean, apiKey = "") {
+    await queries.cancelQueries({ queryKey: key }); // an answer from before the change must not undo it on the page
     if (!apiKey && data) queries.setQueryData<Info>(key, { ...data, training_consent });
     try {
       queries.setQueryData<Info>(key, await ok(client.PUT("/api/consent", { params: { query: { language } }, body: { training_consent, key: apiKey } })));
@@ -46,7 +47,7 @@ export function Consent() {
         <p className="soft small">{data?.notice ?? t("settings.trainingText")}</p>
       </div>
       <div className="stack">
-        <Check label={t("settings.trainingAllow")} checked={data?.training_consent ?? false} onChange={(on) => void change(on)} />
+        <Check label={t("settings.trainingAllow")} checked={data?.training_consent ?? false} disabled={!data} onChange={(on) => void change(on)} />
         {data?.keys.map((each) => <Check key={each.id} label={t("consent.key", { name: each.name })} checked={each.training_consent} onChange={(on) => void change(on, each.id)} />)}
         {data?.since ? <span className="soft small">{t("consent.since", { date: formatDate(data.since, i18n.language) })}</span> : null}
         {data?.kept_texts ? <div className="row wrap"><span className="small">{t("consent.kept", { count: data.kept_texts })}</span><button type="button" className="button danger" onClick={() => setErasing(true)}>{t("consent.erase")}</button></div> : null}

@@ -16,10 +16,10 @@ export function TextField({ label, hint, ...input }: { label: string; hint?: Rea
   return <Field label={label} hint={hint}>{(ids) => <input className="input" {...ids} {...input} />}</Field>;
 }
 
-export function Check(props: { label: ReactNode; checked: boolean; onChange: (checked: boolean) => void }) {
+export function Check(props: { label: ReactNode; checked: boolean; disabled?: boolean; onChange: (checked: boolean) => void }) {
   return (
     <label className="check">
-      <input type="checkbox" checked={props.checked} onChange={(event) => props.onChange(event.target.checked)} />
+      <input type="checkbox" checked={props.checked} disabled={props.disabled} onChange={(event) => props.onChange(event.target.checked)} />
       <span>{props.label}</span>
     </label>
   );
