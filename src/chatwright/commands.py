@@ -41,6 +41,9 @@ GROUPS: dict[str, dict[str, Command]] = {
             "chatwright.generation.commands:explain", "ExplainConfig", "what a model expected at each token of a text"
         ),
         "cloze": Command("chatwright.generation.commands:cloze", "ClozeConfig", "fill the blanks of a text"),
+        "translate": Command(
+            "chatwright.generation.translate_command:main", "TranslateConfig", "translate a word or an emoji"
+        ),
         "chat": Command("chatwright.generation.commands:chat", "ChatConfig", "talk to a model in the terminal"),
     },
     "The server": {
@@ -89,6 +92,9 @@ GROUPS: dict[str, dict[str, Command]] = {
         ),
         "cldr fetch": Command(
             "chatwright.data.cldr_fetch:main", "FetchConfig", "fetch CLDR's names of emoji, in many languages"
+        ),
+        "cldr pairs": Command(
+            "chatwright.data.cldr_pairs:main", "PairsConfig", "make text of CLDR's names, to train a translator on"
         ),
         "show-mask": Command(
             "chatwright.data.commands:show_mask", "ShowMaskConfig", "show which tokens of a file are trained on"

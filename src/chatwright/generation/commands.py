@@ -130,7 +130,8 @@ class ClozeConfig:
     """Compute format; auto: bf16 where the hardware multiplies it."""
 
 
-def _open(model: str, device: DeviceName, precision: Precision) -> LM:
+def open_model(model: str, device: DeviceName, precision: Precision) -> LM:
+    """The model that `--model`, `--device` and `--precision` name."""
     from chatwright.generation.lm import load
 
     return load(model, dtype=_DTYPES[precision], device=device)
@@ -156,9 +157,9 @@ def generate(cfg: GenerateConfig) -> None:
     if cfg.raw and cfg.system:
         raise ConfigError("system: has no effect with --raw; put it into the prompt")
     prompt = sys.stdin.read() if cfg.prompt == "-" else cfg.prompt
-    lm = _open(cfg.model, cfg.device, cfg.precision)
+    lm = open_model(cfg.model, cfg.device, cfg.precision)
     ids = lm.prompt_ids(prompt, raw=cfg.raw, system=cfg.system)
-    _lenient_stdout()
+    lenient_stdout()
     if cfg.n > 1 or cfg.json:
         _print_complete(lm, ids, params, as_json=cfg.json)
         return
@@ -190,12 +191,12 @@ def explain(cfg: ExplainConfig) -> None:
     if cfg.language != "en" and cfg.format != "html":
         raise ConfigError("language: only --format html has labels; leave it out")
     text = sys.stdin.read() if cfg.text == "-" else cfg.text
-    lm = _open(cfg.model, cfg.device, cfg.precision)
+    lm = open_model(cfg.model, cfg.device, cfg.precision)
     from chatwright.generation import explain as explaining
     from chatwright.generation import explain_page
 
     found = explaining.explain(lm, text, prompt=cfg.prompt, system=cfg.system, raw=cfg.raw, top_k=cfg.top_k)
-    _lenient_stdout()
+    lenient_stdout()
     if cfg.format == "json":
         print(found.to_json())
     elif cfg.format == "html":
@@ -218,10 +219,10 @@ def chat(cfg: ChatConfig) -> None:
         top_p=cfg.top_p,
         seed=secrets.randbits(31) if cfg.seed is None else cfg.seed,
     )
-    lm = _open(cfg.model, cfg.device, cfg.precision)
+    lm = open_model(cfg.model, cfg.device, cfg.precision)
     if lm.tokenizer.template.name == "plain":
         params = replace(params, stop=("\n\nUser:",))  # a base model goes on with the next turn by itself
-    _lenient_stdout()
+    lenient_stdout()
     if sys.stdin.isatty():
         print(f"{cfg.model}: /help lists commands, Ctrl-C stops an answer, Ctrl-D leaves.", file=sys.stderr)
     converse(Session(lm, params, system=cfg.system))
@@ -240,11 +241,11 @@ def cloze(cfg: ClozeConfig) -> None:
     gapped = filling.parse(text)  # says what is wrong with it before the model is loaded
     params = filling.ClozeParams(top=cfg.top, candidates=cfg.candidates, longest=cfg.longest)
     about = filling.about_of(cfg.model)
-    lm = _open(cfg.model, cfg.device, cfg.precision)
+    lm = open_model(cfg.model, cfg.device, cfg.precision)
     filler = filling.Cloze(lm, start_id=about.get("start_id"), mask_id=about.get("mask_id"))
     kind = filling.kind_for(about, gapped) if cfg.objective == "auto" else cfg.objective
     found = filler.fill(text, params, kind=kind)
-    _lenient_stdout()
+    lenient_stdout()
     if cfg.json:
         print(json.dumps([{"text": f.text, "probability": f.probability} for f in found], ensure_ascii=False))
         return
@@ -257,7 +258,7 @@ def printable(text: str) -> str:
     return "".join(c for c in text if c in "\n\t" or not (ord(c) < 32 or 127 <= ord(c) < 160))
 
 
-def _lenient_stdout() -> None:
+def lenient_stdout() -> None:
     """A terminal that cannot show a character gets a replacement, not a traceback."""
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:

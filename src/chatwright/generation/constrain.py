@@ -49,6 +49,10 @@ class Matcher:
         """Go on with a token that `mask` allowed."""
         self._matcher.consume_token(token)
 
+    def copy(self) -> Matcher:
+        """Another one at the same place, to go on with in another way."""
+        return Matcher(self._matcher.deep_copy(), self._vocab_size, self._stop_ids)
+
     @property
     def done(self) -> bool:
         """Whether nothing but a stop token could follow."""

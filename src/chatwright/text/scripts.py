@@ -57,6 +57,8 @@ def _flag_letter(letter: str) -> str:
 _FLAG = (
     "(" + "|".join(f"{_flag_letter(one)}[{''.join(map(_flag_letter, others))}]" for one, others in _REGIONS.items()) + ")"
 )
+_SINGLE = rf"({_PERSON}|{_PICTURE})"
+_SEQUENCE = rf"({_SINGLE}(\u{{200D}}{_SINGLE})*|{_FLAG}|{_KEYCAP}|{_TAGGED})"
 
 
 def script_regex(names: str) -> str:
@@ -69,15 +71,27 @@ def script_regex(names: str) -> str:
     scripts = [canonical[name.lower()] for name in wanted if canonical[name.lower()] != EMOJI]
     parts = []
     if scripts:
-        letters = "".join(rf"\p{{{name}}}" for name in scripts)
-        wide = _WIDE_PUNCTUATION if _EAST_ASIAN & set(scripts) else ""
-        marks = "".join(_MARKS.get(name, _COMMON_MARKS) for name in scripts)
-        other = rf"[{letters}{marks}0-9 \n{_PUNCTUATION}{wide}]"
-        parts.append((f"[{letters}]", other))
+        letters, beside = _letters(scripts)
+        parts.append((f"[{letters}]", rf"[{letters}{beside} \n]"))
     if len(scripts) < len(wanted):
-        single = rf"({_PERSON}|{_PICTURE})"
-        sequence = rf"({single}(\u{{200D}}{single})*|{_FLAG}|{_KEYCAP}|{_TAGGED})"
-        parts.append((sequence, rf"({sequence}|[ \n])"))
+        parts.append((_SEQUENCE, rf"({_SEQUENCE}|[ \n])"))
     needed = "|".join(first for first, _ in parts)
     allowed = "|".join(second for _, second in parts)
     return f"({allowed})*({needed})({allowed})*"
+
+
+def phrase_regex(script: str) -> str:
+    """The regular expression of one phrase in a script of `SCRIPTS`: what `script_regex` allows, in one line, with single
+    blanks between its words and none around them. For `emoji`: exactly one emoji."""
+    if script == EMOJI:
+        return _SEQUENCE
+    letters, beside = _letters([script])
+    word = f"[{letters}{beside}]"
+    return f"({word}+ )*{word}*[{letters}]{word}*( {word}+)*"
+
+
+def _letters(scripts: list[str]) -> tuple[str, str]:
+    """Insides of character classes: (letters of the scripts, what may stand beside them except white space)."""
+    wide = _WIDE_PUNCTUATION if _EAST_ASIAN & set(scripts) else ""
+    marks = "".join(_MARKS.get(name, _COMMON_MARKS) for name in scripts)
+    return "".join(rf"\p{{{name}}}" for name in scripts), rf"{marks}0-9{_PUNCTUATION}{wide}"

@@ -131,7 +131,7 @@ def test_the_table_lines_up_with_wide_characters() -> None:
 
 
 def test_the_command_prints_each_format(lm: LM, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("chatwright.generation.commands._open", lambda *_: lm)
+    monkeypatch.setattr("chatwright.generation.commands.open_model", lambda *_: lm)
     command(ExplainConfig(text="The museum"))
     assert capsys.readouterr().out.startswith("token")
     command(ExplainConfig(text="The museum", format="json"))
