@@ -25,6 +25,7 @@ Command = Callable[[Workspace, Mapping[str, Any]], list[str]]
 LOG_FILE = "log.txt"
 _STOPPED = (143, -signal.SIGTERM, -signal.SIGKILL)
 _LAST_BYTES = 4096
+_LONGEST_PAUSE_S = 60.0
 
 
 def default_memory_bytes() -> int:
@@ -108,16 +109,17 @@ class Worker:
 
     def run(self, *, until_empty: bool = False) -> None:
         """Take jobs until `stop`, or until none is left."""
+        pause_s = self.poll_s
         while not self._stop.is_set():
             try:
-                worked = self.step()
-            except Exception:  # the database may be away for a while; the thread must outlive that
+                worked, pause_s = self.step(), self.poll_s
+            except Exception:  # the database may be away, or the disk full, for a while; the thread must outlive that
                 log.exception("a job could not be worked on")
-                worked = False
+                worked, pause_s = False, min(_LONGEST_PAUSE_S, 2 * pause_s)  # and not fill the log
             if not worked and until_empty:
                 return
             if not worked:
-                self._stop.wait(self.poll_s)
+                self._stop.wait(pause_s)
 
     def step(self) -> bool:
         """Run one job to its end; False when there is none."""

@@ -764,14 +764,14 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
+        get?: never;
+        put?: never;
         /**
          * Next Task
          * @description The task to do now: the one that is held, or a new one, which is held from then on. `kind`, `language`: wanted ones,
          *     all when left out (languages: those of the profile); `exclude`: tasks the browser has got already.
          */
-        get: operations["next_task_api_desk_next_get"];
-        put?: never;
-        post?: never;
+        post: operations["next_task_api_desk_next_post"];
         delete?: never;
         options?: never;
         head?: never;
@@ -7134,7 +7134,7 @@ export interface operations {
             };
         };
     };
-    next_task_api_desk_next_get: {
+    next_task_api_desk_next_post: {
         parameters: {
             query?: {
                 project?: string;

@@ -31,9 +31,10 @@ export const myLabels = (offset: number) => json<Schemas["MyLabels"]>(`/labels?o
 export const profile = () => json<Schemas["Profile"]>("/profile");
 export const saveProfile = (languages: string[]) => json<Schemas["Profile"]>("/profile", "PUT", { languages });
 
+/** A place at a task: the one that is held, or a new one. */
 export function next(project: string, kind: string): Promise<Schemas["Next"]> {
   const query = new URLSearchParams(Object.entries({ project, kind }).filter(([, value]) => value));
-  return json<Schemas["Next"]>(`/next?${query}`);
+  return json<Schemas["Next"]>(`/next?${query}`, "POST", {});
 }
 
 /** The server's copy of the draft of a task. */

@@ -19,7 +19,7 @@ router = APIRouter(prefix="/api/desk", tags=["desk"], responses=ERRORS)
 PAGE = 50
 
 
-@router.get("/next")
+@router.post("/next")
 def next_task(
     who: Labeller,
     shared: Shared,

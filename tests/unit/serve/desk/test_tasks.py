@@ -48,7 +48,7 @@ def add(app: FastAPI, *kinds: str, **settings: Any) -> list[str]:
 
 
 def next_of(client: TestClient, **query: Any) -> dict[str, Any]:
-    answer = client.get("/api/desk/next", params=query)
+    answer = client.post("/api/desk/next", params=query)
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
     return found
@@ -156,7 +156,7 @@ def test_what_belongs_to_other_labellers_answers_404(app: FastAPI, admin: TestCl
     for address in (f"/api/desk/tasks/{made}", "/api/desk/projects/all"):
         assert bob.get(address).status_code == 403
     member = member_of(app, admin, "member")
-    assert member.get("/api/desk/next").status_code == 403
+    assert member.post("/api/desk/next").status_code == 403
 
 
 def test_drafts_over_http(app: FastAPI, admin: TestClient) -> None:
