@@ -119,6 +119,8 @@ class EngineStats:
     completion_tokens: int = 0
     cached_tokens: int = 0
     """Prompt tokens found in the prefix cache."""
+    prefix_bytes: int = 0
+    """Memory of the prefix cache."""
 
 
 class Engine(Protocol):

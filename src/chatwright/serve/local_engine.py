@@ -25,18 +25,21 @@ DTYPES = {"auto": "auto", "fp32": "float32", "bf16": "bfloat16"}
 class LocalEngine:
     """`chatwright.load` behind the scheduler."""
 
-    def __init__(self, name: str, lm: LM, *, max_batch: int = 32, max_waiting: int = 256) -> None:
+    def __init__(self, name: str, lm: LM, *, max_batch: int = 32, max_waiting: int = 256, prefix_mb: int = 512) -> None:
         self.name, self.lm = name, lm
-        self.scheduler = Scheduler(lm.generator, max_batch=max_batch, max_waiting=max_waiting)
+        sizes = {"max_batch": max_batch, "max_waiting": max_waiting, "prefix_bytes": prefix_mb * 2**20}
+        self.scheduler = Scheduler(lm.generator, **sizes)
         self.scheduler.start()
 
     @classmethod
-    def open(cls, model: str, *, name: str = "", precision: str = "auto", max_batch: int = 32) -> LocalEngine:
+    def open(
+        cls, model: str, *, name: str = "", precision: str = "auto", max_batch: int = 32, prefix_mb: int = 512
+    ) -> LocalEngine:
         """Load a model by name, folder or file. Raises HubError, ModelError, CheckpointError, ConfigError."""
         if precision not in DTYPES:
             raise ConfigError(f"precision {precision!r}: a served model takes {', '.join(DTYPES)}")
         bound_primitives()
-        return cls(name or model, load(model, dtype=DTYPES[precision]), max_batch=max_batch)
+        return cls(name or model, load(model, dtype=DTYPES[precision]), max_batch=max_batch, prefix_mb=prefix_mb)
 
     @property
     def context_length(self) -> int:

@@ -31,6 +31,7 @@ class _EngineCollector:
             ("prompt_tokens", CounterMetricFamily, "prompt tokens read"),
             ("completion_tokens", CounterMetricFamily, "tokens generated"),
             ("cached_tokens", CounterMetricFamily, "prompt tokens found in the prefix cache"),
+            ("prefix_bytes", GaugeMetricFamily, "memory of the prefix cache"),
         ):
             family = kind(f"chatwright_engine_{figure}", text, labels=["model"])
             for name, values in stats:

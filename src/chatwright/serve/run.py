@@ -220,4 +220,5 @@ def open_engine(cfg: ServeConfig, entry: str, upstream: bool) -> Engine:
     # torch only here: a server with nothing but upstream models does without
     from chatwright.serve.local_engine import LocalEngine
 
-    return LocalEngine.open(where or name, name=name, precision=cfg.precision, max_batch=cfg.max_batch)
+    sizes = {"max_batch": cfg.max_batch, "prefix_mb": cfg.prefix_mb}
+    return LocalEngine.open(where or name, name=name, precision=cfg.precision, **sizes)

@@ -156,6 +156,7 @@ class Scheduler:
             prompt_tokens=self._prompt_tokens,
             completion_tokens=self._completion_tokens,
             cached_tokens=self._prefixes.hit_tokens,
+            prefix_bytes=self._prefixes.num_bytes,
         )
 
     async def drain(self, timeout_s: float) -> None:

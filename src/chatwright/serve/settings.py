@@ -36,6 +36,8 @@ class ServeConfig:
     """Arithmetic of local models: auto, fp32 or bf16."""
     max_batch: int = 32
     """Answers generated at the same time by each local model."""
+    prefix_mb: int = 512
+    """Memory of each local model for what it computed of conversations, so that their next turns begin sooner; 0: none."""
     drain_s: float = 30.0
     """Seconds that running answers may take after SIGTERM."""
     requests_per_minute: int = 0
@@ -79,8 +81,9 @@ class ServeConfig:
                 raise ConfigError(f"{name} {getattr(self, name)}: must be above 0")
         if min(self.requests_per_minute, self.tokens_per_minute) < 0:
             raise ConfigError("requests_per_minute, tokens_per_minute: must not be negative; 0 sets no limit")
-        if self.job_threads < 0:
-            raise ConfigError(f"job_threads {self.job_threads}: must not be negative")
+        for name in ("job_threads", "prefix_mb"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} {getattr(self, name)}: must not be negative")
 
     @property
     def secure(self) -> bool:

@@ -168,7 +168,8 @@ def open_folder(settings: ServeConfig, name: str, path: str) -> Engine:
     """The engine of a local model."""
     from chatwright.serve.local_engine import LocalEngine
 
-    return LocalEngine.open(path, name=name, precision=settings.precision, max_batch=settings.max_batch)
+    sizes = {"max_batch": settings.max_batch, "prefix_mb": settings.prefix_mb}
+    return LocalEngine.open(path, name=name, precision=settings.precision, **sizes)
 
 
 def entry_to_serve(workspace: Workspace, entry: str) -> str:

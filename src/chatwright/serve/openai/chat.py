@@ -7,7 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
@@ -28,9 +28,12 @@ from chatwright.serve.openai.tool_calls import (
     calls_out,
     constraint_for_tools,
     messages_of,
+    steps_of,
     wants_tools,
+    without_calculator,
 )
 from chatwright.serve.openai.wire import ChatRequest, constraint_of
+from chatwright.serve.tools import with_steps
 
 NEW_TOKENS = 1024  # when a request sets no limit
 router = APIRouter(tags=["chat"])
@@ -75,6 +78,10 @@ async def asked_of(call: Call, body: ChatRequest, raw: dict[str, Any] | None = N
     constraint = Constraint(kind=given[0], value=given[1]) if given else None  # type: ignore[arg-type]
     if not native and constraint is None:
         constraint = constraint_for_tools(body)
+    messages = with_steps(messages_of(body, native=native), steps_of(body))
+    raw = await call.raw() if raw is None else raw
+    if native and body.calculator:
+        raw = without_calculator(raw, messages[-1].content)
     limit = body.max_completion_tokens or body.max_tokens or NEW_TOKENS
     params = params_of(
         call.engine, body, max_new_tokens=limit, n=body.n or 1, top_logprobs=body.top_logprobs or 0, constraint=constraint
@@ -82,10 +89,10 @@ async def asked_of(call: Call, body: ChatRequest, raw: dict[str, Any] | None = N
     return GenerationRequest(
         request_id=call.request_id,
         owner=call.principal.id,
-        messages=messages_of(body, native=native),
+        messages=messages,
         params=params,
         overflow=body.overflow or "error",
-        raw=await call.raw() if raw is None else raw,
+        raw=raw,
     )
 
 
@@ -94,7 +101,8 @@ async def pieces(
 ) -> AsyncGenerator[Piece | None, None]:
     """The answers piece by piece, calls taken out of their text; None when the engine has begun."""
     readers: defaultdict[int, ToolReader] = defaultdict(ToolReader)
-    heard = Heard(call.shared, call.principal, asked, tools=wants_tools(body))
+    said = replace(asked, messages=messages_of(body)) if steps_of(body) else asked
+    heard = Heard(call.shared, call.principal, said, tools=wants_tools(body))
     async with aclosing(events_of(call, [asked], tally)) as events:
         async for _, event in events:
             heard.take(event)
@@ -153,7 +161,7 @@ async def _whole(
     choices = [
         {
             "index": index,
-            "message": _message(answer),
+            "message": _message(answer) | steps_out(body),
             "logprobs": chat_logprobs(call.engine, answer.tokens) if body.logprobs else None,
             "finish_reason": answer.finish,
         }
@@ -167,6 +175,11 @@ def _message(answer: Answer) -> dict[str, Any]:
     content = None if answer.calls and not answer.text else answer.text
     message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
     return message | ({"tool_calls": calls_out(answer.calls)} if answer.calls else {})
+
+
+def steps_out(body: ChatRequest) -> dict[str, Any]:
+    """What the calculator did, for a message or its first delta; nothing where it was not asked for."""
+    return {"steps": [step.to_dict() for step in steps_of(body)]} if body.calculator else {}
 
 
 async def _chunks(
@@ -187,7 +200,7 @@ async def _chunks(
         async for piece in parts:
             if piece is None:
                 for index in range(asked.params.n):
-                    yield chunk(choice(index, {"role": "assistant", "content": ""}))
+                    yield chunk(choice(index, {"role": "assistant", "content": ""} | steps_out(body)))
                 continue
             logprobs = chat_logprobs(call.engine, piece.tokens) if body.logprobs and piece.tokens else None
             if piece.text or logprobs:

@@ -86,6 +86,20 @@ class CalledTool(BaseModel):
     function: CalledFunction
 
 
+class ToolStep(BaseModel):
+    """Something a tool of the server's did before the answer."""
+
+    tool: Literal["calculator"] = "calculator"
+    expression: str
+    """As people write it: `3457 × 43216`."""
+    exact: bool
+    """False: the result is rounded."""
+    result: str | None = None
+    """Digits."""
+    error: str | None = None
+    """Why there is no result."""
+
+
 class AnswerMessage(BaseModel):
     """The answer."""
 
@@ -93,6 +107,8 @@ class AnswerMessage(BaseModel):
     content: str | None
     refusal: str | None = None
     tool_calls: list[CalledTool] | None = None
+    steps: list[ToolStep] | None = None
+    """Ours: what the calculator did, where the tools of the request name it."""
 
 
 class ChatChoice(BaseModel):

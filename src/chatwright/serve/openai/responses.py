@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
@@ -19,8 +19,9 @@ from chatwright.serve.openai.errors import api_error, generation_responses, unsu
 from chatwright.serve.openai.generate import Call, Tally
 from chatwright.serve.openai.replies import stream_or
 from chatwright.serve.openai.stream import sse, streamed, unless_gone
-from chatwright.serve.openai.tool_calls import ToolCall
+from chatwright.serve.openai.tool_calls import ToolCall, steps_of
 from chatwright.serve.openai.wire import MAX_MESSAGES, MAX_TOOLS, ChatRequest, Count, JsonObject, Text, Wire
+from chatwright.serve.tools import Step
 
 router = APIRouter(tags=["responses"])
 
@@ -54,7 +55,7 @@ class ResponsesRequest(Wire):
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     text: TextOptions | None = None
     tools: Annotated[list[JsonObject], Field(max_length=MAX_TOOLS)] | None = None
-    """Functions only."""
+    """Functions, and `{"type": "calculator"}`."""
     tool_choice: Literal["none", "auto", "required"] | JsonObject | None = None
     parallel_tool_calls: bool | None = None
     user: Annotated[str, Field(max_length=256)] | None = None
@@ -110,14 +111,16 @@ class ResponsesRequest(Wire):
                 messages.append({"role": "assistant", "content": None, "tool_calls": [call]})
             elif kind == "function_call_output":
                 messages.append({"role": "tool", "content": item.get("output")})
-            elif kind != "reasoning":
+            elif kind not in ("reasoning", "calculator_call"):
                 raise unsupported(f"input[{number}]", f"items of type {str(kind)[:64]!r} cannot be read here")
         return messages
 
 
 def _tool(tool: dict[str, Any]) -> dict[str, Any]:
+    if tool.get("type") == "calculator":
+        return {"type": "calculator"}
     if tool.get("type") != "function":
-        raise unsupported("tools", "only functions can be called")
+        raise unsupported("tools", "only functions and the calculator can be used")
     names = ("name", "description", "parameters", "strict")
     return {"type": "function", "function": {name: tool[name] for name in names if tool.get(name) is not None}}
 
@@ -137,7 +140,7 @@ class ResponsesReply(BaseModel):
     status: Literal["in_progress", "completed", "incomplete"]
     model: str
     output: list[dict[str, Any]]
-    """Messages and function calls."""
+    """Steps of the calculator, messages and function calls."""
     usage: dict[str, Any] | None = None
 
 
@@ -153,7 +156,7 @@ async def create_response(
     call = Call.of(request, principal, chat.model)
     try:
         asked = await asked_of(call, chat, chat.model_dump(mode="json", by_alias=True, exclude_none=True))
-        writer = _Writer(call, body)
+        writer = _Writer(call, body, steps_of(chat))
         if body.stream:
             return await streamed(request, writer.events(pieces(call, chat, asked, writer.tally)), done=False)
         answers = await unless_gone(request, gathered(call, chat, asked, writer.tally))
@@ -165,9 +168,10 @@ async def create_response(
 class _Writer:
     """Makes the reply of one request."""
 
-    def __init__(self, call: Call, body: ResponsesRequest) -> None:
+    def __init__(self, call: Call, body: ResponsesRequest, steps: Sequence[Step] = ()) -> None:
         self.tally = Tally()
         self._call, self._body = call, body
+        self._steps = [_step_item(step) for step in steps]
         self._id, self._message_id = f"resp_{secrets.token_hex(16)}", f"msg_{secrets.token_hex(16)}"
         self._created, self._number = int(time.time()), 0
 
@@ -199,7 +203,7 @@ class _Writer:
     def _output(self, answer: Answer) -> list[dict[str, Any]]:
         status = "incomplete" if answer.finish == "length" else "completed"
         message = [self._message([_part(answer.text)], status)] if answer.text or not answer.calls else []
-        return message + [_call_item(call) for call in answer.calls]
+        return self._steps + message + [_call_item(call) for call in answer.calls]
 
     def _message(self, content: list[dict[str, Any]], status: str) -> dict[str, Any]:
         return {"type": "message", "id": self._message_id, "status": status, "role": "assistant", "content": content}
@@ -212,12 +216,15 @@ class _Writer:
     async def events(self, parts: AsyncGenerator[Piece | None, None]) -> AsyncGenerator[str, None]:
         """The stream of events."""
         answer, text_open = Answer(), False
-        place = {"item_id": self._message_id, "output_index": 0, "content_index": 0}
+        place = {"item_id": self._message_id, "output_index": len(self._steps), "content_index": 0}
         async with aclosing(parts):
             async for piece in parts:
                 if piece is None:
                     yield self._event("response.created", response=self.reply(None))
                     yield self._event("response.in_progress", response=self.reply(None))
+                    for index, item in enumerate(self._steps):
+                        yield self._event("response.output_item.added", output_index=index, item=item)
+                        yield self._event("response.output_item.done", output_index=index, item=item)
                     continue
                 if piece.text and not text_open:
                     text_open = True
@@ -236,17 +243,17 @@ class _Writer:
     def _open_text(self, place: dict[str, Any]) -> list[str]:
         item = self._message([], "in_progress")
         return [
-            self._event("response.output_item.added", output_index=0, item=item),
+            self._event("response.output_item.added", output_index=place["output_index"], item=item),
             self._event("response.content_part.added", **place, part=_part("")),
         ]
 
     def _close(self, answer: Answer, place: dict[str, Any], text_open: bool) -> list[str]:
-        made, items = [], self._output(answer)
+        made, items, at = [], self._output(answer), len(self._steps)
         if text_open:
             made = [
                 self._event("response.output_text.done", **place, text=answer.text, logprobs=[]),
                 self._event("response.content_part.done", **place, part=_part(answer.text)),
-                self._event("response.output_item.done", output_index=0, item=items[0]),
+                self._event("response.output_item.done", output_index=at, item=items[at]),
             ]
         for index, item in enumerate(items):
             if item["type"] != "function_call":
@@ -266,6 +273,10 @@ class _Writer:
 
 def _part(text: str) -> dict[str, Any]:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def _step_item(step: Step) -> dict[str, Any]:
+    return {"type": "calculator_call", "id": f"cc_{secrets.token_hex(12)}", "status": "completed", **step.to_dict()}
 
 
 def _call_item(call: ToolCall) -> dict[str, Any]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from chatwright.generation.api import Constraint
 from chatwright.records import Message
 from chatwright.serve.openai.wire import ChatMessage, ChatRequest, NamedTool
+from chatwright.serve.tools import Step, calculator_steps, steps_constraint
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 _GRAMMAR = r"""start: %s
@@ -42,8 +43,8 @@ class ToolCall:
 
 
 def wants_tools(body: ChatRequest) -> bool:
-    """Whether the answer may call a tool."""
-    return bool(body.tools) and body.tool_choice != "none"
+    """Whether the answer may call a function of the client's."""
+    return bool(body.functions) and body.tool_choice != "none"
 
 
 def messages_of(body: ChatRequest, *, native: bool = False) -> tuple[Message, ...]:
@@ -51,7 +52,7 @@ def messages_of(body: ChatRequest, *, native: bool = False) -> tuple[Message, ..
     the tools in its own way."""
     messages = [Message(role=_role(m), content=m.text + _calls_text(m)) for m in body.messages]
     if wants_tools(body) and not native:
-        functions = [tool.function.model_dump(exclude_none=True) for tool in body.tools or ()]
+        functions = [tool.function.model_dump(exclude_none=True) for tool in body.functions]
         tools = "\n".join(json.dumps(function, ensure_ascii=False) for function in functions)
         text = _INTRODUCTION.format(tools=tools)
         if messages[0].role == "system":
@@ -59,6 +60,19 @@ def messages_of(body: ChatRequest, *, native: bool = False) -> tuple[Message, ..
         else:
             messages.insert(0, Message(role="system", content=text))
     return tuple(messages)
+
+
+def steps_of(body: ChatRequest) -> tuple[Step, ...]:
+    """What the server's calculator found to do."""
+    return calculator_steps([Message(role=_role(m), content=m.text) for m in body.messages[-1:]]) if body.calculator else ()
+
+
+def without_calculator(raw: Mapping[str, Any], told: str) -> dict[str, Any]:
+    """A client's body for a server elsewhere, which has no calculator of ours: the last message says what it found."""
+    tools = [tool for tool in raw.get("tools") or () if tool.get("type") != "calculator"]
+    dropped = () if tools else ("tools", "tool_choice", "parallel_tool_calls")
+    body = {name: value for name, value in raw.items() if name not in dropped} | ({"tools": tools} if tools else {})
+    return body | {"messages": [*raw["messages"][:-1], {**raw["messages"][-1], "content": told}]}
 
 
 def _role(message: ChatMessage) -> Any:
@@ -78,7 +92,11 @@ def _call_json(name: str, arguments: str) -> str:
 
 
 def constraint_for_tools(body: ChatRequest) -> Constraint | None:
-    """What makes calls valid; None when the answer calls nothing. With "auto" an answer is either text or calls."""
+    """What makes calls valid, or an answer hold what the calculator found; None when there is neither. With "auto" an answer
+    is either text or calls."""
+    steps, forced = steps_of(body), body.tool_choice not in (None, "auto")
+    if steps and (not wants_tools(body) or (steps[0].alone and not forced)):
+        return steps_constraint(steps)
     if not wants_tools(body):
         return None
     chosen = body.tool_choice.function.name if isinstance(body.tool_choice, NamedTool) else ""
@@ -92,7 +110,7 @@ def constraint_for_tools(body: ChatRequest) -> Constraint | None:
             "required": ["name", "arguments"],
             "additionalProperties": False,
         }
-        for tool in body.tools or ()
+        for tool in body.functions
         if chosen in ("", tool.function.name)
     ]
     required = bool(chosen) or body.tool_choice == "required"

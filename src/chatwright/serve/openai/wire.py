@@ -114,10 +114,19 @@ class FunctionSpec(Wire):
 
 
 class Tool(Wire):
-    """Something the model may use."""
+    """A function of the client's that the model may call."""
 
     type: Literal["function"]
     function: FunctionSpec
+
+
+class CalculatorTool(Wire):
+    """The server's own: arithmetic in the last message is worked out exactly and told as a step."""
+
+    type: Literal["calculator"]
+
+
+AnyTool = Annotated[Tool | CalculatorTool, Field(discriminator="type")]
 
 
 class NamedFunction(Wire):
@@ -292,20 +301,30 @@ class ChatRequest(Generation):
     """The newer name of max_tokens; wins over it."""
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
-    tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
+    tools: Annotated[list[AnyTool], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
+
+    @property
+    def functions(self) -> list[Tool]:
+        """The client's own tools."""
+        return [tool for tool in self.tools or () if isinstance(tool, Tool)]
+
+    @property
+    def calculator(self) -> bool:
+        """Whether the server's calculator may be used."""
+        return self.tool_choice != "none" and len(self.functions) < len(self.tools or ())
 
     @model_validator(mode="after")
     def _together(self) -> ChatRequest:
         if self.top_logprobs and not self.logprobs:
             raise APIError(400, "top_logprobs needs logprobs: true", param="top_logprobs")
-        choice, names = self.tool_choice, {tool.function.name for tool in self.tools or ()}
+        choice, names = self.tool_choice, {tool.function.name for tool in self.functions}
         if (choice == "required" or isinstance(choice, NamedTool)) and not names:
-            raise APIError(400, "tool_choice: there are no tools to choose from", param="tool_choice")
+            raise APIError(400, "tool_choice: there are no functions to choose from", param="tool_choice")
         if isinstance(choice, NamedTool) and choice.function.name not in names:
             raise APIError(400, f"tool_choice: {choice.function.name} is not among the tools", param="tool_choice")
-        if len(names) < len(self.tools or ()):
+        if len(names) < len(self.functions):
             raise APIError(400, "tools: two tools have the same name", param="tools")
         return self
 

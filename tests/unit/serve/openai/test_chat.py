@@ -161,3 +161,55 @@ def test_failure_in_mid_stream_is_an_event(client: ApiClient, engine: ScriptedEn
     answer = ask(client, stream=True)
     assert chunks(answer)[-1]["error"]["type"] == "server_error" and "secret" not in answer.text
     assert engine.open == 0
+
+
+CALCULATOR = {"type": "calculator"}
+STEP = {"tool": "calculator", "expression": "3457 × 43216", "exact": True, "result": "149397712"}
+PRODUCT = [{"role": "user", "content": "What is 3457 * 43216?"}]
+
+
+def test_the_calculator_is_a_step_of_the_answer(client: ApiClient, engine: ScriptedEngine) -> None:
+    asked = {"messages": PRODUCT, "tools": [CALCULATOR]}
+    message = ask(client, **asked).json()["choices"][0]["message"]
+    assert message["steps"] == [STEP] and message["role"] == "assistant"
+    first = chunks(ask(client, **asked, stream=True, n=2))[:2]
+    assert [chunk["choices"][0]["delta"]["steps"] for chunk in first] == [[STEP], [STEP]]
+    request = engine.asked[0]
+    assert "149397712" in request.messages[-1].content and request.messages[-1].content.startswith("What is 3457 * 43216?")
+    assert request.params.constraint is not None and "149397712" in request.params.constraint.value
+
+
+def test_the_calculator_is_only_used_where_it_is_named(client: ApiClient, engine: ScriptedEngine) -> None:
+    for fields in ({}, {"tools": [ADD]}, {"tools": [CALCULATOR], "tool_choice": "none"}):
+        assert "steps" not in ask(client, messages=PRODUCT, **fields).json()["choices"][0]["message"]
+        assert "149397712" not in engine.asked[-1].messages[-1].content
+    nothing = ask(client, tools=[CALCULATOR]).json()["choices"][0]["message"]
+    assert nothing["steps"] == [] and engine.asked[-1].params.constraint is None
+    divided = [{"role": "user", "content": "What is 1 / 0?"}]
+    (step,) = ask(client, messages=divided, tools=[CALCULATOR]).json()["choices"][0]["message"]["steps"]
+    assert step["error"] == "division by zero" and "result" not in step
+
+
+def test_the_calculator_beside_functions_and_formats(client: ApiClient, engine: ScriptedEngine) -> None:
+    both = [{"role": "user", "content": "What is 3457 * 43216, and how is the weather in Paris?"}]
+    for messages, fields, wanted in (
+        (PRODUCT, {"tools": [ADD, CALCULATOR]}, "149397712"),
+        (both, {"tools": [ADD, CALCULATOR]}, "tool_call"),
+        (PRODUCT, {"tools": [ADD, CALCULATOR], "tool_choice": "required"}, "tool_call"),
+        (PRODUCT, {"tools": [CALCULATOR], "response_format": {"type": "json_object"}}, "json_object"),
+    ):
+        assert ask(client, messages=messages, **fields).json()["choices"][0]["message"]["steps"] == [STEP]
+        asked = engine.asked[-1]
+        assert wanted in str(asked.params.constraint) and "149397712" in asked.messages[-1].content
+    for fields in ({"tools": [{"type": "abacus"}]}, {"tools": [CALCULATOR], "tool_choice": "required"}):
+        assert ask(client, **fields).status_code == 400
+
+
+def test_a_server_elsewhere_is_told_the_result_instead(client: ApiClient, engine: ScriptedEngine) -> None:
+    engine.takes_raw = True  # type: ignore[attr-defined]
+    ask(client, messages=PRODUCT, tools=[CALCULATOR], parallel_tool_calls=False)
+    raw = engine.asked[-1].raw
+    assert "149397712" in raw["messages"][-1]["content"] and not {"tools", "parallel_tool_calls"} & set(raw)
+    ask(client, messages=PRODUCT, tools=[ADD, CALCULATOR], tool_choice="auto")
+    raw = engine.asked[-1].raw
+    assert raw["tools"] == [ADD] and raw["tool_choice"] == "auto"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from api_server import ApiClient
+from api_server import HEADERS, ApiClient, app_of
 from chatwright.generation.api import SamplingParams
 from chatwright.generation.score import score_tokens
 from chatwright.records import Message
@@ -110,3 +112,25 @@ def test_params_are_the_engines_own(tiny: ApiClient, engine: Any) -> None:
     found = complete(tiny, prompt=prompt, temperature=0, max_tokens=12, logprobs=0, **fields)["choices"][0]
     assert found["text"] == expected.text
     assert found["logprobs"]["token_logprobs"] == list(expected.logprobs)
+
+
+@pytest.mark.slow
+def test_the_real_model_answers_with_the_calculators_result(tmp_path: Path) -> None:
+    from chatwright.serve.local_engine import LocalEngine
+
+    local = LocalEngine.open("smollm2-135m-instruct")
+    with app_of(tmp_path, local) as app:
+        client = ApiClient(app, HEADERS)
+
+        def answer(question: str, **fields: Any) -> Any:
+            body = {"messages": [{"role": "user", "content": question}], "temperature": 0, "max_tokens": 40, **fields}
+            return client.post("/v1/chat/completions", json=body).json()["choices"][0]["message"]
+
+        calculator = {"tools": [{"type": "calculator"}]}
+        for question in ("What is 3457 * 43216?", "3457 乘以 43216 等于多少?"):
+            assert "149397712" not in answer(question)["content"].replace(",", ""), "the bare model cannot"
+            found = answer(question, **calculator)
+            assert found["steps"][0]["result"] == "149397712" and "149397712" in found["content"]
+        assert answer("Name a colour.", **calculator)["content"] == answer("Name a colour.")["content"]
+        client.close()
+    asyncio.run(local.drain(0))

@@ -63,6 +63,22 @@ def test_function_calls(client: ApiClient, engine: ScriptedEngine) -> None:
     ]  # fmt: skip
 
 
+def test_the_calculator_is_an_item_of_its_own(client: ApiClient, engine: ScriptedEngine) -> None:
+    fields = {"input": "What is 3457 * 43216?", "tools": [{"type": "calculator"}]}
+    step, message = client.post("/v1/responses", json=fields).json()["output"]
+    assert (step["type"], step["expression"], step["result"]) == ("calculator_call", "3457 × 43216", "149397712")
+    assert message["content"][0]["text"] == "Hello there"
+    found = events(client.post("/v1/responses", json={**fields, "stream": True}))
+    places = [(e["type"].rpartition(".")[2], e["output_index"], e["item"]["type"]) for e in found if "item" in e]
+    assert places == [
+        ("added", 0, "calculator_call"), ("done", 0, "calculator_call"), ("added", 1, "message"), ("done", 1, "message"),
+    ]  # fmt: skip
+    assert {e["output_index"] for e in found if "delta" in e} == {1}
+    assert [item["type"] for item in found[-1]["response"]["output"]] == ["calculator_call", "message"]
+    again = [{"role": "user", "content": "hi"}, {**step}, {"role": "user", "content": "and?"}]
+    assert client.post("/v1/responses", json={"input": again}).status_code == 200
+
+
 def test_refused(client: ApiClient) -> None:
     for fields, param in (
         ({"previous_response_id": "resp_1"}, "previous_response_id"),
