@@ -10,6 +10,7 @@ export default defineConfig({
   outputDir: "test-results",
   use: {
     trace: "off",
+    serviceWorkers: "block", // offline.spec.ts lets it work; elsewhere each of many contexts would fill its cache
     viewport: { width: 1280, height: 800 },
     launchOptions: {
       executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",

@@ -1,12 +1,22 @@
 import { fileURLToPath } from "node:url";
 import react from "@vitejs/plugin-react";
+import type { Plugin } from "vite";
 import { defineConfig } from "vitest/config";
 
 // `npm run dev` beside `chatwright serve`: the page comes from Vite, everything else from the server.
 const server = process.env.CHATWRIGHT_SERVER ?? "http://127.0.0.1:8000";
 
+/** The list of what public/sw.js keeps: all code and styles (fonts of formulas are not worth it). */
+const shell: Plugin = {
+  name: "shell",
+  generateBundle(_, bundle) {
+    const names = Object.keys(bundle).filter((name) => /\.(js|css)$/.test(name)).sort().map((name) => `/${name}`);
+    this.emitFile({ type: "asset", fileName: "shell.json", source: JSON.stringify(names) });
+  },
+};
+
 export default defineConfig({
-  plugins: [react()],
+  plugins: [react(), shell],
   resolve: {
     // Its version for browsers reads KaTeX's output with DOMParser, and every style attribute in it breaks the page's policy.
     alias: { "hast-util-from-html-isomorphic": fileURLToPath(new URL("node_modules/hast-util-from-html-isomorphic/lib/index.js", import.meta.url)) },

@@ -15,6 +15,9 @@ const queries = new QueryClient({
   },
 });
 
+// Only pages over HTTPS or from this machine may have one; when the page has been drawn, nobody waits for it.
+if (import.meta.env.PROD && "serviceWorker" in navigator) addEventListener("load", () => void navigator.serviceWorker.register("/sw.js").catch(() => undefined));
+
 createRoot(document.getElementById("root")!).render(
   <StrictMode>
     <QueryClientProvider client={queries}>

@@ -3,7 +3,8 @@ import { beforeEach, describe, expect, it, vi } from "vitest";
 import { ApiError } from "../api/client";
 import { IDLE_MS, rounded, startClock, tick, type Phase } from "./clock";
 import { isPassing, Outbox, pauseAfter, type Parcel } from "./outbox";
-import { BrowserStore, MemoryStore, keyOf } from "./store";
+import { openDB } from "idb";
+import { BrowserStore, closeOpen, keepOpen, keyOf, MemoryStore, stillOpen } from "./store";
 import { differences, lengthOf, scriptsOf, sharedPrefix } from "./texts";
 
 const parcel = (uuid: string, at = 1, labeller = "me"): Parcel => ({ uuid, labeller, task: `task-${uuid}`, excerpt: uuid, body: { uuid }, at, state: "waiting", reason: "" });
@@ -87,6 +88,28 @@ describe("the outbox", () => {
 });
 
 describe("the store", () => {
+  it("knows the task that was open, for its labeller and for what was asked", async () => {
+    const store = new BrowserStore("test-open");
+    await keepOpen(store, { labeller: "me", task: { id: "1" }, search: "p rank" });
+    await keepOpen(store, { labeller: "me", task: { id: "2" }, search: "p rank" });
+    const again = new BrowserStore("test-open");
+    expect(await stillOpen(again, "me", "p rank")).toEqual({ id: "2" });
+    expect(await stillOpen(again, "me", "p ")).toBeNull();
+    expect(await stillOpen(again, "you", "p rank")).toBeNull();
+    await closeOpen(again, "me");
+    expect(await stillOpen(store, "me", "p rank")).toBeNull();
+  });
+
+  it("takes over what an older version kept", async () => {
+    const old = await openDB("test-old", 1, { upgrade: (db) => { db.createObjectStore("work"); db.createObjectStore("outbox"); } });
+    await old.put("outbox", { uuid: "a" }, keyOf("me", "a"));
+    old.close();
+    const store = new BrowserStore("test-old");
+    expect(await store.all("outbox")).toEqual([{ uuid: "a" }]);
+    await keepOpen(store, { labeller: "me", task: { id: "1" }, search: "" });
+    expect(await new BrowserStore("test-old").get("open", keyOf("me", "open"))).toMatchObject({ task: { id: "1" } });
+  });
+
   it("is there again for the next tab", async () => {
     const first = new BrowserStore("test-a");
     await first.put("work", "me/1", { text: "你好" });

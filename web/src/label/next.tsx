@@ -11,6 +11,7 @@ import { toast } from "../ui/toast";
 import { next, undoLabel, type Counts } from "./api";
 import { useDesk } from "./desk";
 import { TaskFrame } from "./frame";
+import { browserStore, closeOpen, keepOpen, stillOpen } from "./store";
 import { fitted, reopened, type Task, type Work } from "./task";
 
 type Current = { task: Task; given: Work | null; number: number };
@@ -24,7 +25,8 @@ export default function NextTask() {
   const { t } = useTranslation();
   const [params] = useSearchParams();
   const [project, kind] = [params.get("project") ?? "", params.get("kind") ?? ""];
-  const { outbox } = useDesk();
+  const search = `${project} ${kind}`;
+  const { labeller, outbox } = useDesk();
   const queries = useQueryClient();
   const [stand, setStand] = useState<Stand>({ state: "loading" });
   const [counts, setCounts] = useState<Counts | null>(null);
@@ -32,24 +34,33 @@ export default function NextTask() {
   const number = useRef(0);
   const asked = useRef(0);
 
-  const show = useCallback((task: Task, given: Work | null) => setStand({ state: "task", current: { task, given, number: number.current++ } }), []);
+  const show = useCallback((task: Task, given: Work | null) => {
+    setStand({ state: "task", current: { task, given, number: number.current++ } });
+    void keepOpen(browserStore, { labeller, task, search });
+  }, [labeller, search]);
   const load = useCallback(async () => {
     const mine = ++asked.current;
+    const waits = (id: string) => outbox.snapshot().parcels.some((parcel) => parcel.state === "waiting" && parcel.task === id);
     try {
       await outbox.drain();
-      const waits = outbox.snapshot().parcels.filter((parcel) => parcel.state === "waiting").map((parcel) => parcel.task);
       // With the code that formats answers there before they are shown, they do not move under a finger.
       const [answer] = await Promise.all([next(project, kind), import("../chat/markdown").catch(() => null)]);
       if (mine !== asked.current) return;
       setCounts(answer.counts);
       if (!answer.task) setStand({ state: "none", why: answer.why });
-      else if (waits.includes(answer.task.id)) setStand({ state: "failed", message: t("label.offline"), offline: true });
+      else if (waits(answer.task.id)) setStand({ state: "failed", message: t("label.offline"), offline: true });
       else show(answer.task, null);
       void queries.invalidateQueries({ queryKey: ["desk"] });
     } catch (failure) {
-      if (mine === asked.current) setStand({ state: "failed", message: failure instanceof ApiError ? messageOf(failure, t) : t("label.offline"), offline: !(failure instanceof ApiError) || failure.status >= 500 });
+      const away = !(failure instanceof ApiError) || failure.status >= 500;
+      const before = away ? await stillOpen<Task>(browserStore, labeller, search) : null; // a reload without the server: the task that was open
+      if (mine !== asked.current) return;
+      if (before && !waits(before.id)) show(before, null);
+      else setStand({ state: "failed", message: failure instanceof ApiError ? messageOf(failure, t) : t("label.offline"), offline: away });
     }
-  }, [outbox, project, kind, queries, show, t]);
+  }, [outbox, project, kind, search, labeller, queries, show, t]);
+  // What was sent or left is not before anybody any more.
+  const leave = () => { void closeOpen(browserStore, labeller).then(load); setStand({ state: "loading" }); };
 
   useEffect(() => { setStand({ state: "loading" }); void load(); return () => { asked.current++; }; }, [load]);
   const offline = stand.state === "failed" && stand.offline;
@@ -86,7 +97,7 @@ export default function NextTask() {
         {undo}
         <TaskFrame
           key={`${current.task.id}-${current.number}`} task={current.task} given={current.given} onUndoSent={last ? () => void undoLast(last) : null}
-          onSent={(sent) => { setLast(sent); setStand({ state: "loading" }); void load(); }} onSkipped={() => { toast(t("label.skipped")); setStand({ state: "loading" }); void load(); }}
+          onSent={(sent) => { setLast(sent); leave(); }} onSkipped={() => { toast(t("label.skipped")); leave(); }}
         />
       </>
     );

@@ -4,7 +4,7 @@ import { openDB, type IDBPDatabase } from "idb";
  * What a labeller has done and the server has not confirmed yet, in IndexedDB: it outlives the tab, the browser and the
  * network. Where the browser refuses storage (some private windows) it is kept in memory, and `lasting` says so.
  */
-export type Table = "work" | "outbox";
+export type Table = "work" | "outbox" | "open";
 export interface Store {
   get<T>(table: Table, key: string): Promise<T | undefined>;
   put<T>(table: Table, key: string, value: T): Promise<void>;
@@ -17,7 +17,7 @@ export interface Store {
 export const keyOf = (labeller: string, id: string) => `${labeller}/${id}`;
 
 export class MemoryStore implements Store {
-  private tables = { work: new Map<string, unknown>(), outbox: new Map<string, unknown>() };
+  private tables = { work: new Map<string, unknown>(), outbox: new Map<string, unknown>(), open: new Map<string, unknown>() };
   async get<T>(table: Table, key: string) { return structuredClone(this.tables[table].get(key)) as T | undefined; }
   async put<T>(table: Table, key: string, value: T) { this.tables[table].set(key, structuredClone(value)); }
   async remove(table: Table, key: string) { this.tables[table].delete(key); }
@@ -37,8 +37,9 @@ export class BrowserStore implements Store {
   }
 
   private async open(): Promise<IDBPDatabase> {
-    return openDB(this.name, 1, {
-      upgrade: (db) => { db.createObjectStore("work"); db.createObjectStore("outbox"); },
+    return openDB(this.name, 2, {
+      upgrade: (db) => { for (const table of ["work", "outbox", "open"]) if (!db.objectStoreNames.contains(table)) db.createObjectStore(table); },
+      blocking: () => { void this.opened?.then((db) => db?.close()); this.opened = null; }, // a newer page waits for this one
       terminated: () => { this.opened = null; },
     });
   }
@@ -78,6 +79,17 @@ export class BrowserStore implements Store {
 }
 
 export const browserStore = new BrowserStore();
+
+/** The task that somebody has before them, so that a reload without a network finds it again. */
+type Open<Task> = { labeller: string; task: Task; search: string };
+const openKey = (labeller: string) => keyOf(labeller, "open");
+export const keepOpen = <Task>(store: Store, open: Open<Task>) => store.put("open", openKey(open.labeller), open);
+export const closeOpen = (store: Store, labeller: string) => store.remove("open", openKey(labeller));
+/** `search`: what was asked for (project, kind); another wish is not answered with this task. */
+export async function stillOpen<Task>(store: Store, labeller: string, search: string): Promise<Task | null> {
+  const kept = await store.get<Open<Task>>("open", openKey(labeller));
+  return kept?.search === search ? kept.task : null;
+}
 
 const KEPT_MS = 30 * 86_400_000;
 

@@ -1,11 +1,11 @@
 import { useQueryClient, type QueryClient } from "@tanstack/react-query";
-import { ChartNoAxesCombined, Keyboard, ListOrdered, LogOut, Menu as MenuIcon, MessageSquarePlus, NotebookText, PanelLeftClose, Settings, Swords } from "lucide-react";
+import { ChartNoAxesCombined, Keyboard, ListOrdered, LogOut, Menu as MenuIcon, MessageSquarePlus, NotebookText, PanelLeftClose, Settings, Swords, WifiOff } from "lucide-react";
 import { createContext, useContext, useEffect, useMemo, useState, type ReactNode } from "react";
 import { useTranslation } from "react-i18next";
 import { tinykeys } from "tinykeys";
 import { Link, useLocation } from "wouter";
 import client, { ok } from "../api/client";
-import { useSession, useSetSession } from "../api/session";
+import { useAway, useSession, useSetSession } from "../api/session";
 import { ConversationList } from "../chat/list";
 import { isComposing, isTyping } from "../lib/ime";
 import { Shortcuts } from "./shortcuts";
@@ -42,10 +42,11 @@ export function Frame({ children }: { children: ReactNode }) {
   const [help, setHelp] = useState(false);
   const setSession = useSetSession();
   const { role, user_id: user } = useSession();
+  const away = useAway();
   const side = useMemo(() => ({ open, setOpen }), [open]);
 
   useEffect(() => { if (narrow()) setOpen(false); }, [location]);
-  useEffect(() => { void sendWaiting(user, queries); }, [user, queries]);
+  useEffect(() => { if (!away) void sendWaiting(user, queries); }, [away, user, queries]);
   useEffect(() => {
     const always = (action: () => void) => (event: KeyboardEvent) => { if (!isComposing(event)) { event.preventDefault(); action(); } };
     const letters: Record<string, () => void> = {
@@ -70,6 +71,7 @@ export function Frame({ children }: { children: ReactNode }) {
 
   async function signOut() {
     setSession(await ok(client.DELETE("/api/session")));
+    await import("../label/store").then(({ browserStore, closeOpen }) => closeOpen(browserStore, user), () => undefined);
   }
 
   const labels = role !== "member" ? ([["/label", t("label.title"), ListOrdered]] as const) : [];
@@ -99,7 +101,7 @@ export function Frame({ children }: { children: ReactNode }) {
           </nav>
         ) : null}
         {open ? <button type="button" className="scrim" aria-label={t("side.close")} onClick={() => setOpen(false)} /> : null}
-        <main className="main" id="main" tabIndex={-1}>{children}</main>
+        <main className="main" id="main" tabIndex={-1}>{away ? <p className="notice away" role="status"><WifiOff size={17} aria-hidden />{t("offline.away")}</p> : null}{children}</main>
       </div>
       {help ? <Shortcuts onClose={() => setHelp(false)} /> : null}
     </SideContext>
