@@ -9,7 +9,7 @@ from functools import partial
 from sqlalchemy.orm import Session
 
 from chatwright.feedback import consent
-from chatwright.feedback.intake import Intake
+from chatwright.feedback.intake import Intake, Loader
 from chatwright.feedback.steps import Traffic
 from chatwright.feedback.tasks import Answer
 from chatwright.records import Message
@@ -31,7 +31,7 @@ def intake_of(shared: Services) -> Intake:
     if found is None:
         from chatwright.serve.desk.collect import collect  # it needs the intake itself
 
-        made = Intake(shared.workspace, allowed=allowed, collect=partial(collect, shared))
+        made = Intake(shared.workspace, allowed=allowed, collect=partial(collect, shared), reload=_reload)
         found = shared.parts.setdefault("intake", made)
     return found
 
@@ -69,8 +69,7 @@ class Heard:
             intake.refused("api")
             return
         if self._tools:
-            intake.count("api", "received")
-            intake.count("api", "usable", "tools")
+            intake.kept_out("api", "usable", "tools")
             return
         model = str(self._asked.raw.get("model", "")) if self._asked.raw else ""
         answers = tuple(
@@ -89,9 +88,14 @@ def answered(shared: Services, owner: str, message_id: str, *, consented: bool) 
     """An answer of the chat is complete: hand its question over. The texts are read later, where they lie anyway."""
     intake = intake_of(shared)
     if consented:
-        intake.hand_over("chat", partial(question_of, owner=owner, message_id=message_id))
+        intake.hand_over("chat", partial(question_of, owner=owner, message_id=message_id), f"{owner} {message_id}")
     else:
         intake.refused("chat")
+
+
+def _reload(ref: str) -> Loader:
+    owner, _, message_id = ref.partition(" ")
+    return partial(question_of, owner=owner, message_id=message_id)
 
 
 def question_of(session: Session, owner: str, message_id: str) -> Traffic | None:
