@@ -91,7 +91,7 @@ def main(cfg: PairsConfig) -> None:
     seen, unseen = questions(whole, train)
     folder = Path(cfg.out)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / TRAIN).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    _write_if_changed(folder / TRAIN, "\n".join(lines) + "\n")
     write_jsonl(folder / SEEN, (asdict(one) for one in seen))
     write_jsonl(folder / HELD_OUT, (asdict(one) for one in unseen))
     about = {
@@ -104,6 +104,12 @@ def main(cfg: PairsConfig) -> None:
         f"{folder}: {len(lines):,} lines of training text; {len(seen):,} questions on seen words, {len(unseen):,} on words "
         f"of {len(held_out)} held-out emoji (of {len(whole.names):,})"
     )
+
+
+def _write_if_changed(path: Path, text: str) -> None:
+    """A corpus that was built from the file stays valid when the same is made again."""
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
 
 
 def training_lines(train: Lexicon, answers: int) -> Iterator[str]:

@@ -41,10 +41,16 @@ def build(cfg: BuildConfig) -> None:
     """Build the corpus, print what came of it. Raises UsageError, ConfigError, DataError, ModelError."""
     cfg.check()
     out = Path(cfg.out)
-    if out.exists():
-        raise DataError(f"{out}: exists already; a corpus is never changed: remove it, or give another --out")
     tokenizer = open_tokenizer(cfg.tokenizer)
     found = sources.inputs(cfg.files)
+    if out.exists():
+        if not _is_complete(out, cfg, found, tokenizer):
+            raise DataError(
+                f"{out}: exists already, of other text or settings; a corpus is never changed: remove it, "
+                "or give another --out"
+            )
+        print(card.summary(shards.read_manifest(out), out))
+        return
     resume = not any(one.is_stdin for one in found)
     with _work_folder(out, _identity(cfg, found, tokenizer), resume=resume) as work:
         tokenizer.save(work / "out" / shards.TOKENIZER)
@@ -59,6 +65,20 @@ def build(cfg: BuildConfig) -> None:
             manifest["build"]["evaluation_rows"] = {"looked_for": evaluation.num_rows, "too_short": evaluation.num_short}
         _finish(work / "out", out, manifest)
     print(card.summary(manifest, out))
+
+
+def _is_complete(out: Path, cfg: BuildConfig, found: Sequence[sources.Input], tokenizer: Tokenizer) -> bool:
+    """Whether `out` is what would be built: the same settings, tokenizer and inputs, none of them changed since."""
+    if not (out / shards.MANIFEST).is_file() or any(one.is_stdin for one in found):
+        return False
+    manifest, built_at = shards.read_manifest(out), (out / shards.MANIFEST).stat().st_mtime
+    other = [Path(name) for name in (*cfg.decontaminate, cfg.profanity_words) if name]
+    wanted = json.loads(json.dumps(_build_settings(cfg, found)))
+    return (
+        {name: manifest.get("build", {}).get(name) for name in wanted} == wanted
+        and manifest["tokenizer"]["sha256"] == shards.vocabulary_sha256(tokenizer)
+        and all(path.stat().st_mtime <= built_at for path in [*(one.path for one in found), *other])
+    )
 
 
 # ---- where the work lies -----------------------------------------------------------------------------------
@@ -270,10 +290,14 @@ def _manifest(
         "splits": splits,
         "languages": by_language,
         "read": counts.to_dict(),
-        "build": {
-            "settings": {name: value for name, value in to_dict(cfg).items() if name not in ("workers", "out")},
-            "inputs": [{"path": str(one.path), "bytes": one.size} for one in found],
-        },
+        "build": _build_settings(cfg, found),
+    }
+
+
+def _build_settings(cfg: BuildConfig, found: Sequence[sources.Input]) -> dict[str, Any]:
+    return {
+        "settings": {name: value for name, value in to_dict(cfg).items() if name not in ("workers", "out")},
+        "inputs": [{"path": str(one.path), "bytes": one.size} for one in found],
     }
 
 

@@ -206,6 +206,19 @@ def test_an_existing_folder_is_never_changed(build_corpus: Build) -> None:
         build_corpus([article(1), article(2)])
 
 
+def test_a_complete_corpus_is_not_built_again(tmp_path: Path, build_corpus: Build, capsys: Any) -> None:
+    texts = [write_rows(tmp_path / "texts.jsonl", [article(n) for n in range(4)])]
+    folder = build_corpus(texts)
+    before, said = (folder / MANIFEST).stat().st_mtime_ns, capsys.readouterr().out
+    assert build_corpus(texts) == folder
+    assert (folder / MANIFEST).stat().st_mtime_ns == before and capsys.readouterr().out == said
+    with pytest.raises(DataError, match="other text or settings"):
+        build_corpus(texts, pii=False)
+    os.utime(texts[0], ns=(before + 10**9, before + 10**9))
+    with pytest.raises(DataError, match="other text or settings"):
+        build_corpus(texts)
+
+
 def test_what_is_done_is_not_done_again(build_corpus: Build, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sources, "UNIT_BYTES", 2000)
     texts = [write_rows(tmp_path / "texts.jsonl", [article(n) for n in range(40)])]
