@@ -2,7 +2,8 @@
 first administrator's secret as one line of JSON, and serves until its input ends, so that none outlives its test.
 
 What a model answers depends on the question: `echo: ...` is answered with what follows, `slow ...` takes some seconds,
-`markdown` shows everything that can be formatted; anything else is answered with the model's name and the question.
+`markdown` shows everything that can be formatted, `fail ...` fails; anything else is answered with the model's name and the
+question.
 """
 
 from __future__ import annotations
@@ -22,7 +23,16 @@ import uvicorn
 from chat_server import ScriptedEngine
 from chatwright.serve.app import create_app
 from chatwright.serve.desk import models
-from chatwright.serve.engine import Delta, EngineRegistry, Event, Finished, GenerationRequest, Started, TokenLogprob
+from chatwright.serve.engine import (
+    Delta,
+    EngineGone,
+    EngineRegistry,
+    Event,
+    Finished,
+    GenerationRequest,
+    Started,
+    TokenLogprob,
+)
 from chatwright.serve.settings import ServeConfig
 from chatwright.serve.tables import metadata
 from chatwright.serve.users import first_admin_link
@@ -96,6 +106,8 @@ class WordEngine(ScriptedEngine):
         try:
             dropped = 2 if request.messages[-1].content.startswith("long") else 0
             yield Started(prompt_tokens=len(request.messages), dropped_messages=dropped)
+            if request.messages[-1].content.startswith("fail"):
+                raise EngineGone("the model is not running; it is being replaced or shut down")
             words = re.findall(r"\s*\S+|\s+$", self._answer(request))
             for place, word in enumerate(words):
                 await asyncio.sleep(0.04 if len(words) == 200 else 0.002)

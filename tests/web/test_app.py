@@ -109,23 +109,43 @@ def test_parts(app: Path) -> None:
     run("npx", "vitest", "run")
 
 
-# In `make check-slow` until it has passed often enough on a busy machine: its waits are in wall-clock time.
-@needs_chromium
-@pytest.mark.slow
-@pytest.mark.timeout(2400)
-def test_in_a_browser(app: Path) -> None:
-    _browse("en")
+# What CI clicks through, in English: every feature once. One run per file, so that they spread over pytest's processes.
+IN_CI = ("chat", "label", "lead", "loop", "offline", "pages")
+SOME_PAYLOADS = "payloads 1 to|typed by hand"
 
 
 @needs_chromium
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("spec", IN_CI)
+def test_in_a_browser(app: Path, spec: str) -> None:
+    _browse("en", spec)
+
+
+@needs_chromium
+@pytest.mark.timeout(1200)
+def test_payloads_in_a_browser(app: Path) -> None:
+    _browse("en", "safety", "--grep", SOME_PAYLOADS)
+
+
+@needs_chromium
 @pytest.mark.slow
-@pytest.mark.timeout(2400)
-def test_in_a_browser_in_chinese(app: Path) -> None:
-    _browse("zh-CN")
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("spec", ["safety", "performance", "language"])
+def test_the_rest_in_a_browser(app: Path, spec: str) -> None:
+    _browse("en", spec)
 
 
-def _browse(languages: str) -> None:
-    workers = "1" if "PYTEST_XDIST_WORKER" in os.environ else "2"  # other tests keep the other core busy
-    command = ("npx", "playwright", "test", "--workers", workers, "--retries", "1")
-    told = run(*command, seconds=2300, WEB_LANGUAGES=languages, CHROMIUM=str(CHROMIUM))
+@needs_chromium
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("spec", IN_CI)
+def test_in_a_browser_in_chinese(app: Path, spec: str) -> None:
+    _browse("zh-CN", spec)
+
+
+def _browse(language: str, spec: str, *more: str) -> None:
+    """One file of web/e2e, one test after the other. The second try is for waits in wall-clock time on a busy machine."""
+    output = f"test-results/{spec}-{language}"  # each run empties its own
+    command = ("npx", "playwright", "test", f"e2e/{spec}.spec.ts", "--workers", "1", "--retries", "1", "--output", output)
+    told = run(*command, *more, seconds=1100, WEB_LANGUAGES=language, CHROMIUM=str(CHROMIUM))
     assert "passed" in told and "skipped" not in told
