@@ -44,6 +44,9 @@ GROUPS: dict[str, dict[str, Command]] = {
         "translate": Command(
             "chatwright.generation.translate_command:main", "TranslateConfig", "translate a word or an emoji"
         ),
+        "embed": Command(
+            "chatwright.generation.embed_command:embed", "EmbedConfig", "turn texts into vectors: near is alike"
+        ),
         "chat": Command("chatwright.generation.commands:chat", "ChatConfig", "talk to a model in the terminal"),
     },
     "The server": {
@@ -96,6 +99,9 @@ GROUPS: dict[str, dict[str, Command]] = {
         "cldr pairs": Command(
             "chatwright.data.cldr_pairs:main", "PairsConfig", "make text of CLDR's names, to train a translator on"
         ),
+        "data pairs": Command(
+            "chatwright.data.pairs_build:build", "PairsConfig", "pairs of texts that belong together, for embed-train"
+        ),
         "show-mask": Command(
             "chatwright.data.commands:show_mask", "ShowMaskConfig", "show which tokens of a file are trained on"
         ),
@@ -115,6 +121,9 @@ GROUPS: dict[str, dict[str, Command]] = {
         "reward": Command("chatwright.recipes.reward:main", "RewardConfig", "train a reward model on rankings"),
         "ppo": Command("chatwright.recipes.ppo:main", "PPOConfig", "optimise against a reward model (PPO, PPO-ptx)"),
         "dpo": Command("chatwright.recipes.dpo:main", "DPOConfig", "optimise on rankings directly"),
+        "embed-train": Command(
+            "chatwright.recipes.embed:main", "EmbedConfig", "train vectors that are near for texts that belong together"
+        ),
     },
     "Answers and labels": {
         "sample": Command("chatwright.recipes.sample:main", "SampleConfig", "write K answers for each prompt"),

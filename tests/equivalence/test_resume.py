@@ -1,4 +1,4 @@
-"""Interrupted and resumed equals straight through, bit for bit (reliability R3): pretrain, SFT, reward model, PPO-ptx, DPO.
+"""Interrupted and resumed equals straight through, bit for bit (reliability R3): every command that trains.
 
 The first leg is a process of its own, killed by SIGKILL or stopped by SIGINT at a random point; the same command run
 again must end with the same weights, optimiser states, metrics and result as a run that nobody touched.
@@ -48,6 +48,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
                  "--sample.every-steps", "5",
                  "--sample.max-new-tokens", "4", "--spikes.memory-steps", "3"),
     "dpo": ("--model", "{home}/sft", "--data", "{home}/rankings.jsonl"),
+    "embed-train": ("--model", "{home}/sft", "--data", "{home}/pairs.jsonl", "--dimensions", "48", "16",
+                    "--train.micro-tokens", "64", "--train.batch-size", "6", "--attention", "both"),
 }  # fmt: skip
 COMMANDS = {name: (*argv, "--precision", "fp32") for name, argv in COMMANDS.items()} | {
     # Compute weights in bf16 are rounded copies of the masters that the checkpoint holds; an adapter is fp32 throughout.
@@ -67,6 +69,10 @@ class Bench:
         tiny.write_rows(home / "demos.jsonl", tiny.demonstration_rows())
         tiny.write_rows(home / "prompts.jsonl", tiny.prompt_rows())
         tiny.write_rows(home / "rankings.jsonl", tiny.ranking_rows(30))
+        tiny.write_rows(home / "pairs.jsonl", [
+            {"query": row["prompt"], "passage": row["completion"], "source": "ab"[n % 2], "group": f"g{n // 2}"}
+            for n, row in enumerate(tiny.demonstration_rows(30))
+        ])  # fmt: skip
         text = tiny.corpus_text()
         write_corpus(home / "corpus", train_bpe([text], 300), [text, text], [text[:200]])
         (home / "corpus.txt").write_text(tiny.corpus_text(), encoding="utf-8")

@@ -17,6 +17,7 @@ import torch
 from chatwright import hub
 from chatwright.errors import CheckpointError, ConfigError, DataError, ModelError
 from chatwright.generation.api import Completion, SamplingParams
+from chatwright.generation.embed import Embedder
 from chatwright.generation.local import LocalGenerator
 from chatwright.hub.store import MANIFEST, sha256
 from chatwright.model import lora
@@ -37,8 +38,11 @@ PromptLike = str | Sequence[Message] | Sequence[Mapping[str, Any]]
 class LM:
     """A language model with its tokenizer: scores and answers."""
 
-    def __init__(self, model: Transformer, tokenizer: Tokenizer, *, max_batch: int = 64) -> None:
+    def __init__(
+        self, model: Transformer, tokenizer: Tokenizer, *, max_batch: int = 64, embedder: Embedder | None = None
+    ) -> None:
         self.model, self.tokenizer = model, tokenizer
+        self.embedder = embedder or Embedder(model, tokenizer)
         self.generator = LocalGenerator(model, tokenizer, max_batch=max_batch)
 
     @property
@@ -140,7 +144,9 @@ def load(name_or_folder: str | Path, dtype: str | torch.dtype = "float32", devic
 
     `dtype` "auto" is bfloat16 where the hardware multiplies it, float32 elsewhere. Raises HubError, ModelError.
     """
-    return LM(*load_model(name_or_folder, dtype=dtype, device=device))
+    model, tokenizer = load_model(name_or_folder, dtype=dtype, device=device)
+    folder = _final_folder(Path(name_or_folder).expanduser())
+    return LM(model, tokenizer, embedder=Embedder.of(model, tokenizer, folder if folder.is_dir() else None))
 
 
 def load_model(

@@ -1,4 +1,4 @@
-"""Log-probabilities of a text's own tokens, and embeddings of texts: one forward pass, no sampling.
+"""Log-probabilities of a text's own tokens, and its hidden states: one forward pass, no sampling.
 
 Shapes: T tokens, D width, V vocabulary.
 """
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from chatwright.errors import ConfigError, DataError
+from chatwright.errors import DataError
 from chatwright.generation.api import TopLogprobs
 from chatwright.model.kv_cache import KVCache
 from chatwright.model.transformer import Transformer
@@ -52,35 +52,18 @@ def score_parts(
         yield out
 
 
-def embed(model: Transformer, ids: Sequence[int], dimensions: int | None = None) -> list[float]:
-    """A unit vector for a text: the mean of its tokens' states after the final norm, cut to the first `dimensions` numbers.
+@torch.inference_mode()
+def hidden_parts(
+    model: Transformer, ids: Sequence[int], part: int = PART, *, both_sides: bool = False
+) -> Iterator[torch.Tensor]:
+    """States after the final norm, [t, D] with t <= `part` at a time; errors as `hidden_states`.
 
-    The model was trained to continue text, not to embed it: near texts are near, but a model made for retrieval does it
-    better. Raises ConfigError for more dimensions than the model's width, DataError as `score_tokens`.
+    `both_sides`: a token sees those after it too; then `ids` are at most `part`.
     """
-    return unit_mean(list(hidden_parts(model, ids)), model.config.hidden_size, dimensions)
-
-
-@torch.inference_mode()
-def unit_mean(parts_TD: Sequence[torch.Tensor], width: int, dimensions: int | None) -> list[float]:
-    """See `embed`: the vector of a text whose states came in parts."""
-    check_dimensions(width, dimensions)
-    mean_D = torch.cat([part.float() for part in parts_TD]).mean(0)[: dimensions or width]
-    return (mean_D / mean_D.norm().clamp(min=1e-12)).tolist()
-
-
-def check_dimensions(width: int, dimensions: int | None) -> None:
-    """ConfigError for more dimensions than there are."""
-    if dimensions is not None and not 1 <= dimensions <= width:
-        raise ConfigError(f"dimensions {dimensions}: the model's embeddings have {width} numbers; ask for 1 to {width}")
-
-
-@torch.inference_mode()
-def hidden_parts(model: Transformer, ids: Sequence[int], part: int = PART) -> Iterator[torch.Tensor]:
-    """States after the final norm, [t, D] with t <= `part` at a time; errors as `hidden_states`."""
     if len(ids) <= part:
-        yield hidden_states(model, ids)
+        yield hidden_states(model, ids, both_sides=both_sides)
         return
+    assert not both_sides, "states that depend on what follows cannot be made in parts"
     _check(model, ids)
     weight = model.embed.weight
     cache = KVCache(model.config, 1, len(ids), weight.dtype, weight.device)
@@ -91,10 +74,12 @@ def hidden_parts(model: Transformer, ids: Sequence[int], part: int = PART) -> It
         yield states_TD
 
 
-def hidden_states(model: Transformer, ids: Sequence[int]) -> torch.Tensor:
+def hidden_states(model: Transformer, ids: Sequence[int], *, both_sides: bool = False) -> torch.Tensor:
     """States after the final norm, [T, D]. DataError when `ids` is empty, too long, or not of the vocabulary."""
     _check(model, ids)
-    return _evaluated(model, torch.tensor([list(ids)], device=model.embed.weight.device), None)
+    tokens_1T = torch.tensor([list(ids)], device=model.embed.weight.device)
+    mask_1TT = torch.ones(1, len(ids), len(ids), dtype=torch.bool, device=tokens_1T.device) if both_sides else None
+    return _evaluated(model, tokens_1T, None, mask_1TT)
 
 
 def _check(model: Transformer, ids: Sequence[int]) -> None:
@@ -105,12 +90,14 @@ def _check(model: Transformer, ids: Sequence[int]) -> None:
         raise DataError(f"a token is outside the model's vocabulary, 0 to {vocab - 1}")
 
 
-def _evaluated(model: Transformer, tokens_1T: torch.Tensor, cache: KVCache | None) -> torch.Tensor:
+def _evaluated(
+    model: Transformer, tokens_1T: torch.Tensor, cache: KVCache | None, mask_1TT: torch.Tensor | None = None
+) -> torch.Tensor:
     """[T, D] without dropout, whatever mode the model is in."""
     training = model.training
     model.eval()
     try:
-        out: torch.Tensor = model(tokens_1T, cache=cache)[0]
+        out: torch.Tensor = model(tokens_1T, cache=cache, mask_BTS=mask_1TT)[0]
         return out
     finally:
         model.train(training)

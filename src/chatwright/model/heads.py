@@ -1,4 +1,4 @@
-"""Scalar heads: the reward model and the critic. Both are a transformer trunk with one number per position.
+"""Heads. Reward model and critic: a transformer trunk with one number per position; embeddings: a vector per text.
 
 Shapes: B rows, T tokens, D width, A answers.
 """
@@ -61,4 +61,23 @@ class ScalarModel(nn.Module):
         """Token ids [B, T] -> one fp32 number per position [B, T]; `bottom_BTD` as in `Transformer.forward`."""
         hidden_BTD = self.trunk(tokens_BT, positions_BT=positions_BT, mask_BTS=mask_BTS, bottom_BTD=bottom_BTD)
         out: torch.Tensor = self.head(hidden_BTD)
+        return out
+
+
+class EmbeddingHead(nn.Module):
+    """A linear map from pooled hidden states to the vectors of texts, computed in fp32."""
+
+    def __init__(self, hidden_size: int, dimensions: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(hidden_size, dimensions, dtype=torch.float32)
+
+    @torch.no_grad()
+    def init_orthogonal(self, generator: torch.Generator) -> None:
+        """Orthonormal columns (rows, when the output is narrower) and bias 0: cosines start as those of the states."""
+        nn.init.orthogonal_(self.linear.weight, generator=generator)
+        self.linear.bias.zero_()
+
+    def forward(self, pooled: torch.Tensor) -> torch.Tensor:
+        """[..., D] -> [..., dimensions] in fp32, not normalised."""
+        out: torch.Tensor = self.linear(pooled.float())
         return out

@@ -6,6 +6,8 @@ Query, key and value share one projection, gate and up another: fewer and larger
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -141,15 +143,26 @@ class Block(nn.Module):
         return x_BTD
 
 
+class _Embedding(nn.Embedding):
+    """An embedding that draws no numbers where there is no memory for them ("meta": weights follow from a file).
+
+    torch would import its compiler to draw them, which takes longer than to read the file: 4 of 7 processor seconds."""
+
+    def reset_parameters(self) -> None:
+        """See nn.Embedding."""
+        if not self.weight.is_meta:
+            super().reset_parameters()
+
+
 class Transformer(nn.Module):
     """Decoder-only transformer. `forward` gives the normalised hidden states, `logits` the next-token scores."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.embed = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embed = _Embedding(config.vocab_size, config.hidden_size)
         self.position_embed = (
-            nn.Embedding(config.max_positions, config.hidden_size) if config.positions == "learned" else None
+            _Embedding(config.max_positions, config.hidden_size) if config.positions == "learned" else None
         )
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
         self.final_norm = make_norm(config, config.hidden_size)
@@ -176,6 +189,13 @@ class Transformer(nn.Module):
             self.position_embed.requires_grad_(False)
         for block in self.blocks[:num_layers]:
             block.requires_grad_(False)
+
+    def cut_layers(self, num_layers: int) -> None:
+        """Keep only the lowest `num_layers` blocks (their states then go through the final norm)."""
+        if not 1 <= num_layers <= len(self.blocks):
+            raise ModelError(f"layers: {num_layers}; the model has {len(self.blocks)}")
+        self.blocks = self.blocks[:num_layers]
+        self.config = replace(self.config, num_layers=num_layers, local_layers=self.config.local_layers[:num_layers])
 
     def matrices(self) -> dict[str, tuple[int, ...]]:
         """Matrices of the blocks by parameter name, with the rows of the parts each stacks (query, key, value; gate, up)."""

@@ -13,6 +13,9 @@ from chatwright.engine.checkpoint import atomic_folder
 from chatwright.errors import ConfigError, ModelError
 from chatwright.evals.model_card import licence_of, lineage, model_card, run_of
 from chatwright.generation.lm import load_model
+from chatwright.model.formats.embedding import HEAD_FILE as EMBEDDING_HEAD
+from chatwright.model.formats.embedding import META_FILE as EMBEDDING_META
+from chatwright.model.formats.embedding import has_embedding_head
 from chatwright.model.formats.gguf_write import Kind, write_gguf
 from chatwright.model.formats.huggingface import save_folder
 from chatwright.model.formats.reward import HEAD_FILE, final_folder
@@ -66,6 +69,9 @@ def _write_folder(cfg: ExportConfig, folder: Path) -> str:
     model, tokenizer = load_model(cfg.model, dtype=stored_dtype(cfg.model), device="cpu")
     merge(model)
     save_folder(model, folder, tokenizer, dtype=_DTYPES.get(cfg.weights))
+    if has_embedding_head(source):
+        for name in (EMBEDDING_HEAD, EMBEDDING_META):
+            shutil.copyfile(source / name, folder / name)
     return ""
 
 
@@ -81,6 +87,8 @@ def _copy_reward_model(cfg: ExportConfig, source: Path, folder: Path) -> None:
 def _write_gguf(cfg: ExportConfig, folder: Path, name: str, licence: str) -> str:
     if (final_folder(run_of(cfg.model) or cfg.model) / HEAD_FILE).is_file():
         raise ModelError(f"{cfg.model}: is a reward model, which GGUF has no place for; use --to hf")
+    if has_embedding_head(final_folder(run_of(cfg.model) or cfg.model)):
+        raise ModelError(f"{cfg.model}: has an embedding head, which GGUF has no place for; use --to hf")
     dtype = stored_dtype(cfg.model)
     model, tokenizer = load_model(cfg.model, dtype=dtype, device="cpu")
     merge(model)

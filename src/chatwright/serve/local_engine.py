@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 
 from chatwright.errors import ConfigError, ModelError
 from chatwright.generation.lm import LM, load
-from chatwright.generation.score import check_dimensions, hidden_parts, score_parts, unit_mean
+from chatwright.generation.score import score_parts
 from chatwright.generation.shapes import bound_primitives
 from chatwright.records import Message
 from chatwright.serve.engine import EngineStats, Event, GenerationRequest, PromptTooLong, Started, TokenLogprob
@@ -110,12 +110,12 @@ class LocalEngine:
 
     async def embed(self, inputs: Sequence[str | Sequence[int]], dimensions: int | None) -> tuple[list[list[float]], int]:
         """See `Engine`."""
-        every = [self.encode(one) if isinstance(one, str) else list(one) for one in inputs]
-        model, width = self.lm.model, self.lm.model.config.hidden_size
-        check_dimensions(width, dimensions)
+        embedder = self.lm.embedder
+        embedder.check_dimensions(dimensions)
+        every = [embedder.ids(one) for one in inputs]
         # One text at a time: a vector never depends on its neighbours.
         vectors = [
-            unit_mean([part async for part in self._in_parts(hidden_parts(model, ids))], width, dimensions) for ids in every
+            embedder.joined([part async for part in self._in_parts(embedder.parts(ids))], dimensions) for ids in every
         ]
         return vectors, sum(map(len, every))
 

@@ -1,4 +1,4 @@
-"""Log-probabilities of given tokens, embeddings, and logits changed before a draw."""
+"""Log-probabilities of given tokens, hidden states, and logits changed before a draw."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from chatwright.generation.api import SamplingParams
 from chatwright.generation.lm import LM
 from chatwright.generation.local import LocalGenerator
 from chatwright.generation.sampling import adjusted_logits
-from chatwright.generation.score import embed, hidden_parts, score_parts, score_tokens
+from chatwright.generation.score import hidden_parts, score_parts, score_tokens
 from tiny_models import tiny_model
 
 
@@ -34,16 +34,6 @@ def test_scores_are_those_of_the_logits(lm: LM) -> None:
     for bad in ([], [0] * 641, [10**6]):
         with pytest.raises(DataError):
             score_tokens(lm.model, bad)
-
-
-def test_embeddings_are_unit_vectors_of_the_models_width(lm: LM) -> None:
-    vector = embed(lm.model, [5, 6, 7])
-    assert len(vector) == 32 and sum(x * x for x in vector) == pytest.approx(1.0)
-    short = embed(lm.model, [5, 6, 7], 8)
-    assert len(short) == 8 and sum(x * x for x in short) == pytest.approx(1.0)
-    assert short == pytest.approx([x / sum(y * y for y in vector[:8]) ** 0.5 for x in vector[:8]])
-    with pytest.raises(ConfigError, match="dimensions 1536: the model's embeddings have 32 numbers"):
-        embed(lm.model, [5], 1536)
 
 
 def test_long_texts_in_parts_give_the_same(lm: LM) -> None:

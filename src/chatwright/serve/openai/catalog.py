@@ -39,7 +39,8 @@ _STARTED = int(time.time())
 async def embeddings(
     body: EmbeddingRequest, request: Request, principal: Annotated[Principal, Depends(require_scope("embeddings"))]
 ) -> Response:
-    """Unit vectors of texts: the mean of the model's last hidden states, at its own width or cut to `dimensions`."""
+    """Unit vectors of texts, at full width or cut to `dimensions`: by the model's embedding head where it has one, else
+    the mean of its last hidden states."""
     call = Call.of(request, principal, body.model)
     vectors, num_tokens = await unless_gone(request, call.engine.embed(body.inputs(), body.dimensions))
     await run_in_threadpool(
