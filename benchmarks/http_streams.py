@@ -107,7 +107,7 @@ def process(command: list[str], pattern: str, **env: str) -> Iterator[tuple[subp
                     return
                 if running.poll() is not None or time.monotonic() > ends_at:
                     raise RuntimeError(f"{command[0]} did not start:\n{said[-2000:]}")
-                time.sleep(0.1)
+                time.sleep(0.02)
         finally:
             running.terminate()
             try:
@@ -127,7 +127,7 @@ def chatwright_server(model: str, *options: str) -> Iterator[tuple[subprocess.Po
             yield running, port
 
 
-def wait_until_ready(port: int, path: str = "/ready", seconds: float = 60) -> None:
+def wait_until_ready(port: int, path: str = "/ready", seconds: float = 60, pause_s: float = 0.1) -> None:
     """Until a GET of `path` answers 200."""
     ends_at = time.monotonic() + seconds
     while True:
@@ -137,7 +137,7 @@ def wait_until_ready(port: int, path: str = "/ready", seconds: float = 60) -> No
         except OSError:
             if time.monotonic() > ends_at:
                 raise
-            time.sleep(0.1)
+            time.sleep(pause_s)
 
 
 def percentile(values: list[float], share: float) -> float:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -165,3 +167,12 @@ def test_devices_and_dtypes(folder: Path) -> None:
         load(folder, device="tpu")
     with pytest.raises(ModelError, match="int8"):
         load(folder, dtype="int8")
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_a_model_is_loaded_without_torchs_compiler(kind: str, tokenizer: Any, tmp_path: Path) -> None:
+    """Importing it takes longer than everything else between a command and its first token."""
+    save_folder(tiny_model(kind, tokenizer.vocab_size), tmp_path, tokenizer)
+    code = "import sys, chatwright; chatwright.load(sys.argv[1]).generate('hi', max_new_tokens=2); print(*sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, capture_output=True, text=True).stdout
+    assert "torch" in said.split() and not {"torch._dynamo", "torch._inductor", "transformers"} & set(said.split())
