@@ -116,7 +116,7 @@ def trained(args: argparse.Namespace, base: Path) -> Path:
             pooling=args.pooling, eval=embed.EmbedEvalConfig(share=0),
             train=embed.EmbedTrainConfig(
                 steps=args.steps, batch_size=args.batch_size, max_tokens=args.max_tokens, micro_tokens=16384,
-                head_lr=args.lr, save_every_steps=50, temperature=args.temperature,
+                head_lr=args.lr, save_every_steps=20, temperature=args.temperature,
                 source_power=args.source_power,
             ),
             optim=OptimConfig(lr=args.lr, weight_decay=0.01),
@@ -190,7 +190,7 @@ def main() -> None:
         "vocab-size": 8192, "depth": 2, "width": 256, "trunk-steps": 40, "steps": 300, "batch-size": 128, "max-tokens": 32,
     }.items():  # fmt: skip
         parser.add_argument(f"--{name}", type=int, default=value)
-    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--source-power", type=float, default=0.3)
     parser.add_argument("--temperature", type=float, default=0.05)
     parser.add_argument("--attention", default="both", choices=("causal", "both"))

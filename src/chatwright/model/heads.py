@@ -77,6 +77,24 @@ class EmbeddingHead(nn.Module):
         nn.init.orthogonal_(self.linear.weight, generator=generator)
         self.linear.bias.zero_()
 
+    @torch.no_grad()
+    def init_whitened(self, states_ND: torch.Tensor, generator: torch.Generator) -> None:
+        """`init_orthogonal` after whitening (arXiv 2103.15316): the mean of `states_ND` becomes 0, their directions weigh
+        alike. States of a language model share one large direction; vectors that start with it all collapse into it.
+
+        The covariance is mixed with a tenth of its mean variance: directions that hardly vary are not blown up.
+        """
+        self.init_orthogonal(generator)
+        states_ND = states_ND.double().cpu()
+        mean_D = states_ND.mean(0)
+        covariance_DD = (states_ND - mean_D).T @ (states_ND - mean_D) / len(states_ND)
+        values_D, turn_DD = torch.linalg.eigh(covariance_DD)
+        scale_D = (values_D.clamp(min=0) + 0.1 * values_D.mean().clamp(min=1e-12)).rsqrt()
+        whiten_DD = turn_DD @ torch.diag(scale_D) @ turn_DD.T
+        weight_WD = self.linear.weight.double().cpu() @ whiten_DD
+        self.linear.weight.copy_(weight_WD)
+        self.linear.bias.copy_(-(weight_WD @ mean_D))
+
     def forward(self, pooled: torch.Tensor) -> torch.Tensor:
         """[..., D] -> [..., dimensions] in fp32, not normalised."""
         out: torch.Tensor = self.linear(pooled.float())

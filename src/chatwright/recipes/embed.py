@@ -30,8 +30,12 @@ from chatwright.model.formats.embedding import Attention, EmbeddingSpec, Pooling
 from chatwright.model.formats.huggingface import save_folder
 from chatwright.model.heads import EmbeddingHead
 from chatwright.model.precision import DeviceName, Precision, pick_device, pick_dtype
+from chatwright.model.transformer import Transformer
 from chatwright.objectives.contrastive import matryoshka_info_nce
 from chatwright.progress import console
+from chatwright.text.tokenizer import Tokenizer
+
+_STATES = 512  # pairs whose states the head is whitened by
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +55,7 @@ class EmbedTrainConfig(runs.SaveConfig):
     temperature: float = 0.05
     """What cosines are divided by (SimCSE, arXiv 2104.08821: 0.05)."""
     head_lr: float = 1e-3
-    """Learning rate of the head, which starts as a rotation while the trunk starts from a trained model."""
+    """Learning rate of the head, which starts as a whitening of the states while the trunk starts from a trained model."""
     source_power: float = 0.5
     """Sources take turns in proportion to the number of their pairs to this power."""
 
@@ -128,11 +132,11 @@ def main(cfg: EmbedConfig) -> dict[str, Any]:
     before = measure_pairs(Embedder(model, tokenizer), held_out, cfg.train.max_tokens)
     model.freeze_bottom(cfg.train.frozen_layers)
     head = EmbeddingHead(model.config.hidden_size, cfg.dimensions[0])
-    head.init_orthogonal(torch.Generator().manual_seed(cfg.seed))
     spec = EmbeddingSpec(
         pooling=cfg.pooling, attention=cfg.attention, dimensions=cfg.dimensions, max_tokens=cfg.train.max_tokens,
         about={"base": cfg.model, "temperature": cfg.train.temperature, "pairs": len(train)},
     )  # fmt: skip
+    head.init_whitened(first_states(model, tokenizer, spec, train, cfg), torch.Generator().manual_seed(cfg.seed))
     embedder = Embedder(model, tokenizer, head.to(device), spec)
     console().print(f"embed-train: {len(train)} pairs, {len(held_out)} held out, {dtype} on {device}")
     loss = _train(run, embedder, train, cfg)
@@ -169,6 +173,20 @@ def _split(pairs: Sequence[Pair], cfg: EmbedConfig) -> tuple[list[Pair], list[Pa
     if not train:
         raise ConfigError(f"--data {' '.join(cfg.data)}: no pair is left to train on")
     return train, held
+
+
+@torch.no_grad()
+def first_states(
+    model: Transformer, tokenizer: Tokenizer, spec: EmbeddingSpec, pairs: Sequence[Pair], cfg: EmbedConfig
+) -> torch.Tensor:
+    """[N, D]: pooled states of the texts of some training pairs, as many of every source, before training."""
+    embedder = Embedder(model, tokenizer, None, spec)
+    order = SourceOrder(pairs, alpha=0.0, seed=cfg.seed)
+    chosen = {place for step in range(len(order.places)) for place in order.batch(step, _STATES // len(order.places) + 1)}
+    texts = [text for n in sorted(chosen) for text in (pairs[n].query, pairs[n].passage)]
+    rows = [embedder.cut(embedder.ids(text), cfg.train.max_tokens) for text in texts]
+    groups = plan([len(row) for row in rows], cfg.train.micro_tokens)
+    return torch.cat([pooled_states(model, spec, *embedder.batch([rows[n] for n in group])) for group in groups])
 
 
 def measure_pairs(embedder: Embedder, pairs: Sequence[Pair], max_tokens: int) -> dict[str, Retrieval]:
