@@ -6,6 +6,8 @@ Query, key and value share one projection, gate and up another: fewer and larger
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -187,6 +189,13 @@ class Transformer(nn.Module):
             self.position_embed.requires_grad_(False)
         for block in self.blocks[:num_layers]:
             block.requires_grad_(False)
+
+    def cut_layers(self, num_layers: int) -> None:
+        """Keep only the lowest `num_layers` blocks (their states then go through the final norm)."""
+        if not 1 <= num_layers <= len(self.blocks):
+            raise ModelError(f"layers: {num_layers}; the model has {len(self.blocks)}")
+        self.blocks = self.blocks[:num_layers]
+        self.config = replace(self.config, num_layers=num_layers, local_layers=self.config.local_layers[:num_layers])
 
     def matrices(self) -> dict[str, tuple[int, ...]]:
         """Matrices of the blocks by parameter name, with the rows of the parts each stacks (query, key, value; gate, up)."""
