@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ from chatwright.generation.api import SamplingParams
 from chatwright.records import Message
 from chatwright.serve.engine import Delta, Event, Finished, GenerationRequest, Started, TokenLogprob
 from chatwright.serve.moderation.classifier import Classifier, Judgement
-from chatwright.serve.moderation.filters import MAX_HELD_CHARS, Decision, FilterConfig, Moderator
+from chatwright.serve.moderation.filters import MAX_HELD_CHARS, SHORT_CHARS, Decision, FilterConfig, Moderator
 from chatwright.serve.openai.errors import APIError
 
 
@@ -89,6 +90,21 @@ def test_input_is_blocked_flagged_or_let_through() -> None:
     assert text_of(events) == "hello" and [(d.action, text) for d, text in logged] == [("flag", "you scum")]
     assert run(Parrot("hello"), "you scum", input="off")[1] == []
     assert run(Parrot("hello"), "good day", input="block")[1] == []
+
+
+def test_long_input_is_not_judged_on_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    judging: list[bool] = []
+    judge = Judge.judge
+
+    def watched(self: Judge, text: str) -> Judgement:
+        judging.append(threading.current_thread() is threading.main_thread())
+        return judge(self, text)
+
+    monkeypatch.setattr(Judge, "judge", watched)
+    with pytest.raises(APIError):
+        run(Parrot("hello"), "good day " * (SHORT_CHARS // 8) + "scum", input="block")
+    run(Parrot("hello"), "good day", input="block")
+    assert judging == [False, True]
 
 
 def test_input_built_up_in_pieces_and_raw_token_prompts_are_seen() -> None:
