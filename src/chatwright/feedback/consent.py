@@ -24,18 +24,20 @@ from chatwright.feedback.tables import Payload
 from chatwright.workspace.database import Workspace
 
 KEY_FILE = "subject-key"
-NOTICE_VERSION = 1
+NOTICE_VERSION = 2
 NOTICE: Mapping[str, str] = {
     "en": (
         "If you agree, what you write from now on, and the answers to it, may be read by the people who label data on this "
         "server and used to train its models. E-mail addresses, telephone, card and identity numbers, and passwords are "
-        "replaced first; names and other details in your text are not, so leave out what must stay private. Your name is "
+        "replaced first, and so are names and streets where they are easily told; others and further details in your text "
+        "are not, so leave out what must stay private. Your name is "
         "not kept with it. You can withdraw at any time: your texts are then erased from the collection and are left out "
         "of later exports; models trained before are marked, but cannot forget."
     ),
     "zh-CN": (
         "如果您同意，您从现在起所写的内容及其回答，可能会由本服务器的标注人员阅读，并用于训练其模型。电子邮箱、电话号码、银行卡号、"
-        "证件号码和密码会先被替换；文中的姓名和其他细节不会被替换，因此请勿写入必须保密的内容。您的名字不会与内容一同保存。"
+        "证件号码和密码会先被替换，容易识别的姓名和街道地址也会被替换；其他姓名、地址和细节不会被替换，因此请勿写入必须保密的内容。"
+        "您的名字不会与内容一同保存。"
         "您可以随时撤回：您的文字将从数据集中删除，之后的导出不再包含它们；此前训练的模型会被标记，但无法遗忘。"
     ),
 }

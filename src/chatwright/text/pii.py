@@ -1,8 +1,10 @@
 """Personal data out of texts, before anything is stored: each piece is replaced by a placeholder that tells its kind.
 
 What is found: e-mail addresses, telephone numbers, bank cards (Luhn), IBANs (mod 97), identity numbers (mainland China with
-its checksum and birthday, Hong Kong and Taiwan with theirs, US social security), IP and MAC addresses, credentials in URLs,
-private keys, tokens and passwords. Not found: names of people and places, addresses of houses, what is spelled in words.
+its checksum and birthday, Hong Kong and Taiwan with theirs, US social security, those of `national_ids.py`), IP and MAC
+addresses, credentials in URLs, private keys, tokens and passwords; names behind words that announce one (`pii_names.py`),
+English and Chinese streets with a number (`pii_addresses.py`). Not found: other names, addresses of other shapes unless a
+text calls them one, birthdays, what is spelled in words.
 
 Numbers that prove nothing are left alone: dates, prices, versions, times, ISBNs, addresses of private networks.
 """
@@ -12,14 +14,15 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from itertools import chain
 
 from phonenumbers import Leniency, NumberParseException, PhoneNumberMatcher, is_valid_number, parse
 
-from chatwright.text import id_numbers
+from chatwright.text import id_numbers, national_ids, pii_addresses, pii_names
 
 Span = tuple[int, int]
 MAX_PHONE_DIGITS = 15  # ITU-T E.164
@@ -35,11 +38,13 @@ class Scrubbed:
     """How many of each kind were replaced."""
 
 
-def scrub(text: str) -> Scrubbed:
-    """Replace what is personal. Time grows with the length of the text, whatever it holds."""
+def scrub(text: str, *, leave: Collection[str] = ()) -> Scrubbed:
+    """Replace what is personal, but for kinds to `leave`. Time grows with the length of the text, whatever it holds."""
     view, places = _plain(text)
     taken, spans = bytearray(len(view)), []
     for kind, find in _FINDERS:
+        if kind in leave:
+            continue
         for start, end in find(view):
             # Kinds come in order of certainty: what one has taken, later ones leave.
             if not any(taken[start:end]):
@@ -266,9 +271,11 @@ _FINDERS: tuple[tuple[str, Callable[[str], Iterator[Span]]], ...] = (
     ("PASSWORD", _passwords),
     ("MAC_ADDRESS", _mac_addresses),
     ("IP_ADDRESS", _ip_addresses),
-    ("ID_NUMBER", id_numbers.find),
+    ("ID_NUMBER", lambda text: chain(id_numbers.find(text), national_ids.find(text))),
     ("BANK_ACCOUNT", _ibans),
     ("BANK_CARD", _cards),
     ("PHONE", _phones),
+    ("ADDRESS", pii_addresses.find),
+    ("NAME", pii_names.find),
 )  # fmt: skip
 KINDS = tuple(kind for kind, _ in _FINDERS)
