@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -52,7 +52,7 @@ def embed(cfg: EmbedConfig) -> None:
     embedder.check_dimensions(cfg.dimensions)
     if cfg.words:
         words = [embedder.words(text, cfg.dimensions) for text in texts]
-        rows = [
+        rows: list[dict[str, Any]] = [
             {"text": text, "words": [{"word": word.word, "embedding": list(word.vector)} for word in some]}
             for text, some in zip(texts, words, strict=True)
         ]
