@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from chatwright.feedback.client_prompts import background_kind
 from chatwright.feedback.tasks import Answer
 from chatwright.records import Conversation
+from chatwright.text import languages
 from chatwright.text.pii import KINDS as PII_KINDS
 from chatwright.text.pii import scrub
 
@@ -116,20 +116,7 @@ def _says_something(traffic: Traffic) -> bool:
     return any(character.isalnum() or unicodedata.category(character) == "So" for character in rest)
 
 
-_SCRIPTS: tuple[tuple[str, Callable[[str], bool]], ...] = (
-    ("ja", lambda c: "\u3040" <= c <= "\u30ff"),
-    ("ko", lambda c: "\uac00" <= c <= "\ud7a3"),
-    ("zh-CN", lambda c: "\u3400" <= c <= "\u9fff"),
-    ("ru", lambda c: "\u0400" <= c <= "\u04ff"),
-    ("ar", lambda c: "\u0600" <= c <= "\u06ff"),
-)
-
-
 def language_of(text: str) -> str:
-    """The language whose labellers get a text, told by its letters alone: what is written in Latin ones goes to `en`."""
-    letters = [character for character in text if character.isalpha()]
-    for language, belongs in _SCRIPTS:
-        # Names and programs put Latin letters into texts of every script; a little kana makes Japanese of Han.
-        if letters and sum(map(belongs, letters)) >= (0.05 if language == "ja" else 0.2) * len(letters):
-            return language
-    return "en"
+    """The language whose labellers get a text; `en` where too little is said to tell."""
+    found = languages.language_of(text)
+    return "zh-CN" if found == "zh" else found

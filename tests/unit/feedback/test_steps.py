@@ -65,7 +65,9 @@ def test_what_no_database_keeps_becomes_storable() -> None:
         ("빵은 어떻게 굽나요?", "ko"),
         ("Как испечь хлеб?", "ru"),
         ("1 + 1 = ?", "en"),
+        ("¿Cómo se hace el pan en casa sin levadura?", "es"),
+        ("Wie backe ich ein gutes Brot zu Hause?", "de"),
     ],
 )
-def test_languages_are_told_by_letters(text: str, language: str) -> None:
+def test_languages_of_labellers(text: str, language: str) -> None:
     assert language_of(text) == language

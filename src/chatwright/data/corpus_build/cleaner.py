@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 from chatwright.data.corpus_build.config import BuildConfig
 from chatwright.data.corpus_build.decontaminate import Contamination
-from chatwright.data.corpus_build.languages import Tags, tags
 from chatwright.data.corpus_build.normalise import normalise
 from chatwright.data.corpus_build.profanity import checker
 from chatwright.data.corpus_build.quality import quality_reason
+from chatwright.text.languages import Tags, tags
 from chatwright.text.letters import Words, words
 from chatwright.text.pii import scrub
 

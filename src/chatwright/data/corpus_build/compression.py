@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from chatwright.data.corpus_build.languages import tags
 from chatwright.errors import ModelError
+from chatwright.text.languages import tags
 
 QWEN = "qwen"
 Encode = Callable[[str], Sequence[int]]

@@ -15,11 +15,11 @@ from chatwright.data.corpus_build import adapters
 from chatwright.data.corpus_build.cleaner import Clean, Cleaner, Dropped
 from chatwright.data.corpus_build.config import BuildConfig, QualityConfig
 from chatwright.data.corpus_build.decontaminate import contamination
-from chatwright.data.corpus_build.languages import tags
 from chatwright.data.corpus_build.normalise import normalise
 from chatwright.data.corpus_build.profanity import checker
 from chatwright.data.corpus_build.quality import quality_reason
 from chatwright.errors import DataError
+from chatwright.text.languages import tags
 from chatwright.text.letters import words
 from chatwright.text.pii import scrub
 from corpus_texts import article
