@@ -1,6 +1,6 @@
 """A translator of words out of CLDR's names: seen words, held-out words, and what else could answer.
 
-    python benchmarks/translate.py [--questions 150] [--few-shot smollm2-135m-instruct] [--model FOLDER]
+    python benchmarks/translate.py [--questions 100] [--few-shot smollm2-135m-instruct] [--model FOLDER]
 
 Runs recipes/translate.toml (every stage that is not complete) and asks, in each of the 12 directions between English,
 Chinese, Spanish and emoji, so many questions on words that were in training, and so many on words that only held-out emoji
@@ -166,7 +166,7 @@ def measured(questions: Sequence[Question], answer: Callable[[Question], list[st
 def main() -> None:
     """Train, ask, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--questions", type=int, default=150, help="of each direction, seen and held out")
+    parser.add_argument("--questions", type=int, default=100, help="of each direction, seen and held out")
     parser.add_argument("--few-shot", nargs="*", default=["smollm2-135m-instruct"], help="larger models to prompt")
     parser.add_argument("--few-shot-questions", type=int, default=30, help="of each direction, held out")
     args = parser.parse_args()

@@ -45,7 +45,7 @@ class Translator:
         if any(len(tokenizer.encode(f"\t{language}")) != 1 for language in LANGUAGES):
             raise ModelError(f"translate: this model was not trained to translate; for one that is: chatwright run {RECIPE}")
         self._start = [start_id] if start_id is not None and start_id == tokenizer.bos_id else []
-        self._search = Search(lm.model, [tokenizer.document_end_id])
+        self._search = Search(lm.model, tokenizer)
         self._compiler = ConstraintCompiler(tokenizer, lm.model.config.vocab_size)
 
     @classmethod

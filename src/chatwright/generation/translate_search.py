@@ -21,6 +21,7 @@ import torch
 from chatwright.errors import DataError, ModelError
 from chatwright.generation.constrain import Matcher
 from chatwright.model.transformer import Transformer
+from chatwright.text.tokenizer import Tokenizer
 
 MAX_TOKENS = 32  # of an answer
 _ROWS = 8  # prefixes that go through the model together
@@ -44,11 +45,12 @@ class Node:
 class Search:
     """Best-first search with one model."""
 
-    def __init__(self, model: Transformer, ends: Sequence[int], max_nodes: int = 512) -> None:
-        """`ends`: tokens that end an answer. `max_nodes`: beginnings that go through the model at most."""
-        self.model, self.max_nodes = model, max_nodes
+    def __init__(self, model: Transformer, tokenizer: Tokenizer, max_nodes: int = 256) -> None:
+        """An answer ends where a document ends. `max_nodes`: beginnings that go through the model at most."""
+        self.model, self.max_nodes, self.end = model, max_nodes, tokenizer.document_end_id
         self.device = model.embed.weight.device
-        self.ends_E = torch.tensor(sorted(ends), device=self.device)
+        # The constraint lets any of these follow a complete answer; the end of a document alone is learned here.
+        self.stops_E = torch.tensor(sorted({*tokenizer.stop_ids, self.end}), device=self.device)
 
     @torch.inference_mode()
     def best(self, prompt: Sequence[int], matcher: Matcher, num: int) -> list[tuple[tuple[int, ...], float]]:
@@ -95,12 +97,12 @@ class Search:
 
     def _order(self, node: Node, logits_V: torch.Tensor, *, may_go_on: bool) -> None:
         allowed_V = node.matcher.mask().to(self.device)
-        allowed_V[self.ends_E] = False
-        tokens = allowed_V.nonzero()[:, 0] if may_go_on and not node.matcher.broken else self.ends_E[:0]
+        allowed_V[self.stops_E] = False
+        tokens = allowed_V.nonzero()[:, 0] if may_go_on and not node.matcher.broken else self.stops_E[:0]
         scores = logits_V[tokens]
         if node.matcher.complete:
             tokens = torch.cat([tokens, torch.tensor([-1], device=self.device)])
-            scores = torch.cat([scores, logits_V[self.ends_E].logsumexp(0)[None]])
+            scores = torch.cat([scores, logits_V[self.end][None]])
         if not len(tokens):
             return
         sorted_scores, places = torch.log_softmax(scores, 0).sort(descending=True, stable=True)

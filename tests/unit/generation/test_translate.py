@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 import pytest
-import torch
 
 from chatwright import cli
 from chatwright.data.cldr import Names
@@ -35,7 +34,7 @@ TOKENIZER = train_bpe(LINES * 2, 420)
 def trained(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A model that has learned the ten words by heart."""
     folder = tmp_path_factory.mktemp("translate")
-    write_corpus(folder / "corpus", TOKENIZER, LINES, [])
+    write_corpus(folder / "corpus", TOKENIZER, LINES * 3, [])
     pretrain.main(
         PretrainConfig(
             data=str(folder / "corpus"), out=str(folder / "model"), depth=2, context=32, documents="apart",
@@ -105,27 +104,16 @@ def test_what_cannot_be_translated_is_told(trained: str, capsys: pytest.CaptureF
     assert run(capsys, "apple", "--to", "zh", "--top", "0", "--model", trained)[0] == 2
 
 
-@pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("target", LANGUAGES)
-def test_answers_never_leave_the_script(seed: int, target: Any) -> None:
-    """Weights as they are drawn: without the restriction nearly no answer would be in the script."""
-    model = tiny_model("qwen3", TOKENIZER.vocab_size, seed=seed)
-    with torch.no_grad():  # answers end soon, so that many are found
-        model.embed.weight[TOKENIZER.document_end_id] *= 4
-    translator = Translator(LM(model, TOKENIZER))
+def test_answers_never_leave_the_script(translator: Translator, target: Any) -> None:
+    """To words that the model has never seen, where it has nothing to say."""
+    unknown = (("🚗", "emoji"), ("木头", "zh"), ("zebra 7", "en"), ("perro", "es"))
     found = [
-        one for word, source in (("🍎", "emoji"), ("苹果", "zh"), ("apple", "en"), ("manzana", "es")) if source != target
-        for one in _answers(translator, word, target, source)
+        one.text for word, source in unknown if source != target
+        for one in translator.translate(word, target, source=source, top=15)
     ]  # fmt: skip
-    assert len(found) >= 5
-    assert [one.text for one in found if not is_phrase(SCRIPT_OF[target])(one.text)] == []
-
-
-def _answers(translator: Translator, word: str, target: Any, source: Any) -> list[Any]:
-    try:
-        return translator.translate(word, target, source=source, top=20)
-    except ModelError:
-        return []
+    assert len(found) >= 10
+    assert [text for text in found if not is_phrase(SCRIPT_OF[target])(text)] == []
 
 
 def test_another_model_is_refused() -> None:

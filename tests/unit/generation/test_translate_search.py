@@ -64,7 +64,7 @@ def test_the_best_answers_in_order_with_their_probabilities(tokenizer: Tokenizer
     assert {b"".join(pieces[t] for t in ids).decode() for ids in reference} == set(WORDS) and len(reference) > len(WORDS)
     constraint = Constraint(kind="choice", value=json.dumps(WORDS))
     for num in (1, 3, len(reference) + 5):
-        found = Search(model, [tokenizer.document_end_id]).best(prompt, compiler.matcher(constraint), num)
+        found = Search(model, tokenizer).best(prompt, compiler.matcher(constraint), num)
         best = sorted(reference.items(), key=lambda item: -item[1])[:num]
         assert [logprob for _, logprob in found] == pytest.approx([logprob for _, logprob in best], abs=1e-3)
         assert {ids for ids, _ in found} <= set(reference) and len(found) == min(num, len(reference))
@@ -74,7 +74,7 @@ def test_the_best_answers_in_order_with_their_probabilities(tokenizer: Tokenizer
 def test_ends_are_told_from_other_control_tokens(tokenizer: Tokenizer) -> None:
     model = tiny_model("qwen3", tokenizer.vocab_size).eval()
     matcher = ConstraintCompiler(tokenizer, tokenizer.vocab_size).matcher(Constraint(kind="regex", value="[a-c]{2}"))
-    found = Search(model, [tokenizer.document_end_id]).best([5], matcher, 4)
+    found = Search(model, tokenizer).best([5], matcher, 4)
     assert all(len(tokenizer.decode(ids)) == 2 and not set(ids) & tokenizer.stop_ids for ids, _ in found)
 
 
@@ -83,12 +83,12 @@ def test_limits_are_told(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) 
     compiler = ConstraintCompiler(tokenizer, tokenizer.vocab_size)
     long = compiler.matcher(Constraint(kind="regex", value="[xyz]{12}"))
     with pytest.raises(DataError, match="the model takes 16"):
-        Search(model, [tokenizer.document_end_id]).best([5] * 16, long, 1)
+        Search(model, tokenizer).best([5] * 16, long, 1)
     with pytest.raises(ModelError, match="no answer ended within"):
-        Search(model, [tokenizer.document_end_id], max_nodes=9).best([5], long, 1)
+        Search(model, tokenizer, max_nodes=9).best([5], long, 1)
     monkeypatch.setattr(translate_search, "MAX_TOKENS", 3)
     with pytest.raises(ModelError, match="no answer ended within"):
-        Search(model, [tokenizer.document_end_id]).best([5], long, 1)
+        Search(model, tokenizer).best([5], long, 1)
 
 
 def test_spellings_of_one_text_are_added_up() -> None:
