@@ -74,6 +74,9 @@ GROUPS: dict[str, dict[str, Command]] = {
         "feedback import": Command(
             "chatwright.feedback.commands:import_", "ImportConfig", "take labels, samples or prompts into a workspace"
         ),
+        "feedback merge": Command(
+            "chatwright.feedback.commands:merge", "MergeConfig", "make one order of the labels of each complete ranking"
+        ),
         "feedback export": Command(
             "chatwright.feedback.commands:export", "ExportConfig", "freeze a workspace's labels into a folder"
         ),

@@ -1,4 +1,4 @@
-"""`chatwright feedback import | export`, `chatwright jobs run`."""
+"""`chatwright feedback import | merge | export`, `chatwright jobs run`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from chatwright import jsonl
-from chatwright.errors import DataError, UsageError
+from chatwright.errors import ConfigError, DataError, UsageError
 from chatwright.feedback import export as exporting
 from chatwright.feedback.importing import SHOWN_BAD, ImportSettings, import_rows
-from chatwright.feedback.projects import Project, default_project, project_of
+from chatwright.feedback.projects import Project, default_project, project_of, projects
 from chatwright.feedback.tables import ProjectRow
 from chatwright.feedback.worker import Limits, Worker
 from chatwright.progress import console
@@ -66,6 +66,31 @@ class ExportConfig:
     """Languages; empty: all."""
     rankings: Literal["labels", "merged"] = "labels"
     """A row per label, or per task with the merged order."""
+    purge_withdrawn: bool = False
+    """Then delete the folders of earlier exports in the workspace that hold texts withdrawn since. Their records stay, and
+    the models that learned from them stay marked; copies made with --out are yours to delete."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeConfig:
+    """Merge the labels of every complete ranking into one order, or ask an adjudicator. The server may be running."""
+
+    workspace: str = "workspace"
+    """Folder of the workspace."""
+    database: str = ""
+    """Database URL; empty: CHATWRIGHT_DATABASE_URL, else SQLite in the workspace."""
+    project: str = ""
+    """Name or id of the project; empty: all that are not archived."""
+    method: Literal["", "ranked_pairs", "borda", "bradley_terry", "plackett_luce"] = ""
+    """ranked_pairs: majorities, the strongest first; borda: mean share of answers beaten; bradley_terry and plackett_luce:
+    fitted strengths, each labeller weighted by reliability. Empty: the project's."""
+    adjudicate_below: float = -1.0
+    """Share of pairs on which labellers have to agree, or an adjudicator decides: 1 asks for unanimity, 0 for nothing.
+    Below 0: the project's."""
+
+    def __post_init__(self) -> None:
+        if self.adjudicate_below > 1:
+            raise ConfigError(f"adjudicate_below {self.adjudicate_below}: is a share, at most 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,11 +158,30 @@ def export(cfg: ExportConfig) -> None:
     )
     with opened(cfg.workspace, cfg.database) as workspace:
         made = exporting.export(workspace, chosen, actor="cli", out=Path(cfg.out))
+        purged = exporting.purge_withdrawn(workspace, keep=made.id) if cfg.purge_withdrawn else []
     for split, files in made.counts.items():
         console().print(f"{split}: " + ", ".join(f"{number} {name}" for name, number in files.items()))
     for reason, number in sorted(made.left_out.items()):
         console().print(f"left out: {number}, {reason}")
+    for identity in purged:
+        console().print(f"deleted: export {identity}, which held texts that were withdrawn since")
     print(f"{cfg.out}: export {made.id}")
+
+
+def merge(cfg: MergeConfig) -> None:
+    """Merge; prints what became of the tasks of each project."""
+    from chatwright.feedback.merging import merge_project  # numpy, which the other commands do without
+
+    below = None if cfg.adjudicate_below < 0 else cfg.adjudicate_below
+    with opened(cfg.workspace, cfg.database) as workspace:
+        with workspace.reading() as session:
+            chosen = [project_named(session, cfg.project)] if cfg.project else projects(session)
+        for project in chosen:
+            done = merge_project(workspace, project.id, actor="cli", method=cfg.method or None, adjudicate_below=below)
+            console().print(
+                f"{project.name} ({done.method}): {done.merged} merged, {done.adjudicate} sent to an adjudicator, "
+                f"{done.waiting} waiting for one, {done.unjudged} closed because nobody could judge, {done.cycles} circles"
+            )
 
 
 def run_jobs(cfg: JobsConfig) -> None:

@@ -28,7 +28,7 @@ from sqlalchemy.orm import Session
 from chatwright.errors import ConfigError, DataError, UsageError
 from chatwright.feedback.export_rows import FILES, SPLITS, Item, Rows
 from chatwright.feedback.jobs_tables import ExportItem, ExportRow
-from chatwright.feedback.tables import ProjectRow
+from chatwright.feedback.tables import Payload, ProjectRow
 from chatwright.workspace.database import Workspace, now
 
 MANIFEST = "MANIFEST.json"
@@ -180,6 +180,28 @@ def _record(workspace: Workspace, frozen: Export, chosen: ExportFilter, items: s
             ExportItem(export_id=frozen.id, task_id=item.task, label_uuid=item.label, payload_id=item.payload)
             for item in sorted(items)
         )
+
+
+def purge_withdrawn(workspace: Workspace, *, keep: str = "") -> list[str]:
+    """Delete the workspace's folders of exports that hold texts withdrawn since; gives their ids. The records stay: what was
+    in them, and which models learned from it, is known still. An export is never changed, so it goes as a whole."""
+    erased = select(Payload.id).where(Payload.erased_at.is_not(None))
+    holds = select(ExportItem.export_id).where(ExportItem.payload_id.in_(erased)).distinct()
+    place = (workspace.folder / "exports").resolve()
+    with workspace.reading() as session:
+        rows = session.scalars(select(ExportRow).where(ExportRow.id.in_(holds), ExportRow.id != keep).order_by(ExportRow.id))
+        found = [(row.id, Path(row.path)) for row in rows]
+    for left in place.glob(".purged-*"):  # of a purge that was cut off
+        shutil.rmtree(left)
+    purged = []
+    for identity, folder in found:
+        if folder.resolve().parent == place and folder.is_dir():
+            aside = folder.with_name(f".purged-{folder.name}")
+            folder.rename(aside)  # no half of an export is ever found under its name
+            shutil.rmtree(aside)
+            purged.append(identity)
+    _sync(place)
+    return purged
 
 
 def _copy(frozen: Export, out: Path) -> None:
