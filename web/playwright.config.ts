@@ -1,11 +1,13 @@
 import { defineConfig } from "@playwright/test";
 
+const patience = Number(process.env.WEB_PATIENCE ?? 1);
+
 export default defineConfig({
   testDir: "e2e",
   workers: 2,
   fullyParallel: false,
-  timeout: 45_000,
-  expect: { timeout: 7_000 },
+  timeout: 45_000 * patience,
+  expect: { timeout: 7_000 * patience },
   reporter: [["list"]],
   outputDir: "test-results",
   use: {

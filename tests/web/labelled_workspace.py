@@ -139,7 +139,7 @@ def verdict(judge: str, kind: str, rate: float, low: float, high: float, n: int)
 
 def card(value: float, low: float, high: float) -> dict[str, Any]:
     """A reward model's report card."""
-    return {"accuracy": {"value": value, "low": low, "high": high}, "length_baseline": 0.55, "gate": "passed"}
+    return {"accuracy": {"value": value, "low": low, "high": high}, "length_baseline": 0.55, "gate": None}
 
 
 def models(session: Any, folder: Path, frozen: str, other: str, job: str) -> None:

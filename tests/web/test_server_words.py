@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from chatwright.errors import DataError
+from chatwright.evals.report_card import gate
 from chatwright.feedback import export_rows
 from chatwright.jsonl import Where, parse
 from chatwright.pipeline import retrain
@@ -64,6 +65,20 @@ def test_audited_actions_have_texts() -> None:
     filled = {"link.{}": ("admin", "invite", "reset"), "desk.task.{}": ("clear", "close")}
     names = {slug(text.replace("{}", one)) for text in said for one in filled.get(text, ("",))}
     assert len(names) > 25 and names == set(TEXTS["audit"]["actions"])
+
+
+def test_refusals_of_report_cards_have_texts() -> None:
+    said = [
+        gate({"accuracy": {"value": at, "low": at - 0.1, "high": at + 0.1}, "length_baseline": 0.5})
+        for at in (0.4, 0.55, 0.7)
+    ]
+    assert said.pop() is None
+    keys = [key_of("cards", str(text)) for text in said]
+    assert keys == ["lead.models.cardNoBetter", "lead.models.cardUnsure"]
+    recipe = ast.parse((ROOT / "src/chatwright/recipes/reward.py").read_text(encoding="utf-8"))
+    texts = {node.value for node in ast.walk(recipe) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    missing = {text for text in texts if "there is no report card" in text}
+    assert {key_of("cards", text) for text in missing} == {"lead.models.cardNone"}
 
 
 def test_stages_of_a_retraining_have_texts() -> None:
@@ -125,6 +140,9 @@ def test_failures_of_the_calculator_have_texts(expression: str, key: str) -> Non
     ("line", "key"),
     [
         ("{", "notJson"), ("[" * 900 + "]" * 900, "tooDeep"), ('{"messages": 3}', "wrongValue"),
+        ('{"prompt": "a", "completions": ["a", "b"], "ranking": "A>C"}', "wrongOrder"),
+        ('{"prompt": "a", "completions": ["a", "b"], "ranking": "A>A"}', "wrongOrder"),
+        ('{"prompt": "a", "completions": ["a", "b"], "ranking": "A"}', "wrongOrder"),
         ('{"prompt": "a"}', "missing"), ('{"prompt": "a", "completion": " "}', "emptyAnswer"),
         ('{"prompt": "a", "completions": ["a", "b"], "ranking": "A>B", "seconds": "x"}', "wrongValue"),
     ],

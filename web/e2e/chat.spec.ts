@@ -1,4 +1,4 @@
-import { answered, ask, checkAxe, expect, languages, test } from "./fixtures";
+import { answered, ask, checkAxe, expect, languages, patience, test } from "./fixtures";
 
 for (const language of languages) {
   test.describe(`chat (${language})`, () => {
@@ -38,7 +38,7 @@ for (const language of languages) {
       await page.keyboard.press("Enter");
       await expect(page.locator(".message-assistant")).toContainText("word8");
       await page.reload();
-      await expect(page.locator(".message-assistant")).toContainText("word199", { timeout: 25_000 });
+      await expect(page.locator(".message-assistant")).toContainText("word199", { timeout: 25_000 * patience });
       await expect(page.locator(".message-assistant")).toContainText("word0 word1 word2");
       await answered(page, t);
     });
@@ -50,7 +50,7 @@ for (const language of languages) {
       await context.setOffline(true);
       await expect(page.locator(".banner")).toBeVisible();
       await context.setOffline(false);
-      await expect(page.locator(".message-assistant")).toContainText("word199", { timeout: 25_000 });
+      await expect(page.locator(".message-assistant")).toContainText("word199", { timeout: 25_000 * patience });
       await expect(page.locator(".banner")).toHaveCount(0);
     });
 

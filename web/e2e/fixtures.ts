@@ -10,6 +10,8 @@ type Server = { origin: string; token: string };
 
 const repository = new URL("../..", import.meta.url).pathname;
 export const languages = (process.env.WEB_LANGUAGES ?? "en").split(",") as Language[];
+/** How much longer to wait for everything than on a machine that has nothing else to do. */
+export const patience = Number(process.env.WEB_PATIENCE ?? 1);
 export const PASSWORD = "correct horse battery";
 
 /** The app's own texts: a test says what it means, in whichever language runs. */
@@ -42,7 +44,7 @@ export const test = base.extend<{ language: Language; t: Texts; member: Page; pr
       child.stdin.end();
       await new Promise((resolve) => child.once("exit", resolve));
     },
-    { scope: "worker", timeout: 60_000 },
+    { scope: "worker", timeout: 60_000 * patience },
   ],
   admin: [
     async ({ server, browser }, use) => {
@@ -102,7 +104,7 @@ export async function ask(page: Page, t: Texts, text: string): Promise<void> {
 }
 
 export async function answered(page: Page, t: Texts): Promise<void> {
-  await expect(page.getByRole("button", { name: t("composer.send"), exact: true })).toBeVisible({ timeout: 20_000 });
+  await expect(page.getByRole("button", { name: t("composer.send"), exact: true })).toBeVisible({ timeout: 20_000 * patience });
   await expect(page.locator(".message-assistant").last()).toHaveAttribute("aria-busy", "false");
 }
 

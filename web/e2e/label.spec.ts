@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { becomeAdmin, call, FOUR, labels, makeProject, MortalServer, question, SHARED } from "./desk";
-import { checkAxe, expect, languages, PASSWORD, test, textsOf, type Page } from "./fixtures";
+import { checkAxe, expect, languages, PASSWORD, patience, test, textsOf, type Page } from "./fixtures";
 
 const SKY = question("Why is the sky blue?");
 const rankTask = { kind: "rank", messages: SKY, answers: FOUR };
@@ -451,7 +451,7 @@ test("a killed server loses nothing that was written, sent or confirmed", async 
     const again = await context.newPage();
     await again.goto(`${server.origin}/`); // not even the desk: what waits goes out from any page
     const kept = () => labels(again, project).then((all) => all.map((label) => label.payload?.messages[0]!.content).sort());
-    await expect.poll(kept, { timeout: 20_000 }).toEqual(["begun while it was alive, finished while it was dead", "confirmed before the server died"]);
+    await expect.poll(kept, { timeout: 20_000 * patience }).toEqual(["begun while it was alive, finished while it was dead", "confirmed before the server died"]);
     await open(again, project);
     await expect(again.getByRole("textbox", { name: `${t("label.roles.assistant")} 1` })).toHaveValue("");
     await context.close();

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { becomeAdmin, MortalServer } from "./desk";
-import { test as base, type Page } from "./fixtures";
+import { patience, test as base, type Page } from "./fixtures";
 
 const repository = new URL("../..", import.meta.url).pathname;
 type Storage = Awaited<ReturnType<ReturnType<Page["context"]>["storageState"]>>;
@@ -19,7 +19,7 @@ export const test = base.extend<{ root: Page }, { desk: MortalServer; signedIn: 
       await server.kill();
       rmSync(folder, { recursive: true, force: true });
     },
-    { scope: "worker", timeout: 300_000 },
+    { scope: "worker", timeout: 300_000 * patience },
   ],
   signedIn: [
     async ({ desk, browser }, use) => {

@@ -1,19 +1,19 @@
 import { call, makeProject, question } from "./desk";
-import { answered, ask, expect, PASSWORD, textsOf, type Page } from "./fixtures";
+import { answered, ask, expect, PASSWORD, patience, textsOf, type Page } from "./fixtures";
 import { test } from "./labelled";
 
 /** What people and models wrote, names, identifiers, code and keys: in any language, on purpose. */
 const CONTENT = [
-  "script", "style", "code", "pre", "kbd", ".mono", ".prose", ".prose-plain", ".bubble", ".desk-raw", ".desk-text", ".excerpt", ".snippet", ".side-item", ".message-model", ".model-button",
+  "script", "style", "code", "pre", "kbd", ".mono", ".prose", ".prose-plain", ".bubble", ".desk-raw", ".desk-text", ".excerpt", ".snippet", ".side-item", ".main > .top .sr-only", "h1.sr-only", ".message-model", ".model-button",
   ".letter", ".desk-letter", ".order", ".chip", ".tokens", ".alternative", ".step", ".prompt-card h2", ".prompt-card p", ".preview", ".secret", ".brand", "[lang=en]", "[data-testid^=name-]", ".diff", ".guide-text", ".desk-history .ellipsis",
 ].join(",");
 const NAMES = [
-  "alpha", "beta", "helper-1", "helper-2", "helper-3", "smollm2-135m-instruct", "general-en", "judge-7b", "ai:judge-7b", "simulated:general-en:1", "ann", "bo", "chen", "dora", "eva", "root", "pirate", "laptop", "worker-1",
+  "alpha", "beta", "helper-1", "helper-2", "helper-3", "smollm2-135m-instruct", "general-en", "judge-7b", "ai:judge-7b", "simulated:general-en:1", "ann", "bo", "chen", "dora", "eva", "root", "pirate", "laptop", "worker-1", "old", "new",
   "General helper", "Empty project", "Words", "Chatwright", "chatwright serve --model", "chatwright data import", "English", "JUDGE_API_KEY",
 ];
 /** Terms that Chinese texts of the field use as they are. */
 const TERMS = [
-  "AI", "API", "JSON", "JSONL", "Markdown", "Unicode", "OpenAI", "LaTeX", "SFT", "PPO", "KL", "RM", "tau-b", "Bradley-Terry", "top-p", "top-k", "Top-p", "Top-k", "UTC", "ID", "IP", "MAC", "Greek", "Latin|emoji", "Latin", "Han", "GPT",
+  "AI", "API", "JSON", "JSONL", "Markdown", "Unicode", "rho", "OpenAI", "LaTeX", "SFT", "PPO", "KL", "RM", "tau-b", "Bradley-Terry", "top-p", "top-k", "Top-p", "Top-k", "UTC", "ID", "IP", "MAC", "Greek", "Latin|emoji", "Latin", "Han", "GPT",
   "en", "zh-CN", "zh", "beta", "gamma", "Ctrl", "Shift", "Enter", "Esc", "Alt", "Backspace", "Delete", "kB", "MB", "rows.jsonl",
 ];
 
@@ -32,7 +32,7 @@ async function foreign(page: Page): Promise<string[]> {
     return [...found];
   }, CONTENT);
   const plain = (text: string) => {
-    let left = text.replace(/https?:\S+|\/v1\b|[\w.-]+@[\w.]+|\{\{[^}]*\}\}|\b(?:task|model|job|proj|export|user|key|conv)_\w+|\bProject \d+-\d+|\bmember\d+x\d+/g, " ");
+    let left = text.replace(/https?:\S+|\/v1\b|[\w.-]+@[\w.]+|\{\{[^}]*\}\}|\b(?:task|model|job|proj|export|user|key|conv)_\w+|\bProject \d+-\d+|\bmember\d+x\d+|\b[0-9a-f]{12}\b/g, " ");
     for (const each of [...NAMES, ...TERMS].sort((a, b) => b.length - a.length)) left = left.replace(new RegExp(`(?<![A-Za-z])${each.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")}(?![A-Za-z])`, "g"), " ");
     return left;
   };
@@ -41,11 +41,11 @@ async function foreign(page: Page): Promise<string[]> {
 
 test.describe("nothing of the app is in English for those who read Chinese", () => {
   test.use({ language: "zh-CN" });
-  test.describe.configure({ timeout: 180_000 });
+  test.describe.configure({ timeout: 180_000 * patience });
   const t = textsOf("zh-CN");
   let page: Page;
   const check = async (what: string) => {
-    await expect(page.locator(".spinner")).toHaveCount(0, { timeout: 20_000 });
+    await expect(page.locator(".spinner")).toHaveCount(0, { timeout: 20_000 * patience });
     expect.soft(await foreign(page), what).toEqual([]);
   };
   const visit = async (address: string) => {
@@ -151,7 +151,7 @@ test.describe("nothing of the app is in English for those who read Chinese", () 
       await expect(page.getByTestId("sheet")).toBeVisible();
       await check(kind);
       for (const button of ["keys.title", "label.guideline.title"]) {
-        await page.getByRole("button", { name: t(button), exact: true }).click();
+        await page.locator(".desk-top").getByRole("button", { name: t(button), exact: true }).click();
         await check(`${kind}: ${button}`);
         await page.keyboard.press("Escape");
       }

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { call, makeProject, question } from "./desk";
-import { checkAxe, expect, languages, PASSWORD, type Page } from "./fixtures";
+import { checkAxe, expect, languages, PASSWORD, patience, type Page } from "./fixtures";
 import { test } from "./labelled";
 
 async function open(page: Page, path: string, name: string): Promise<void> {
@@ -11,10 +11,10 @@ async function open(page: Page, path: string, name: string): Promise<void> {
 for (const language of languages) {
   test.describe(`leads (${language})`, () => {
     test.use({ language });
-    test.describe.configure({ timeout: 120_000 }); // axe reads every row of long tables, several times per test
+    test.describe.configure({ timeout: 120_000 * patience }); // axe reads every row of long tables, several times per test
 
     test("see progress, agreement, cost and who labels, and merge", async ({ root: page, t }) => {
-      await expect(page.getByText(t("lead.people.text"))).toBeVisible({ timeout: 20_000 });
+      await expect(page.getByText(t("lead.people.text"))).toBeVisible({ timeout: 20_000 * patience });
       const row = (name: string) => page.locator("tr", { has: page.getByText(name, { exact: true }) });
       await expect(row("dora")).toContainText("100 %");
       await expect(row("ai:judge-7b").locator(".kind-ai")).toBeVisible();
@@ -23,7 +23,7 @@ for (const language of languages) {
       await expect(page.locator(".figure", { hasText: t("lead.cost.ratio") })).toContainText("×");
       await checkAxe(page);
       await page.getByRole("group", { name: t("lead.kinds.label") }).getByRole("button", { name: t("lead.kinds.simulated") }).click();
-      await expect(row("simulated:general-en:1")).toHaveCount(0, { timeout: 20_000 });
+      await expect(row("simulated:general-en:1")).toHaveCount(0, { timeout: 20_000 * patience });
       await expect(row("ann")).toBeVisible();
       await page.getByLabel(t("lead.project")).selectOption({ label: "Empty project" });
       await expect(page.getByRole("heading", { name: t("lead.people.none") })).toBeVisible();
@@ -181,7 +181,7 @@ for (const language of languages) {
       await page.setViewportSize({ width: 360, height: 740 });
       for (const path of ["", "/data", "/projects", "/guidelines", "/transfer", "/intake", "/jobs", "/models"]) {
         await open(page, `/lead${path}`, t("lead.title"));
-        await expect(page.locator(".spinner")).toHaveCount(0, { timeout: 20_000 });
+        await expect(page.locator(".spinner")).toHaveCount(0, { timeout: 20_000 * patience });
         await checkAxe(page);
         expect(await page.evaluate(() => { const { scrollWidth, clientWidth } = document.querySelector(".page")!; return scrollWidth - clientWidth; }), path).toBe(0);
       }

@@ -1,5 +1,5 @@
 import { call } from "./desk";
-import { ask, checkAxe, expect, languages, PASSWORD, type Page } from "./fixtures";
+import { ask, checkAxe, expect, languages, PASSWORD, patience, type Page } from "./fixtures";
 import { test } from "./labelled";
 
 const SLOW_END = "word199";
@@ -13,7 +13,7 @@ async function serving(page: Page): Promise<string> {
 for (const language of languages) {
   test.describe(`the loop closes (${language})`, () => {
     test.use({ language });
-    test.describe.configure({ timeout: 120_000 });
+    test.describe.configure({ timeout: 120_000 * patience });
 
     test("a candidate is promoted by a click while an answer is written, refused once, forced with a reason, and rolled back", async ({ root: page, t }) => {
       const chat = await page.context().newPage();
@@ -37,7 +37,7 @@ for (const language of languages) {
       await checkAxe(page);
 
       // The stream that ran goes on to its end on the model it began with; the next answer is the new one's.
-      await expect(chat.locator(".message-assistant").last()).toContainText(SLOW_END, { timeout: 25_000 });
+      await expect(chat.locator(".message-assistant").last()).toContainText(SLOW_END, { timeout: 25_000 * patience });
       await ask(chat, t, "who answers now?");
       await expect(chat.locator(".message-assistant").last()).toContainText("helper-2 heard: who answers now?");
 
@@ -80,8 +80,8 @@ for (const language of languages) {
       await giver.goto("/settings");
       await expect(async () => {
         await giver.reload();
-        await expect(giver.getByRole("button", { name: t("consent.erase") })).toBeVisible({ timeout: 2_000 });
-      }).toPass({ timeout: 20_000 });
+        await expect(giver.getByRole("button", { name: t("consent.erase") })).toBeVisible({ timeout: 2_000 * patience });
+      }).toPass({ timeout: 20_000 * patience });
 
       await page.goto("/lead/transfer");
       await page.getByRole("button", { name: t("lead.export.make") }).click();
@@ -110,7 +110,7 @@ for (const language of languages) {
       await ask(giver, t, `Another question of ${name}: why do cats purr?`);
       await giver.goto("/settings");
       const erase = giver.getByRole("button", { name: t("consent.erase") });
-      await expect(async () => { await giver.reload(); await expect(erase).toBeVisible({ timeout: 2_000 }); }).toPass({ timeout: 20_000 });
+      await expect(async () => { await giver.reload(); await expect(erase).toBeVisible({ timeout: 2_000 * patience }); }).toPass({ timeout: 20_000 * patience });
       await erase.click();
       await giver.getByRole("dialog").getByRole("button", { name: t("consent.erase") }).click();
       await expect(giver.locator(".toast")).toBeVisible();

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { becomeAdmin, FOUR, labels, makeProject, MortalServer, question } from "./desk";
-import { ask, expect, languages, test, type Page } from "./fixtures";
+import { ask, expect, languages, patience, test, type Page } from "./fixtures";
 
 const language = languages[0]!;
 test.use({ language, serviceWorkers: "allow" });
@@ -34,22 +34,22 @@ test("with the server killed, a reload finds the app, the task and the draft; th
     await server.kill();
     await page.reload();
     const field = page.getByRole("textbox", { name: t("label.typed.label") });
-    await expect(field).toHaveValue("D>C", { timeout: 20_000 });
+    await expect(field).toHaveValue("D>C", { timeout: 20_000 * patience });
     await expect(page.getByText(t("offline.away"))).toBeVisible();
     await page.keyboard.type("a=b");
     await page.close(); // and the tab dies
     const again = await context.newPage();
     await again.goto(address);
     const same = again.getByRole("textbox", { name: t("label.typed.label") });
-    await expect(same).toHaveValue("D>C>A=B", { timeout: 20_000 });
+    await expect(same).toHaveValue("D>C>A=B", { timeout: 20_000 * patience });
     await again.locator("#desk-submit").click();
     await expect(again.getByTestId("outbox-waiting")).toBeVisible();
     await again.reload();
-    await expect(again.getByTestId("outbox-waiting")).toBeVisible({ timeout: 20_000 });
+    await expect(again.getByTestId("outbox-waiting")).toBeVisible({ timeout: 20_000 * patience });
     await expect(again.getByTestId("sheet")).toHaveCount(0); // it was sent: it does not come a second time
     await server.rise();
-    await expect.poll(() => labels(again, project).then((all) => all.map((label) => label.value.ranking)), { timeout: 30_000 }).toEqual(["D>C>A=B"]);
-    await expect(again.getByTestId("sheet")).toBeVisible({ timeout: 20_000 }); // the next one
+    await expect.poll(() => labels(again, project).then((all) => all.map((label) => label.value.ranking)), { timeout: 30_000 * patience }).toEqual(["D>C>A=B"]);
+    await expect(again.getByTestId("sheet")).toBeVisible({ timeout: 20_000 * patience }); // the next one
     await expect(same).toHaveValue("");
     await context.close();
   } finally {
@@ -66,10 +66,10 @@ test("without a network, a reload of a chat keeps what was typed, and it can be 
   await page.waitForTimeout(300);
   await context.setOffline(true);
   await page.reload();
-  await expect(field).toHaveValue("half a thought", { timeout: 20_000 });
+  await expect(field).toHaveValue("half a thought", { timeout: 20_000 * patience });
   await expect(page.getByText(t("offline.away"))).toBeVisible();
   await context.setOffline(false);
-  await expect(page.getByText(t("offline.away"))).toHaveCount(0, { timeout: 20_000 });
+  await expect(page.getByText(t("offline.away"))).toHaveCount(0, { timeout: 20_000 * patience });
   await expect(page.locator(".message-user")).toContainText("before the tunnel");
   await ask(page, t, "half a thought, and the rest");
   await expect(page.locator(".message-assistant").last()).toContainText("half a thought, and the rest");
@@ -81,6 +81,6 @@ test("nobody is signed in without the server, and signing out forgets who it was
   await expect(page).toHaveURL(/\/login/);
   await context.setOffline(true);
   await page.goto("/label");
-  await expect(page.getByRole("heading", { name: t("offline.title") })).toBeVisible({ timeout: 20_000 });
+  await expect(page.getByRole("heading", { name: t("offline.title") })).toBeVisible({ timeout: 20_000 * patience });
   await context.setOffline(false);
 });

@@ -1,5 +1,5 @@
 import type { Page } from "@playwright/test";
-import { expect, test } from "./fixtures";
+import { expect, patience, test } from "./fixtures";
 
 type TraceEvent = { name: string; ph: string; pid: number; tid: number; dur?: number; tdur?: number; args?: { name?: string } };
 
@@ -20,7 +20,7 @@ async function longest(page: Page, work: () => Promise<void>): Promise<{ cpu: nu
 }
 
 test("a chat of 500 messages is opened, scrolled and answered without freezes over 100 ms", async ({ member: page, t }) => {
-  test.setTimeout(120_000);
+  test.setTimeout(120_000 * patience);
   const paragraph = "Some **bold** words, `code`, and a list:\n\n- one\n- two\n\n```python\nprint('hello')\n```\n\nThe end, with $x^2$.";
   const id = await page.evaluate(async (text) => {
     const headers = { "content-type": "application/json", "x-csrf-token": ((await (await fetch("/api/session")).json()) as { csrf: string }).csrf };

@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { ask, expect, test } from "./fixtures";
+import { ask, expect, patience, test } from "./fixtures";
 
 const payloads = JSON.parse(readFileSync(new URL("./xss.json", import.meta.url), "utf8")) as string[];
 
@@ -20,7 +20,7 @@ const BATCH = 12;
 for (let start = 0; start < payloads.length; start += BATCH) {
   const some = payloads.slice(start, start + BATCH);
   test(`payloads ${start + 1} to ${start + some.length} do nothing in any text`, async ({ member: page, browser, server, t }) => {
-    test.setTimeout(120_000);
+    test.setTimeout(120_000 * patience);
     const foreign: string[] = [];
     page.on("request", (request) => { if (!request.url().startsWith(server.origin) && !/^(data|blob):/.test(request.url())) foreign.push(request.url()); });
     // All of the API's text fields, by its own routes; then every page that shows them is opened.

@@ -6,7 +6,7 @@ import { Link, useParams } from "wouter";
 import { messageOf } from "../api/message";
 import { useSession } from "../api/session";
 import { formatDate, formatNumber, formatPercent } from "../lib/format";
-import { fieldName } from "../lib/said";
+import { cardRefusal, fieldName } from "../lib/said";
 import { Confirm } from "../ui/dialog";
 import { toast } from "../ui/toast";
 import { modelsQuery, rollBack, type Model, type Models } from "./api";
@@ -119,12 +119,20 @@ export function Verdicts({ model }: { model: Model }) {
   );
 }
 
-/** The reward model's report card: figures as they are, whatever their number. */
+/** The reward model's report card: figures as they are, whatever their number, and whether it let the training go on. */
 function Card({ card }: { card: Model["report_card"] }) {
   const { t } = useTranslation();
-  const rows = flat(card, (name) => fieldName(name, t));
+  const { gate, ...figures } = card;
+  const rows = flat(figures, (name) => fieldName(name, t));
   if (!rows.length) return null;
-  return <details><summary>{t("lead.models.card")}</summary><dl className="facts">{rows.map(([name, value]) => [<dt key={`${name} name`}>{name}</dt>, <dd key={name}>{value}</dd>])}</dl></details>;
+  const passed = gate === null ? t("lead.models.cardPassed") : typeof gate === "string" ? cardRefusal(gate, t) : "";
+  return (
+    <details>
+      <summary>{t("lead.models.card")}</summary>
+      {passed ? <p className="small">{passed}</p> : null}
+      <dl className="facts">{rows.map(([name, value]) => [<dt key={`${name} name`}>{name}</dt>, <dd key={name} className={/^[-–.,\d\s]+$/.test(value) ? "" : "mono"}>{value}</dd>])}</dl>
+    </details>
+  );
 }
 
 /** Nested figures as rows with dotted names; long numbers are rounded. */

@@ -66,11 +66,17 @@ function Import() {
           </div>
           {result.surplus ? <p className="soft small">{t("lead.import.surplus", { count: result.surplus })}</p> : null}
           {Object.keys(result.kinds).length ? <p className="soft small">{Object.entries(result.kinds).map(([kind, count]) => `${t(`lead.files.${kind}`)}: ${number(count)}`).join(" · ")}</p> : null}
-          {result.bad.length ? <><h3>{t("lead.import.badRows")}</h3><ul className="bad-rows">{result.bad.map((line, at) => <li key={at}>{badRow(line, t)}</li>)}</ul></> : null}
+          {result.bad.length ? <><h3>{t("lead.import.badRows")}</h3><ul className="bad-rows">{result.bad.map((line, at) => <BadRow key={at} said={line} />)}</ul></> : null}
         </div>
       ) : null}
     </Section>
   );
+}
+
+function BadRow({ said }: { said: string }) {
+  const { t } = useTranslation();
+  const row = badRow(said, t);
+  return row ? <li>{t("lead.badRows.line", { line: row.line })} {row.field ? <code>{row.field}</code> : null} {row.reason}</li> : <li lang="en">{said}</li>;
 }
 
 function Exports() {

@@ -17,8 +17,8 @@ function keyOf(kind: keyof typeof words, text: string): string | undefined {
 
 /** Why an answer of a chat failed. */
 export function answerFailure(said: string, t: TFunction): string {
-  if (!said || readsEnglish()) return said || t("message.failed");
-  return t(keyOf("answers", said) ?? "message.failed");
+  const key = keyOf("answers", said);
+  return key ? t(key) : (readsEnglish() && said) || t("message.failed");
 }
 
 /** Why the calculator has no result. */
@@ -27,12 +27,17 @@ export function stepFailure(said: string, t: TFunction): string {
   return readsEnglish() || !key ? said : t(key);
 }
 
-/** Why a row of a file was not taken: `name:line: field: reason`. */
-export function badRow(said: string, t: TFunction): string {
+/** Why a reward model's report card does not let the training go on. */
+export function cardRefusal(said: string, t: TFunction): string {
+  return readsEnglish() ? said : t(keyOf("cards", said) ?? "lead.models.cardFailed");
+}
+
+/** Where and why a row of a file was not taken: `name:line: field: reason`; null for what has another form. */
+export function badRow(said: string, t: TFunction): { line: string; field: string; reason: string } | null {
   const [, line = "", field = "", reason = ""] = /^.*?:(\d+): ([^:]+): (.*)$/s.exec(said) ?? [];
-  if (!reason || readsEnglish()) return said;
+  if (!reason) return null;
   const key = keyOf("rows", reason);
-  return t("lead.badRows.line", { line, field: field === "line" ? "" : field, reason: key ? t(key) : reason });
+  return { line, field: field === "line" ? "" : field, reason: key && !readsEnglish() ? t(key) : reason };
 }
 
 /** A setting, a figure or a part of a request, as people call it. */
