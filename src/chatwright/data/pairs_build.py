@@ -45,15 +45,13 @@ class PairsConfig:
     out: str
     """File to write: JSON lines."""
 
-    def __post_init__(self) -> None:
-        if not (self.answers or self.titled or self.locales):
-            raise ConfigError("data pairs: nothing to pair; give --answers, --titled or --locales")
-        if self.cldr_file and not self.locales:
-            raise ConfigError("--cldr-file has no effect without --locales")
-
 
 def build(cfg: PairsConfig) -> dict[str, int]:
     """Write the pairs, without duplicates, and print how many came from where."""
+    if not (cfg.answers or cfg.titled or cfg.locales):
+        raise ConfigError("data pairs: nothing to pair; give --answers, --titled or --locales")
+    if cfg.cldr_file and not cfg.locales:
+        raise ConfigError("--cldr-file has no effect without --locales")
     pairs: list[Pair] = []
     for path in cfg.answers:
         pairs += answer_pairs(path)

@@ -127,8 +127,8 @@ def test_answers_and_titles(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     )
     assert "wrote 6 pairs" in capsys.readouterr().out
     with pytest.raises(ConfigError, match="nothing to pair"):
-        PairsConfig(out="x")
+        build(PairsConfig(out="x"))
     with pytest.raises(ConfigError, match="without --locales"):
-        PairsConfig(titled=("x",), cldr_file="y", out="x")
+        build(PairsConfig(titled=("x",), cldr_file="y", out="x"))
     with pytest.raises(DataError, match="t.jsonl:1: text: is missing"):
         list(title_pairs(titled, text_field="text"))
