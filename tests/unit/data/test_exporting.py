@@ -279,3 +279,26 @@ def test_export_is_json(tmp_path: Path) -> None:
     for name in TARGETS:
         rows = export_records([ranking], name).rows["rankings"]  # type: ignore[arg-type]
         assert json.loads(json.dumps(rows)) == rows
+
+
+def test_the_table_of_formats_is_true() -> None:
+    """docs/howto/formats.md: which format holds which kind of record."""
+    page = (Path(__file__).parents[3] / "docs" / "howto" / "formats.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| ")]
+    rows = [row for row in rows if len(row) == 6 and row[1].startswith("`") and row[1] != "`--format`"]
+    told = {row[1].strip("`"): row[2:5] for row in rows}
+    assert told.keys() == TARGETS.keys()
+    kinds = (
+        Ranking(messages=user("q"), completions=("good", "bad"), order=WeakOrder((1, 2))),
+        Demonstration(messages=conversation(("user", "q"), ("assistant", "a"))),
+        Prompt(messages=user("q")),
+    )
+    for name, cells in told.items():
+        for record, cell in zip(kinds, cells, strict=True):
+            made = export_records([record], name)  # type: ignore[arg-type]
+            assert (made.num_rows, sum(made.left_out.values())) == ((0, 1) if cell == "no" else (1, 0)), (name, cell)
+    whole = {name for name, cells in told.items() if cells[0].startswith("whole")}
+    four = Ranking(messages=user("q"), completions=("a", "b", "c", "d"), order=WeakOrder((1, 2, 2, 3)))
+    for name in told:
+        number = export_records([four], name).num_rows  # type: ignore[arg-type]
+        assert number == (1 if name in whole else 0 if told[name][0] == "no" else 5), name  # 6 pairs, one of them tied
