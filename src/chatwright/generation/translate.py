@@ -100,5 +100,6 @@ def _checked(text: str, language: Language) -> str:
 
 
 def _answer_regex(target: Language) -> str:
-    """What the model may write after the name of the target language."""
-    return written("", target).removeprefix(target) + phrase_regex(SCRIPT_OF[target])
+    """What the model may write after the name of the target language. `corpus build --documents line` keeps line ends, and
+    an emoji and its line end may be one token: so the line ends within the answer, and the document after it."""
+    return rf"{written('', target).removeprefix(target)}({phrase_regex(SCRIPT_OF[target])})\n"

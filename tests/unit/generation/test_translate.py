@@ -11,7 +11,6 @@ from chatwright import cli
 from chatwright.data.cldr import Names
 from chatwright.data.cldr_pairs import training_lines
 from chatwright.data.cldr_words import DIRECTIONS, LANGUAGES, SCRIPT_OF, lexicon
-from chatwright.data.pretrain_corpus import write_corpus
 from chatwright.errors import ConfigError, DataError, ModelError
 from chatwright.generation.lm import LM, load
 from chatwright.generation.translate import Translator
@@ -27,17 +26,21 @@ ROWS = (
 )
 NAMES: Names = {e: {"en": (en,), "zh": (zh,), "es": (es,)} for e, en, zh, es in (row.split() for row in ROWS.split(", "))}
 LINES = sorted(training_lines(lexicon(NAMES), 1))
-TOKENIZER = train_bpe(LINES * 2, 420)
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A model that has learned the ten words by heart."""
+    """A model that has learned the ten words by heart, made by the commands of the recipe."""
     folder = tmp_path_factory.mktemp("translate")
-    write_corpus(folder / "corpus", TOKENIZER, LINES * 3, [])
+    text, tokenizer, corpus = (str(folder / name) for name in ("train.txt", "tokenizer", "corpus"))
+    (folder / "train.txt").write_text("\n".join(LINES * 3) + "\n", encoding="utf-8")
+    lines = ["--documents", "line"]
+    assert cli.main(["tokenizer", "train", text, *lines, "--vocab-size", "420", "--out", tokenizer]) == 0
+    build = ["corpus", "build", text, *lines, "--raw", "--no-bos", "--split.share", "0", "--workers", "1"]
+    assert cli.main([*build, "--tokenizer", tokenizer, "--out", corpus]) == 0
     pretrain.main(
         PretrainConfig(
-            data=str(folder / "corpus"), out=str(folder / "model"), depth=2, context=32, documents="apart",
+            data=corpus, out=str(folder / "model"), depth=2, context=32, documents="apart",
             device="cpu", precision="fp32", size=SizeConfig(width=64, heads=2),
             train=PretrainTrainConfig(steps=160, batch_tokens=512),
             optim=PretrainOptimConfig(lr=0.02, weight_decay=0.0),
