@@ -248,8 +248,12 @@ class Intake:
                 self._queue.task_done()
 
     def _take_safely(self, entry: Entry, given: Traffic | Loader | None) -> None:
+        """`given`: None for what the server before left behind."""
         try:
-            self._take(entry, given) if given is not None else self._take_left(entry)
+            if given is None:
+                self._take_left(entry)
+            else:
+                self._take(entry, given)
         except Exception:
             log.exception("traffic could not be taken in")
             self._settle(entry, "queue", "failed")
