@@ -127,7 +127,7 @@ def chatwright_server(model: str, *options: str) -> Iterator[tuple[subprocess.Po
             yield running, port
 
 
-def wait_until_ready(port: int, path: str = "/ready", seconds: float = 60, pause_s: float = 0.1) -> None:
+def wait_until_ready(port: int, path: str = "/ready", seconds: float = 300, pause_s: float = 0.1) -> None:
     """Until a GET of `path` answers 200."""
     ends_at = time.monotonic() + seconds
     while True:
