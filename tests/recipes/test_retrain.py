@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import os
 import subprocess
 import sys
@@ -13,14 +15,16 @@ from random import Random
 from typing import Any
 
 import pytest
+import torch
 from sqlalchemy import select
 
 import tiny_training as tiny
 from chatwright import cli
 from chatwright.engine.checkpoint import verify_folder
-from chatwright.feedback import jobs, lineage
+from chatwright.evals.rewards import open_learned
+from chatwright.feedback import jobs, lineage, queue, read
 from chatwright.feedback.jobs_tables import ExportRow, JobRow, ModelRow
-from chatwright.feedback.tables import LabelRow, TaskRow
+from chatwright.feedback.tables import LabelEvent, LabelRow, TaskRow
 from chatwright.feedback.worker import Limits, Worker
 from chatwright.serve.tables import metadata
 from chatwright.workspace.database import Workspace
@@ -72,6 +76,26 @@ def model_rows(workspace: Workspace) -> list[ModelRow]:
         return lineage.models(session)
 
 
+def check_order_of_the_queue(workspace: Workspace, job: str) -> None:
+    """The job told the queue what the two reward models disagree about, and a labeller gets that first."""
+    folders = [Path(row.path).parents[1] / "4-reward" for row in model_rows(workspace)]
+    members = [open_learned(str(folder), dtype=torch.float32, device="cpu") for folder in folders]
+    with workspace.session() as session:
+        (event,) = session.scalars(select(LabelEvent).where(LabelEvent.kind == "task.prioritised"))
+        told = event.data["priorities"]
+        assert event.actor == job and len(told) == 6 and len(set(told.values())) > 1
+        for task, priority in told.items():
+            view = read.task_view(session, task)
+            scores = [m.score_texts([(view.messages, one.text, True) for one in view.answers]) for m in members]
+            chances = [[1 / (1 + math.exp(float(b - a))) for a, b in itertools.combinations(row, 2)] for row in scores]
+            differ = [(first - second) ** 2 for first, second in zip(*chances, strict=True)]  # 4 times the variance of two
+            assert priority == pytest.approx(sum(differ) / len(differ), rel=1e-3, abs=1e-6)
+        seen: list[str] = []
+        while (place := queue.claim(session, "newcomer", kinds=["rank"], exclude=seen)) is not None:
+            seen.append(place.task)
+        assert seen == sorted(told, key=lambda task: -told[task])
+
+
 def test_labels_become_a_registered_model_that_names_its_export(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = begin(home, "whole")
     assert cli.main(arguments(name, "--compare-tasks", "3")) == 0, capsys.readouterr().err
@@ -103,13 +127,18 @@ def test_labels_become_a_registered_model_that_names_its_export(home: Path, caps
     waiting = [{"prompt": f"Tell me {n}.", "completions": ["honey rock.", f"moon {n}.", "honey."]} for n in range(6)]
     tiny.write_rows(home / "waiting.jsonl", waiting)
     argv = ["feedback", "import", "--data", "waiting.jsonl", "--workspace", name, "--held-out", "0"]
-    assert cli.main(argv) == 0 and cli.main(arguments(name, "--seed", "1")) == 0
-    assert "6 open tasks ordered" in capsys.readouterr().err
-    with Workspace.open(home / name) as workspace, workspace.reading() as session:
-        ranked = select(TaskRow.priority).where(TaskRow.kind == "rank", TaskRow.state == "open")
-        priorities = list(session.scalars(ranked))
-        assert len(set(priorities)) > 1 and all(0 < priority <= 1 for priority in priorities)
-        assert len(lineage.models(session)) == 2
+    assert cli.main(argv) == 0
+    with Workspace.open(home / name) as workspace:
+        settings = {"configured": "model", "ignore_gate": True, "device": "cpu", "precision": "fp32", "judge": "general-en",
+                    "stages": DIALS, "seed": 1}  # fmt: skip
+        with workspace.session() as session:
+            job = jobs.enqueue(session, "retrain", settings, "lead").id
+        Worker(workspace, limits=Limits(threads=1, nice=0)).run(until_empty=True)
+        with workspace.reading() as session:
+            done = session.get_one(JobRow, job)
+            assert done.state == "done", done.message
+        assert len(model_rows(workspace)) == 2
+        check_order_of_the_queue(workspace, job)
     # Again: nothing is trained, nothing is entered twice.
     before = {p: p.stat().st_mtime_ns for p in (home / name / "models").rglob("*.safetensors")}
     assert cli.main(arguments(name, "--seed", "1")) == 0

@@ -169,6 +169,49 @@ def test_places_run_out_and_are_renewed(workspace: Workspace) -> None:
             queue.renew(session, made, "cat")
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_place_that_ran_out_is_renewed_or_taken_by_somebody_else_never_both(kind: str, tmp_path: Path) -> None:
+    """Ann comes back in the same moment in which Ben looks for work; a place that runs is nobody else's."""
+    with workspace_of(kind, tmp_path) as workspace:
+        with workspace.session() as session:
+            desk = project(session, overlap={"rank": 1})
+        won: Counter[str] = Counter()
+        for round_ in range(12):
+            with workspace.session() as session:
+                made = task(session, desk, text=f"round {round_}")
+                assert claimed(session, "ann", "rank") == made and claimed(session, "ben", "rank") is None
+                assert queue.renew(session, made, "ann") > time.time() and claimed(session, "ben", "rank") is None
+                expire(session, made, "ann")
+            gate, done = threading.Barrier(2), dict[str, bool]()
+
+            def renew(made: str = made, gate: threading.Barrier = gate, done: dict[str, bool] = done) -> None:
+                gate.wait(60)
+                try:
+                    with workspace.session() as session:
+                        queue.renew(session, made, "ann")
+                    done["ann"] = True
+                except ConflictError:
+                    done["ann"] = False
+
+            def look(made: str = made, gate: threading.Barrier = gate, done: dict[str, bool] = done) -> None:
+                gate.wait(60)
+                with workspace.session() as session:
+                    done["ben"] = claimed(session, "ben", "rank") == made
+
+            threads = [threading.Thread(target=renew), threading.Thread(target=look)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(60)
+            assert done["ann"] != done["ben"], done
+            won["ann" if done["ann"] else "ben"] += 1
+            with workspace.session() as session:
+                active = select(Lease.labeller).where(Lease.task_id == made, Lease.expires_at > time.time())
+                assert session.scalars(active).all() == ["ann" if done["ann"] else "ben"]
+                send(session, made, "ann" if done["ann"] else "ben")
+        assert won.total() == 12
+
+
 def test_what_comes_late_is_kept_and_does_not_count(workspace: Workspace) -> None:
     with workspace.session() as session:
         made = task(session, project(session, overlap={"rank": 1}))
