@@ -1,15 +1,12 @@
 """GGUF against llama.cpp itself: the same log-probabilities, the same token ids, the same greedy text.
 
-Needs an interpreter with `pip install xllamacpp`, named by CHATWRIGHT_LLAMA_CPP_PYTHON (or that which runs the tests).
+llama.cpp comes with PyPI's `xllamacpp`, in an environment of its own that is made once and kept in the cache.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +21,12 @@ from chatwright.model.kv_cache import KVCache
 from chatwright.model.transformer import Transformer
 from chatwright.text.chat import render
 from chatwright.text.tokenizer import Tokenizer
+from client_environments import python
 from conftest import CHATML_TOKENS, byte_level_json, chatml_config, sentencepiece_json
 from tiny_models import KINDS, SPLITTERS, tiny_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-PYTHON = os.environ.get("CHATWRIGHT_LLAMA_CPP_PYTHON", sys.executable)
+XLLAMACPP = "xllamacpp==2026.10.11549"
 TEXTS = [
     "The museum opens at nine. Why do bees make honey?",
     "don't  stop\n\n\n 1234567 naïve café   \t x  ",
@@ -38,17 +36,11 @@ TEXTS = [
 ]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _llama_cpp() -> None:
-    if sys.executable == PYTHON and importlib.util.find_spec("xllamacpp") is None:
-        pytest.skip("no llama.cpp: set CHATWRIGHT_LLAMA_CPP_PYTHON to an interpreter with xllamacpp")
-
-
 def ask(file: Path, texts: list[str], tasks: list[dict[str, Any]]) -> dict[str, Any]:
     """Answers of llama.cpp (see llama_cpp_oracle.py)."""
     script = Path(__file__).with_name("llama_cpp_oracle.py")
     done = subprocess.run(
-        [PYTHON, str(script), str(file)],
+        [python("llama-cpp", XLLAMACPP), str(script), str(file)],
         input=json.dumps({"tokenize": texts, "complete": tasks}),
         capture_output=True,
         text=True,
