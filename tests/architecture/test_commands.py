@@ -8,7 +8,7 @@ import inspect
 import re
 import textwrap
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 
@@ -74,8 +74,14 @@ def test_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None
 def test_defaults_survive_a_toml_file(name: str, tmp_path: Path) -> None:
     """What a run folder's config.toml holds gives the same settings again."""
     _, config_class = cli.load(name)
+
+    def some(hint: Any) -> Any:
+        if get_origin(hint) is Literal:
+            return get_args(hint)[0]
+        return ("x",) if get_origin(hint) is tuple else "x"
+
     required = {
-        f.name: ("x",) if get_origin(field_types(config_class)[f.name]) is tuple else "x"
+        f.name: some(field_types(config_class)[f.name])
         for f in dataclasses.fields(config_class)
         if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
     }
