@@ -191,10 +191,10 @@ def main() -> None:
             report["held_out_few_shot"] = {"model": marks(fewer, [by_model(translator)(q) for q in fewer])}
             for name in args.few_shot:
                 report["held_out_few_shot"][name] = marks(fewer, by_few_shot(name, fewer, train))
+    examples = {"en": "Apple", "zh": "苹果", "es": "manzana", "emoji": "🍎"}
     report["shown"] = {
-        f"{word} -> {to}": [[t.text, round(t.probability, 4)] for t in translator.translate(word, to, top=3)]
-        for word in ("Apple", "苹果", "manzana", "🍎") for to in ("en", "zh", "es", "emoji")
-        if to != translator.language_of(word, "emoji" if to != "emoji" else "zh")
+        f"{word} -> {to}": [[t.text, round(t.probability, 4)] for t in translator.translate(word, to, source=source, top=3)]
+        for source, word in examples.items() for to in examples if to != source
     }  # fmt: skip
     RESULT.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(json.dumps(report, indent=1, ensure_ascii=False))
