@@ -21,7 +21,6 @@ from chatwright.feedback.events import new_uuid
 
 log = logging.getLogger(__name__)
 FILE = "intake-journal"
-_MOST_BYTES = 1 << 20  # of a file whose lines are mostly dealt with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,10 +76,10 @@ class Journal:
                 self._open.pop(name, None)
             if self._file < 0:
                 return
-            if not self._open:
+            if self._open:
+                self._write_anew()  # at most what waits: some hundred lines
+            else:
                 os.ftruncate(self._file, 0)
-            elif os.fstat(self._file).st_size > _MOST_BYTES:
-                self._write_anew()
 
     def _write_anew(self) -> None:
         aside = self._path.with_name(f"{FILE}.new")
