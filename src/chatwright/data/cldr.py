@@ -19,6 +19,7 @@ from typing import Any
 
 from chatwright.errors import DataError
 from chatwright.jsonl import open_bytes
+from chatwright.text.letters import is_unicode
 
 Names = dict[str, dict[str, tuple[str, ...]]]
 """{code point (or sequence, without U+FE0F): {locale: its names, CLDR's own short name first, then the keywords}}."""
@@ -97,18 +98,10 @@ def _names(entry: Any, where: str) -> tuple[str, ...]:
         if not isinstance(values, list):
             raise DataError(f"{where}: {field}: must be a list")
         for value in values:
-            if not isinstance(value, str) or len(value) > MAX_NAME or not _is_unicode(value):
+            if not isinstance(value, str) or len(value) > MAX_NAME or not is_unicode(value):
                 raise DataError(f"{where}: {field}: must hold texts of at most {MAX_NAME} characters")
             names[" ".join(unicodedata.normalize("NFC", value).split())] = None
     return tuple(name for name in names if name)
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def plain_form(emoji: str) -> str:

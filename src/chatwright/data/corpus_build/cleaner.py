@@ -14,7 +14,7 @@ from chatwright.data.corpus_build.normalise import normalise
 from chatwright.data.corpus_build.profanity import checker
 from chatwright.data.corpus_build.quality import quality_reason
 from chatwright.text.languages import Tags, tags
-from chatwright.text.letters import Words, words
+from chatwright.text.letters import Words, is_unicode, words
 from chatwright.text.pii import scrub
 
 
@@ -52,7 +52,7 @@ class Cleaner:
     def __call__(self, text: str) -> Clean | Dropped:
         """Clean or drop one document."""
         cfg = self._cfg
-        if not _is_unicode(text):
+        if not is_unicode(text):
             return Dropped(reason="half a surrogate pair")
         if cfg.raw:
             return Clean(text=text, tags=tags(text), words=None) if text else Dropped(reason="empty")
@@ -90,11 +90,3 @@ def _may_be_personal(text: str, counted: Words) -> bool:
     if _HINT.search(text) or _RARE_HINT.search(text):
         return True
     return bool(len(counted.lengths)) and int(counted.lengths.max()) >= 16
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
