@@ -19,12 +19,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.error
 import urllib.request
 from datetime import date
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -36,20 +34,6 @@ from chatwright.records import user
 
 RESULTS = Path(__file__).parent / "results" / "restart.json"
 DEADLINE_S = 120.0
-
-
-class Models(BaseHTTPRequestHandler):
-    """A model server that is never asked for an answer."""
-
-    def do_GET(self) -> None:
-        body = b'{"data": [{"id": "none"}]}'
-        self.send_response(200)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Silent."""
 
 
 def fill(folder: str, labels: int) -> None:
@@ -87,15 +71,16 @@ def start(config: Path, port: int, log: Path) -> tuple[subprocess.Popen[bytes], 
 
 def measure(starts: int, labels: int) -> dict[str, Any]:
     """Start, kill, start again."""
-    with tempfile.TemporaryDirectory() as folder, ThreadingHTTPServer(("127.0.0.1", 0), Models) as models:
-        threading.Thread(target=models.serve_forever, daemon=True).start()
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+    from label_server import no_models
+
+    with tempfile.TemporaryDirectory() as folder, no_models() as models:
         fill(folder, labels)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         config, log = Path(folder) / "serve.toml", Path(folder) / "log"
-        upstream = f"none=http://127.0.0.1:{models.server_port}/v1"
-        config.write_text(f'model = []\nupstream = ["{upstream}"]\nport = {port}\nworkspace = "{folder}"\n')
+        config.write_text(f'model = []\nupstream = ["none={models}"]\nport = {port}\nworkspace = "{folder}"\n')
         seconds, computed = [], []
         for _ in range(starts + 1):
             process, taken, cpu = start(config, port, log)
@@ -103,7 +88,6 @@ def measure(starts: int, labels: int) -> dict[str, Any]:
             process.wait()
             seconds.append(taken)
             computed.append(cpu)
-        models.shutdown()
     seconds, computed = sorted(seconds[1:]), sorted(computed[1:])  # the first one makes secrets and reads the disk
     return {
         "database": "postgresql" if os.environ.get("CHATWRIGHT_DATABASE_URL") else "sqlite", "labels": labels,
