@@ -106,6 +106,7 @@ for (const language of languages) {
 
       // And by themselves: agree again, be collected, take it back.
       await giver.getByRole("checkbox", { name: t("settings.trainingAllow") }).check();
+      await expect(giver.getByText(t("consent.since", { date: "" }).trim())).toBeVisible(); // the server has it
       await giver.goto("/");
       await ask(giver, t, `Another question of ${name}: why do cats purr?`);
       await giver.goto("/settings");

@@ -128,7 +128,10 @@ for (const language of languages) {
       await page.goto("/settings");
       await page.getByRole("button", { name: t("theme.dark"), exact: true }).click();
       await checkAxe(page);
-      await page.getByRole("checkbox", { name: t("settings.trainingAllow") }).check();
+      await page.route("**/api/consent*", async (route) => { await new Promise((done) => setTimeout(done, 400)); await route.continue(); });
+      const saved = page.waitForResponse((answer) => answer.url().includes("/api/consent") && answer.request().method() === "PUT");
+      await page.getByRole("checkbox", { name: t("settings.trainingAllow") }).check(); // shows at once, though the answer takes its time
+      await saved;
       await page.reload();
       await expect(page.getByRole("checkbox", { name: t("settings.trainingAllow") })).toBeChecked();
       await page.goBack();

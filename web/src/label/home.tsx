@@ -98,19 +98,19 @@ function Languages({ languages }: { languages: string[] }) {
   const chosen = (language: string) => data.languages.length === 0 || data.languages.includes(language);
   async function change(language: string, on: boolean) {
     const now = languages.filter((each) => (each === language ? on : chosen(each)));
-    if (!now.length) return toast(t("label.languages.one"));
+    if (!now.length) { toast(t("label.languages.one")); return; }
     try {
       await saveProfile(now.length === languages.length ? [] : now);
     } catch (failure) {
       toast(messageOf(failure, t));
     }
-    void queries.invalidateQueries({ queryKey: ["desk"] });
+    await queries.invalidateQueries({ queryKey: ["desk"] });
   }
   return (
     <section className="card stack">
       <h2>{t("label.languages.title")}</h2>
       <p className="soft small">{t("label.languages.text")}</p>
-      <div className="row wrap desk-languages">{languages.map((language) => <Check key={language} label={name(language)} checked={chosen(language)} onChange={(on) => void change(language, on)} />)}</div>
+      <div className="row wrap desk-languages">{languages.map((language) => <Check key={language} label={name(language)} checked={chosen(language)} onChange={(on) => change(language, on)} />)}</div>
     </section>
   );
 }

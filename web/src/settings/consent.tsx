@@ -21,7 +21,6 @@ export function Consent() {
 
   async function change(training_consent: boolean, apiKey = "") {
     await queries.cancelQueries({ queryKey: key }); // an answer from before the change must not undo it on the page
-    if (!apiKey && data) queries.setQueryData<Info>(key, { ...data, training_consent });
     try {
       queries.setQueryData<Info>(key, await ok(client.PUT("/api/consent", { params: { query: { language } }, body: { training_consent, key: apiKey } })));
     } catch (failure) {
@@ -47,8 +46,8 @@ export function Consent() {
         <p className="soft small">{data?.notice ?? t("settings.trainingText")}</p>
       </div>
       <div className="stack">
-        <Check label={t("settings.trainingAllow")} checked={data?.training_consent ?? false} disabled={!data} onChange={(on) => void change(on)} />
-        {data?.keys.map((each) => <Check key={each.id} label={t("consent.key", { name: each.name })} checked={each.training_consent} onChange={(on) => void change(on, each.id)} />)}
+        <Check label={t("settings.trainingAllow")} checked={data?.training_consent ?? false} disabled={!data} onChange={(on) => change(on)} />
+        {data?.keys.map((each) => <Check key={each.id} label={t("consent.key", { name: each.name })} checked={each.training_consent} onChange={(on) => change(on, each.id)} />)}
         {data?.since ? <span className="soft small">{t("consent.since", { date: formatDate(data.since, i18n.language) })}</span> : null}
         {data?.kept_texts ? <div className="row wrap"><span className="small">{t("consent.kept", { count: data.kept_texts })}</span><button type="button" className="button danger" onClick={() => setErasing(true)}>{t("consent.erase")}</button></div> : null}
       </div>

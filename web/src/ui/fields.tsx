@@ -1,4 +1,4 @@
-import { useId, type InputHTMLAttributes, type ReactNode } from "react";
+import { useId, useState, type InputHTMLAttributes, type ReactNode } from "react";
 
 /** A labelled control; `children` gets the ids that tie label, control and hint together. */
 export function Field(props: { label: string; hint?: ReactNode; children: (ids: { id: string; "aria-describedby"?: string }) => ReactNode }) {
@@ -16,10 +16,21 @@ export function TextField({ label, hint, ...input }: { label: string; hint?: Rea
   return <Field label={label} hint={hint}>{(ids) => <input className="input" {...ids} {...input} />}</Field>;
 }
 
-export function Check(props: { label: ReactNode; checked: boolean; disabled?: boolean; onChange: (checked: boolean) => void }) {
+/** A checkbox. It shows the click at once: where `onChange` asks the server, until its promise has settled, and then what `checked` has become. */
+export function Check(props: { label: ReactNode; checked: boolean; disabled?: boolean; onChange: (checked: boolean) => void | Promise<void> }) {
+  const [asked, setAsked] = useState<{ on: boolean } | null>(null);
+  function change(on: boolean) {
+    const answer = props.onChange(on);
+    if (!answer) return;
+    const mine = { on };
+    setAsked(mine);
+    // In a later task, as queries tell the page their news in one: else the old state would show for a moment.
+    const settled = () => setTimeout(() => setAsked((now) => (now === mine ? null : now)));
+    void answer.then(settled, settled);
+  }
   return (
     <label className="check">
-      <input type="checkbox" checked={props.checked} disabled={props.disabled} onChange={(event) => props.onChange(event.target.checked)} />
+      <input type="checkbox" checked={asked?.on ?? props.checked} disabled={props.disabled} onChange={(event) => change(event.target.checked)} />
       <span>{props.label}</span>
     </label>
   );
