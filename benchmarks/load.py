@@ -1,13 +1,14 @@
-"""The server under load (reliability.md L1, L2, L3, L5), over real HTTP on this machine; its start, and a job beside it.
+"""The server under load (reliability.md L1-L5), over real HTTP on this machine; its start, and a job beside it.
 
     python benchmarks/load.py                                                   # with a soak of 3 minutes, about 15 minutes
     python benchmarks/load.py --parts L5 --minutes 60                           # the whole soak
     python benchmarks/load.py --parts L5 --minutes 5 --prefix-mb 32 --out FILE  # a short one whose prefix cache fills soon
 
 L1: 64 streams at once, none dropped. L2: four times as many requests as rows and queue hold: those beyond get 429 with
-Retry-After at once. L3: 200 clients go away in the middle, and their rows are free again. L5: hours of mixed streams, a
-third of which leave early; resident memory is sampled every second, and its slope is that of the second half. Memory of the
-prefix cache, which grows to its limit on purpose, is told beside it.
+Retry-After at once. L3: 200 clients go away in the middle, and their rows are free again. L4: 500 connections at once that
+stop in the middle of a request (nothing sent, half of the headers, half of the body) are closed, while a whole request
+beside them is answered. L5: hours of mixed streams, a third of which leave early; resident memory is sampled every second,
+and its slope is that of the second half. Memory of the prefix cache, which grows to its limit on purpose, is told beside it.
 
 start: seconds from the start of the process until /ready says 200, the model on disk: in a new workspace and in one that is
 there. job: what one client sees of its answers while a job fine-tunes the same model, run as the server runs its jobs (one
@@ -130,6 +131,38 @@ async def disconnects(port: int, model: str, count: int) -> dict[str, Any]:
         "freed_ms_median": round(statistics.median(ms), 1),
         "freed_ms_p99": round(percentile(ms, 0.99), 1),
     }
+
+
+HALVES = {
+    "nothing": b"",
+    "half_of_the_headers": b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Ty",
+    "half_of_the_body": b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer " + KEY.encode()
+    + b"\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{\"model\": ",
+}  # fmt: skip
+
+
+async def half_requests(port: int, model: str, count: int) -> dict[str, Any]:
+    """L4: all at once; seconds until the server has closed each, and a whole request asked meanwhile."""
+    seconds: dict[str, list[float]] = {name: [] for name in HALVES}
+
+    async def half(name: str) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(HALVES[name])
+        began = time.perf_counter()
+        with contextlib.suppress(ConnectionError):
+            await asyncio.wait_for(reader.read(), 60)
+        seconds[name].append(time.perf_counter() - began)
+        writer.close()
+
+    halves = [asyncio.create_task(half(list(HALVES)[n % len(HALVES)])) for n in range(count)]
+    await asyncio.sleep(1)
+    whole = await read(port, body_of(model, prompt_of(0), 8))
+    waiting = sum(not one.done() for one in halves)
+    await asyncio.gather(*halves)
+    return {
+        "half_requests": count, "waiting_when_a_whole_one_was_answered": waiting, "whole_one_status": whole.status,
+        "closed_s_most": {name: round(max(times), 2) for name, times in seconds.items()},
+    }  # fmt: skip
 
 
 def resident_mb(pid: int) -> float:
@@ -274,13 +307,14 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2-135m-instruct")
     parser.add_argument("--rows", type=int, default=32, help="the server's --max-batch")
     parser.add_argument("--disconnects", type=int, default=200)
+    parser.add_argument("--halves", type=int, default=500, help="half requests")
     parser.add_argument("--minutes", type=float, default=3.0, help="of the soak")
     parser.add_argument("--prefix-mb", type=int, default=512, help="the server's --prefix-mb")
     parser.add_argument("--starts", type=int, default=5)
     parser.add_argument("--turns", type=int, default=3, help="with and without the job")
     parser.add_argument("--turn-seconds", type=float, default=20.0)
     parser.add_argument(
-        "--parts", nargs="*", default=["start", "L1", "L2", "L3", "L5", "job"], help="measured in this order"
+        "--parts", nargs="*", default=["start", "L1", "L2", "L3", "L4", "L5", "job"], help="measured in this order"
     )
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
@@ -300,6 +334,7 @@ def main() -> None:
             "L1": lambda: asyncio.run(many_streams(port, args.model, 64)),
             "L2": lambda: asyncio.run(overload(port, args.model, args.rows)),
             "L3": lambda: asyncio.run(disconnects(port, args.model, args.disconnects)),
+            "L4": lambda: asyncio.run(half_requests(port, args.model, args.halves)),
             "L5": lambda: asyncio.run(soak(port, running.pid, args.model, args.minutes)),
             "job": lambda: beside_a_job(port, args.model, args.turns, args.turn_seconds),
         }

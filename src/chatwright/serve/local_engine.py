@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from functools import cached_property
 from typing import Any, TypeVar, cast
@@ -19,6 +20,7 @@ from chatwright.text.chat import jinja
 from chatwright.text.pieces import token_bytes
 
 Part = TypeVar("Part")
+Result = TypeVar("Result")
 DTYPES = {"auto": "auto", "fp32": "float32", "bf16": "bfloat16"}
 
 
@@ -39,7 +41,8 @@ class LocalEngine:
         if precision not in DTYPES:
             raise ConfigError(f"precision {precision!r}: a served model takes {', '.join(DTYPES)}")
         bound_primitives()
-        return cls(name or model, load(model, dtype=DTYPES[precision]), max_batch=max_batch, prefix_mb=prefix_mb)
+        lm = in_own_thread(lambda: load(model, dtype=DTYPES[precision]))
+        return cls(name or model, lm, max_batch=max_batch, prefix_mb=prefix_mb)
 
     @property
     def context_length(self) -> int:
@@ -165,3 +168,14 @@ class LocalEngine:
     async def drain(self, timeout_s: float) -> None:
         """See `Engine`."""
         await self.scheduler.drain(timeout_s)
+
+
+def in_own_thread(function: Callable[[], Result]) -> Result:
+    """The result of `function`, called in a thread that then ends, and with it the OpenMP threads that helped it.
+
+    Each thread that computes keeps helpers of its own. Once there are more of them than processors, all go to sleep after
+    every matrix product instead of waiting actively, and the scheduler's steps take 1.6 times as long
+    (docs/methods/serving.md): so a thread that computes now and then must not stay.
+    """
+    with ThreadPoolExecutor(1) as own:
+        return own.submit(function).result()

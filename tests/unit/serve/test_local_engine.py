@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import aclosing
 from dataclasses import replace
@@ -15,6 +19,7 @@ from chatwright.errors import ConfigError, DataError, UsageError
 from chatwright.generation.api import SamplingParams
 from chatwright.generation.lm import LM
 from chatwright.records import Message
+from chatwright.serve import local_engine
 from chatwright.serve.engine import (
     Delta,
     EngineBusy,
@@ -197,3 +202,45 @@ def test_echoed_texts_begin_as_generated_ones_do(make_tokenizer: Any, add_bos: b
         assert (ids[0] == made.bos_id) == add_bos and ids[-1] == made.encode("Bees make honey")[-1]
     finally:
         asyncio.run(engine.drain(0))
+
+
+def test_the_thread_that_loads_a_model_ends(lm: LM, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaders: list[threading.Thread] = []
+
+    def load(*_: object, **__: object) -> LM:
+        loaders.append(threading.current_thread())
+        return lm
+
+    monkeypatch.setattr(local_engine, "load", load)
+    engine = LocalEngine.open("any")
+    asyncio.run(engine.drain(5))
+    (loader,) = loaders
+    assert loader is not threading.current_thread() and not loader.is_alive()
+
+
+COUNT_THREADS = """
+import os, time, torch
+from chatwright.serve.local_engine import in_own_thread
+
+def threads():
+    return len(os.listdir("/proc/self/task"))
+
+def compute():
+    torch.ones(1 << 22).exp()
+    return threads()
+
+torch.set_num_threads(2)
+before, meanwhile, ends_at = threads(), in_own_thread(compute), time.monotonic() + 10
+while threads() > before and time.monotonic() < ends_at:
+    time.sleep(0.01)
+print(before, meanwhile, threads())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
+def test_threads_that_helped_a_thread_end_with_it() -> None:
+    """Those that stay would slow every step of the scheduler (docs/methods/serving.md)."""
+    one_helper = os.environ | {"OMP_NUM_THREADS": "2"}
+    told = subprocess.run([sys.executable, "-c", COUNT_THREADS], env=one_helper, capture_output=True, text=True, check=True)
+    before, meanwhile, after = map(int, told.stdout.split())
+    assert meanwhile == before + 2 and after == before
