@@ -68,16 +68,17 @@ async def get(port: int, path: str) -> str:
     return text
 
 
-async def figure(port: int, name: str) -> float:
-    """One of the engine's figures."""
-    found = re.search(rf"^chatwright_engine_{name}{{.*}} (\S+)$", await get(port, "/metrics"), re.MULTILINE)
-    assert found is not None
-    return float(found[1])
+async def figure(port: int, *names: str) -> float:
+    """The sum of some of the engine's figures, of one moment."""
+    text = await get(port, "/metrics")
+    found = [re.search(rf"^chatwright_engine_{name}{{.*}} (\S+)$", text, re.MULTILINE) for name in names]
+    assert all(found), f"/metrics lacks one of {names}"
+    return sum(float(one[1]) for one in found if one)
 
 
 async def idle(port: int) -> None:
     """Until nothing runs or waits."""
-    while await figure(port, "running") + await figure(port, "waiting"):
+    while await figure(port, "running", "waiting"):
         await asyncio.sleep(0.005)
 
 
@@ -93,7 +94,7 @@ async def overload(port: int, model: str, rows: int) -> dict[str, Any]:
     """L2: the room is filled, then three times as much again comes, 50 a second; at last the first ones leave."""
     room = rows + QUEUE
     filling = [asyncio.create_task(read(port, body_of(model, prompt_of(n), 2000), 3600)) for n in range(room)]
-    while await figure(port, "running") + await figure(port, "waiting") < room:
+    while await figure(port, "running", "waiting") < room:
         await asyncio.sleep(0.2)
     extra = []
     for n in range(3 * room):
