@@ -143,4 +143,5 @@ def _browse(language: str, spec: str) -> None:
     output = f"test-results/{spec}-{language}"  # each run empties its own
     command = ("npx", "playwright", "test", f"e2e/{spec}.spec.ts", "--workers", "1", "--retries", "1", "--output", output)
     told = run(*command, seconds=1100, WEB_LANGUAGES=language, CHROMIUM=str(CHROMIUM))
+    print(told)  # `pytest -rA` shows which test took how long, and which needed its second try ("flaky")
     assert "passed" in told and "skipped" not in told

@@ -1,4 +1,4 @@
-import { answered, ask, checkAxe, expect, languages, patience, test } from "./fixtures";
+import { answered, ask, checkAxe, draftKept, expect, languages, patience, test } from "./fixtures";
 
 for (const language of languages) {
   test.describe(`chat (${language})`, () => {
@@ -198,7 +198,7 @@ for (const language of languages) {
     test("keeps drafts, and leaves Enter to the input method", async ({ member: page, t }) => {
       const field = page.getByRole("textbox", { name: t("composer.label") });
       await field.fill("half a thought");
-      await page.waitForTimeout(200);
+      await draftKept(page, "half a thought");
       await page.reload();
       await expect(field).toHaveValue("half a thought");
       await field.fill("");

@@ -96,6 +96,18 @@ export const test = base.extend<{ language: Language; t: Texts; member: Page; pr
 
 export { expect, type Page };
 
+/** What is typed lies on the device; before that, a reload may come too early. */
+export async function draftKept(page: Page, text: string): Promise<void> {
+  const read = () => new Promise<unknown[]>((resolve) => {
+    const opening = indexedDB.open("chatwright");
+    opening.onsuccess = () => {
+      const all = opening.result.transaction("drafts").objectStore("drafts").getAll();
+      all.onsuccess = () => { resolve(all.result); opening.result.close(); };
+    };
+  });
+  await expect.poll(() => page.evaluate(read)).toContain(text);
+}
+
 /** Type into the message field, send, and wait for the answer to be complete. */
 export async function ask(page: Page, t: Texts, text: string): Promise<void> {
   await page.getByRole("textbox", { name: t("composer.label"), exact: true }).fill(text);
@@ -104,7 +116,8 @@ export async function ask(page: Page, t: Texts, text: string): Promise<void> {
 }
 
 export async function answered(page: Page, t: Texts): Promise<void> {
-  await expect(page.getByRole("button", { name: t("composer.send"), exact: true })).toBeVisible({ timeout: 20_000 * patience });
+  await expect(page.locator("form.composer")).toHaveAttribute("aria-busy", "false", { timeout: 20_000 * patience });
+  await expect(page.getByRole("button", { name: t("composer.send"), exact: true })).toBeVisible();
   await expect(page.locator(".message-assistant").last()).toHaveAttribute("aria-busy", "false");
 }
 

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { becomeAdmin, FOUR, labels, makeProject, MortalServer, question } from "./desk";
-import { ask, expect, languages, patience, test, type Page } from "./fixtures";
+import { ask, draftKept, expect, languages, patience, test, type Page } from "./fixtures";
 
 const language = languages[0]!;
 test.use({ language, serviceWorkers: "allow" });
@@ -63,7 +63,7 @@ test("without a network, a reload of a chat keeps what was typed, and it can be 
   await kept(page);
   const field = page.getByRole("textbox", { name: t("composer.label") });
   await field.fill("half a thought");
-  await page.waitForTimeout(300);
+  await draftKept(page, "half a thought");
   await context.setOffline(true);
   await page.reload();
   await expect(field).toHaveValue("half a thought", { timeout: 20_000 * patience });

@@ -5,10 +5,12 @@ import { useTranslation } from "react-i18next";
 import { Link, useLocation } from "wouter";
 import { changeConversation, deleteConversation, type ConversationHead } from "../api/chat";
 import client, { ok } from "../api/client";
+import { messageOf } from "../api/message";
 import { ageOf, type Age } from "../lib/format";
 import { Confirm, Dialog } from "../ui/dialog";
 import { TextField } from "../ui/fields";
 import { Menu } from "../ui/menu";
+import { toast } from "../ui/toast";
 
 /** One's conversations by age, or those that hold the words looked for. */
 export function ConversationList() {
@@ -31,7 +33,11 @@ export function ConversationList() {
   const headings = { found: t("side.found"), today: t("side.today"), yesterday: t("side.yesterday"), week: t("side.week"), older: t("side.older") };
 
   async function remove(row: ConversationHead) {
-    await deleteConversation(row.id);
+    try {
+      await deleteConversation(row.id);
+    } catch (failure) {
+      return toast(messageOf(failure, t));
+    }
     queries.removeQueries({ queryKey: ["conversation", row.id] });
     void queries.invalidateQueries({ queryKey: ["conversations"] });
     if (location === `/c/${row.id}`) navigate("/");
@@ -82,7 +88,11 @@ function Rename({ row, onClose }: { row: ConversationHead; onClose: () => void }
   const queries = useQueryClient();
   const [title, setTitle] = useState(row.title);
   async function save() {
-    await changeConversation(row.id, { title: title.trim() });
+    try {
+      await changeConversation(row.id, { title: title.trim() });
+    } catch (failure) {
+      return toast(messageOf(failure, t));
+    }
     void queries.invalidateQueries({ queryKey: ["conversations"] });
     void queries.invalidateQueries({ queryKey: ["conversation", row.id] });
     onClose();

@@ -4,7 +4,7 @@ import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { useLocation, useParams } from "wouter";
 import { changeConversation, defaultSettings, deleteConversation, modelsQuery, type Message, type Settings } from "../api/chat";
-import client, { ApiError, ok } from "../api/client";
+import client, { ApiError, ok, type Schemas } from "../api/client";
 import { messageOf } from "../api/message";
 import { download } from "../lib/format";
 import { Confirm } from "../ui/dialog";
@@ -17,7 +17,7 @@ import { FeedbackDialog, ShareDialog } from "./dialogs";
 import { type MessageActions } from "./message";
 import { ModelPicker, ScriptPicker, SettingsPanel } from "./panel";
 import { takeInsert } from "./insert";
-import { threadOf, useThread } from "./thread";
+import { threadOf, useThread, type Thread } from "./thread";
 import { ThreadView } from "./thread-view";
 import { leafBelow, pathTo, treeOf } from "./tree";
 
@@ -29,7 +29,7 @@ export default function ChatPage() {
   const [, navigate] = useLocation();
   const queries = useQueryClient();
   const thread = id ? threadOf(id, queries) : null;
-  const { thread: state, conversation, live, phase, lost } = useThread(thread);
+  const { thread: state, conversation, live, asking, phase, lost } = useThread(thread);
   const { data: available = [] } = useQuery(modelsQuery);
   const [open, setOpen] = useState<Open>(null);
   const [rated, setRated] = useState<{ message: Message; vote: "up" | "down" } | null>(null);
@@ -53,20 +53,20 @@ export default function ChatPage() {
   const models = chosen.length ? chosen : [conversation?.model || fallback];
   const settings = conversation?.settings ?? fresh.settings;
   const system = conversation?.system ?? fresh.system;
-  const busy = live.size > 0;
+  const answering = live.size > 0;
+  const busy = answering || asking;
   const tree = useMemo(() => treeOf(state.messages), [state.messages]);
   const path = useMemo(() => pathTo(tree, state.leaf), [tree, state.leaf]);
   useEffect(() => { document.title = conversation?.title ? `${conversation.title} · Chatwright` : "Chatwright"; }, [conversation?.title]);
   useEffect(() => {
     const onKey = (event: KeyboardEvent) => {
-      if (event.key === "Escape" && busy && !document.querySelector("dialog[open], :popover-open")) void thread?.stop();
+      if (event.key === "Escape" && answering && !document.querySelector("dialog[open], :popover-open")) void thread?.stop();
     };
     addEventListener("keydown", onKey);
     return () => removeEventListener("keydown", onKey);
-  }, [busy, thread]);
+  }, [answering, thread]);
 
   const complain = useCallback((failure: unknown) => toast(messageOf(failure, t)), [t]);
-  const answering = chosen.length ? { models: chosen } : {};
 
   async function send(text: string): Promise<boolean> {
     try {
@@ -77,7 +77,7 @@ export default function ChatPage() {
         await target.load();
       }
       const parent = pathTo(treeOf(target.get().thread.messages), target.get().thread.leaf).at(-1)?.id ?? null;
-      await target.ask(`/api/conversations/${target.id}/messages`, { content: text, parent_id: parent, ...answering }, { content: text, parent });
+      await target.ask(`/api/conversations/${target.id}/messages`, { content: text, parent_id: parent, ...(chosen.length ? { models: chosen } : {}) }, { content: text, parent });
       if (!id) navigate(`/c/${target.id}`);
       void queries.invalidateQueries({ queryKey: ["conversations"] });
       return true;
@@ -100,8 +100,7 @@ export default function ChatPage() {
       },
       rate: (message, vote) => {
         const next = message.feedback?.vote === vote ? "none" : vote;
-        thread!.patch(message.id, { feedback: { vote: next, reasons: [], comment: "" } });
-        run(giveFeedback(message.id, next, [], ""));
+        keepFeedback(thread!, message.id, { vote: next, reasons: [], comment: "" }).catch(complain);
         if (next !== "none") setRated({ message, vote });
       },
     };
@@ -109,9 +108,10 @@ export default function ChatPage() {
 
   async function save(change: { system?: string; settings?: Settings }) {
     if (!thread) return setFresh((now) => ({ ...now, ...change }));
-    thread.update(change);
+    const told = changeConversation(thread.id, change);
+    thread.update(change, told);
     try {
-      await changeConversation(thread.id, change);
+      await told;
     } catch (failure) {
       complain(failure);
       void thread.load();
@@ -121,8 +121,9 @@ export default function ChatPage() {
   async function pick(list: string[]) {
     setChosen(list);
     if (thread && list.length === 1 && list[0]) {
-      thread.update({ model: list[0] });
-      await changeConversation(thread.id, { model: list[0] }).catch(complain);
+      const told = changeConversation(thread.id, { model: list[0] });
+      thread.update({ model: list[0] }, told);
+      await told.catch(complain);
     }
   }
 
@@ -165,7 +166,7 @@ export default function ChatPage() {
       <div className="composer-wrap" id="composer">
         <Banner lost={lost} />
         <Composer
-          draftKey={id ?? "new"} busy={busy} inputRef={input} insert={insert} onSend={send} onStop={() => void thread?.stop()}
+          draftKey={id ?? "new"} waiting={asking} answering={answering} inputRef={input} insert={insert} onSend={send} onStop={() => void thread?.stop()}
           tools={
             <>
               <button type="button" className={system ? "pill on" : "pill"} aria-haspopup="dialog" onClick={() => setOpen("panel")}><SlidersHorizontal size={15} aria-hidden />{t("panel.button")}</button>
@@ -185,17 +186,22 @@ export default function ChatPage() {
       ) : null}
       {rated ? (
         <FeedbackDialog message={rated.message} vote={rated.vote} onClose={() => setRated(null)}
-          onSave={(reasons, comment) => {
-            thread?.patch(rated.message.id, { feedback: { vote: rated.vote, reasons, comment } });
-            void giveFeedback(rated.message.id, rated.vote, reasons, comment).then(() => toast(t("feedback.thanks")), complain);
-          }} />
+          onSave={(reasons, comment) => void keepFeedback(thread!, rated.message.id, { vote: rated.vote, reasons, comment }).then(() => toast(t("feedback.thanks")), complain)} />
       ) : null}
     </>
   );
 }
 
-function giveFeedback(id: string, vote: "up" | "down" | "none", reasons: Parameters<Parameters<typeof FeedbackDialog>[0]["onSave"]>[0], comment: string) {
-  return ok(client.POST("/api/messages/{message_id}/feedback", { params: { path: { message_id: id } }, body: { vote, reasons, comment } }));
+/** Shown at once; when the server refuses it, what the server has is shown again. */
+async function keepFeedback(thread: Thread, id: string, feedback: Schemas["NewFeedback"] & NonNullable<Message["feedback"]>): Promise<void> {
+  const told = ok(client.POST("/api/messages/{message_id}/feedback", { params: { path: { message_id: id } }, body: feedback }));
+  thread.patch(id, { feedback }, told);
+  try {
+    await told;
+  } catch (failure) {
+    void thread.load();
+    throw failure;
+  }
 }
 
 function Welcome({ onPick }: { onPick: (text: string) => void }) {

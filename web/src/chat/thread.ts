@@ -12,6 +12,8 @@ export type ThreadSnapshot = {
   /** Ids of answers that are being written. */
   live: ReadonlySet<string>;
   phase: "loading" | "ready" | "missing" | "failed";
+  /** Something was sent to the server, which has not begun to answer. */
+  asking: boolean;
   /** The connection to the server broke while an answer was being written; it is being looked for again. */
   lost: boolean;
 };
@@ -35,10 +37,12 @@ const RETRY_MS = [500, 1000, 2000, 4000, 8000];
  * writes it whether anybody listens or not, so a lost connection is mended by following the answer again from its start.
  */
 export class Thread {
-  private snapshot: ThreadSnapshot = { thread: emptyThread, conversation: null, live: new Set(), phase: "loading", lost: false };
+  private snapshot: ThreadSnapshot = { thread: emptyThread, conversation: null, live: new Set(), asking: false, phase: "loading", lost: false };
   private readonly listeners = new Set<() => void>();
   private pending: Record<string, string> = {};
   private frame = 0;
+  /** Ends when the server has been told of all changes that are shown already; another promise after each of them. */
+  private telling: Promise<unknown> = Promise.resolve();
 
   constructor(
     readonly id: string,
@@ -63,7 +67,7 @@ export class Thread {
 
   async load(): Promise<void> {
     try {
-      const conversation = await loadConversation(this.id);
+      const conversation = await this.read();
       const streaming = conversation.messages.filter((message) => message.status === "streaming" && !this.snapshot.live.has(message.id));
       // What is being written is known better here than there: the server saves it now and then only.
       const mine = new Map(this.snapshot.thread.messages.filter((message) => this.snapshot.live.has(message.id)).map((message) => [message.id, message]));
@@ -79,7 +83,19 @@ export class Thread {
     }
   }
 
-  update(change: Partial<Conversation>): void {
+  /** What the server has, with every change that is shown: an answer from before a change would undo it on the page. */
+  private async read(): Promise<Conversation> {
+    for (;;) {
+      const { telling } = this;
+      await telling;
+      const conversation = await loadConversation(this.id);
+      if (telling === this.telling) return conversation;
+    }
+  }
+
+  /** Show a change at once, while `told` brings it to the server. */
+  update(change: Partial<Conversation>, told?: Promise<unknown>): void {
+    this.telling = Promise.allSettled([this.telling, told]);
     if (this.snapshot.conversation) this.set({ conversation: { ...this.snapshot.conversation, ...change } });
   }
 
@@ -87,14 +103,22 @@ export class Thread {
     this.dispatch({ type: "select", leaf });
   }
 
-  patch(id: string, change: Partial<Message>): void {
+  /** The same for a message. */
+  patch(id: string, change: Partial<Message>, told?: Promise<unknown>): void {
+    this.telling = Promise.allSettled([this.telling, told]);
     this.dispatch({ type: "patch", id, change });
   }
 
   /** Send something that is answered by a stream of events. Resolves once the server has taken it; throws what it refused. */
   async ask(path: string, body: object, question: Question | null, origin: Message["origin"] = "new"): Promise<void> {
-    const response = await request(path, { method: "POST", body: JSON.stringify(body) });
-    void this.consume(response, question, origin);
+    this.set({ asking: true });
+    try {
+      const response = await request(path, { method: "POST", body: JSON.stringify(body) });
+      void this.consume(response, question, origin);
+    } catch (failure) {
+      this.set({ asking: false });
+      throw failure;
+    }
   }
 
   private async consume(response: Response, question: Question | null, origin: Message["origin"]): Promise<void> {
@@ -105,6 +129,7 @@ export class Thread {
       // The connection broke; what is unfinished is followed below.
     }
     this.flush();
+    this.set({ asking: false });
     const unfinished = [...mine].filter((id) => this.snapshot.live.has(id));
     if (unfinished.length) for (const id of unfinished) void this.follow(id, true);
     else void this.settle();
@@ -178,6 +203,7 @@ export class Thread {
     if (before) this.dispatch({ type: "patch", id: before.id, change: { content: "", status: "streaming", steps: data.steps ?? [], error: "" } });
     else added.push({ ...blank, origin, id: data.message_id, parent_id: data.parent_id, role: "assistant", content: "", status: "streaming", model: data.model, settings: {}, steps: data.steps ?? [] });
     this.live(data.message_id, true);
+    this.set({ asking: false });
     if (added.length) this.dispatch({ type: "add", messages: added, leaf: first ? data.message_id : null });
   }
 
@@ -208,7 +234,7 @@ export function threadOf(id: string, queries: QueryClient): Thread {
 }
 
 const nothing = { subscribe: () => () => undefined, get: (): ThreadSnapshot => blankSnapshot };
-const blankSnapshot: ThreadSnapshot = { thread: emptyThread, conversation: null, live: new Set(), phase: "ready", lost: false };
+const blankSnapshot: ThreadSnapshot = { thread: emptyThread, conversation: null, live: new Set(), asking: false, phase: "ready", lost: false };
 
 export function useThread(thread: Thread | null): ThreadSnapshot {
   const source = thread ?? nothing;

@@ -28,8 +28,9 @@ export const renew = (task: string) => json<Schemas["Renewed"]>(`/tasks/${task}/
 export const skipTask = (task: string, reason: SkipReason, comment: string) => json<unknown>(`/tasks/${task}/skip`, "POST", { reason, comment });
 export const flagTask = (task: string, reason: SkipReason, comment: string) => json<unknown>(`/tasks/${task}/flag`, "POST", { reason, comment });
 export const myLabels = (offset: number) => json<Schemas["MyLabels"]>(`/labels?offset=${offset}`);
-export const profile = () => json<Schemas["Profile"]>("/profile");
-export const saveProfile = (languages: string[]) => json<Schemas["Profile"]>("/profile", "PUT", { languages });
+export type Profile = Schemas["Profile"];
+export const profile = () => json<Profile>("/profile");
+export const saveProfile = (languages: string[]) => json<Profile>("/profile", "PUT", { languages });
 
 /** A place at a task: the one that is held, or a new one. */
 export function next(project: string, kind: string): Promise<Schemas["Next"]> {

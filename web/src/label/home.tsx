@@ -10,7 +10,7 @@ import { Dialog } from "../ui/dialog";
 import { Check, Spinner } from "../ui/fields";
 import { SideButton } from "../ui/frame";
 import { toast } from "../ui/toast";
-import { guidelines, profile, projects, saveProfile, type ProjectInfo } from "./api";
+import { guidelines, profile, projects, saveProfile, type Profile, type ProjectInfo } from "./api";
 import { KINDS, type TaskKind } from "./task";
 
 const ICONS: Record<TaskKind, typeof Star> = { rank: ListOrdered, rate: Star, compare: Columns2, demonstrate: MessageSquareText, prompt: PencilLine, adjudicate: Gavel };
@@ -92,15 +92,19 @@ function ProjectGuidelines({ project, onClose }: { project: ProjectInfo; onClose
 function Languages({ languages }: { languages: string[] }) {
   const { t, i18n } = useTranslation();
   const queries = useQueryClient();
-  const { data } = useQuery({ queryKey: ["desk", "profile"], queryFn: profile });
+  const key = ["desk", "profile"];
+  const { data } = useQuery({ queryKey: key, queryFn: profile });
   if (!data) return null;
   const name = (language: string) => new Intl.DisplayNames([i18n.language], { type: "language" }).of(language) ?? language;
   const chosen = (language: string) => data.languages.length === 0 || data.languages.includes(language);
   async function change(language: string, on: boolean) {
     const now = languages.filter((each) => (each === language ? on : chosen(each)));
     if (!now.length) { toast(t("label.languages.one")); return; }
+    const wanted = now.length === languages.length ? [] : now;
+    await queries.cancelQueries({ queryKey: key });
+    queries.setQueryData<Profile>(key, { ...data!, languages: wanted }); // what a second click changes, before the first is confirmed
     try {
-      await saveProfile(now.length === languages.length ? [] : now);
+      await saveProfile(wanted);
     } catch (failure) {
       toast(messageOf(failure, t));
     }

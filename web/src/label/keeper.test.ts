@@ -54,6 +54,18 @@ describe("the keeper of drafts", () => {
     expect(server.draft).toMatchObject({ revision: 2, content: "one two three" });
   });
 
+  it("knows its own work again when the tab dies between one change and the next", async () => {
+    const [store, server] = [new MemoryStore(), new Server()];
+    const first = new Keeper(store, "me", "t", server);
+    await first.open();
+    await first.change("one");
+    const put = server.put.bind(server);
+    server.put = async (revision, content) => { const made = await put(revision, content); await first.change("one two"); return made; }; // typed while the server was asked
+    await first.sync();
+    first.stop();
+    expect(await new Keeper(store, "me", "t", server).open()).toEqual({ content: "one two", conflict: null });
+  });
+
   it("takes what was done on another device when nothing is unsent here", async () => {
     const [store, server] = [new MemoryStore(), new Server()];
     const here = new Keeper(store, "me", "t", server);

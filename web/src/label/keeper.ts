@@ -113,7 +113,7 @@ export class Keeper<T> {
     try {
       this.revision = await this.remote.put(this.revision, content);
       if (this.closed) return;
-      if (this.latest === content) { await this.keep(content, true); this.say("saved"); } else this.later();
+      if (this.latest === content) { await this.keep(content, true); this.say("saved"); } else { await this.keep(this.latest!, false); this.later(); }
     } catch (failure) {
       if (failure instanceof ApiError && failure.status === 409) {
         const theirs = await this.remote.get().catch(() => null);

@@ -6,6 +6,7 @@ import { Link, useParams } from "wouter";
 import { messageOf } from "../api/message";
 import { useSession } from "../api/session";
 import { formatDate, formatNumber, formatPercent } from "../lib/format";
+import { showAnswer } from "../lib/queries";
 import { cardRefusal, fieldName } from "../lib/said";
 import { Confirm } from "../ui/dialog";
 import { toast } from "../ui/toast";
@@ -50,7 +51,7 @@ function ServingNow({ data }: { data: Models }) {
   const [leaving, setLeaving] = useState<Models["serving"][number] | null>(null);
   async function back(name: string) {
     try {
-      queries.setQueryData(modelsQuery.queryKey, await rollBack({ name, reason: "" }));
+      await showAnswer(queries, modelsQuery.queryKey, rollBack({ name, reason: "" }));
       toast(t("lead.models.rolledBack", { name }));
     } catch (failure) {
       toast(messageOf(failure, t));

@@ -4,6 +4,7 @@ import type { TFunction } from "i18next";
 import { useTranslation } from "react-i18next";
 import { messageOf } from "../api/message";
 import { formatPercent } from "../lib/format";
+import { showAnswer } from "../lib/queries";
 import { Dialog } from "../ui/dialog";
 import { Check, TextField } from "../ui/fields";
 import { toast } from "../ui/toast";
@@ -32,7 +33,7 @@ export function Promote({ model, all, onClose }: { model: Model; all: Models; on
   async function go() {
     setBusy(true);
     try {
-      queries.setQueryData(modelsQuery.queryKey, await promote(model.id, { name, force: Boolean(refusal), reason: reason.trim() }));
+      await showAnswer(queries, modelsQuery.queryKey, promote(model.id, { name, force: Boolean(refusal), reason: reason.trim() }));
       void queries.invalidateQueries({ queryKey: ["models"] });
       toast(t("lead.models.promotedNow", { model: model.name, name }), 6000);
       onClose();

@@ -1,14 +1,13 @@
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 import { useTranslation } from "react-i18next";
-import client, { ok, type Schemas } from "../api/client";
+import client, { ok } from "../api/client";
 import { messageOf } from "../api/message";
 import { formatDate } from "../lib/format";
+import { showAnswer } from "../lib/queries";
 import { Confirm } from "../ui/dialog";
 import { Check } from "../ui/fields";
 import { toast } from "../ui/toast";
-
-type Info = Schemas["ConsentInfo"];
 
 /** Whether one's chats, and what comes with each API key, may be collected: what that means stands beside the switch. */
 export function Consent() {
@@ -20,9 +19,8 @@ export function Consent() {
   const [erasing, setErasing] = useState(false);
 
   async function change(training_consent: boolean, apiKey = "") {
-    await queries.cancelQueries({ queryKey: key }); // an answer from before the change must not undo it on the page
     try {
-      queries.setQueryData<Info>(key, await ok(client.PUT("/api/consent", { params: { query: { language } }, body: { training_consent, key: apiKey } })));
+      await showAnswer(queries, key, ok(client.PUT("/api/consent", { params: { query: { language } }, body: { training_consent, key: apiKey } })));
     } catch (failure) {
       toast(messageOf(failure, t));
       void queries.invalidateQueries({ queryKey: ["consent"] });

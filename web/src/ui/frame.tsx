@@ -5,10 +5,12 @@ import { useTranslation } from "react-i18next";
 import { tinykeys } from "tinykeys";
 import { Link, useLocation } from "wouter";
 import client, { ok } from "../api/client";
+import { messageOf } from "../api/message";
 import { useAway, useSession, useSetSession } from "../api/session";
 import { ConversationList } from "../chat/list";
 import { isComposing, isTyping } from "../lib/ime";
 import { Shortcuts } from "./shortcuts";
+import { toast } from "./toast";
 
 const SideContext = createContext<{ open: boolean; setOpen: (open: boolean) => void }>({ open: true, setOpen: () => {} });
 
@@ -70,7 +72,11 @@ export function Frame({ children }: { children: ReactNode }) {
   }, [navigate]);
 
   async function signOut() {
-    setSession(await ok(client.DELETE("/api/session")));
+    try {
+      setSession(await ok(client.DELETE("/api/session")));
+    } catch (failure) {
+      return toast(messageOf(failure, t));
+    }
     await import("../label/store").then(({ browserStore, closeOpen }) => closeOpen(browserStore, user), () => undefined);
   }
 
