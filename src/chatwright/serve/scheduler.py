@@ -35,6 +35,7 @@ from chatwright.serve.engine import (
     TokenLogprob,
 )
 
+IDLE_S = 0.5  # after which the thread that computes ends; the next one costs nothing noticeable
 NICE = 5  # how far the model's thread steps back behind the event loop
 LONG_PROMPT = 256  # tokens; longer ones are computed in parts
 ENTERING_TOKENS = 512  # prompts that enter in one turn: more at once are computed faster, but all others wait for them
@@ -93,7 +94,7 @@ class Scheduler:
         self._ahead: tuple[_Job, Answer, int] | None = None
         """A long prompt that is being computed, and how far."""
         self._outbox: list[tuple[_Job, Event | BaseException]] = []
-        self._closing, self._failed = False, ""
+        self._loaded, self._closing, self._failed = False, False, ""
         self._prompt_tokens = self._completion_tokens = 0
         self._seconds_per_answer = 1.0
         self._thread = threading.Thread(target=self._main, name="model", daemon=True)
@@ -194,21 +195,39 @@ class Scheduler:
     # ---- in the model's thread -------------------------------------------------------------------------
 
     def _main(self) -> None:
+        """Threads that compute, one after another. Each ends when nobody asks for anything, and with it its OpenMP helpers,
+        which would slow those of another model (docs/methods/serving.md)."""
+        while True:
+            computing = threading.Thread(target=self._compute, name="computing", daemon=True)
+            computing.start()
+            computing.join()
+            with self._changed:
+                while not self._has_work:
+                    if self._closing or self._failed:
+                        return
+                    self._changed.wait()
+
+    def _compute(self) -> None:
         _step_back()
         try:
-            self._batch = self._generator.new_batch(self.max_batch, self._prefixes, cache_bytes=self._cache_bytes)
+            if not self._loaded:
+                self._batch = self._generator.new_batch(self.max_batch, self._prefixes, cache_bytes=self._cache_bytes)
+                self._loaded = True
             while self._turn():
                 self._deliver()
         except BaseException as error:
             self._fail(f"the model stopped: {type(error).__name__}: {error}", error)
 
+    @property
+    def _has_work(self) -> bool:
+        return bool(self._num_waiting or self._jobs or self._ahead or self._calls or self._cancelled)
+
     def _turn(self) -> bool:
-        """One step for everybody; False when the thread is to end."""
+        """One step for everybody; False when there was nothing to do for a while, and at the end."""
         with self._changed:
-            while not (self._num_waiting or self._jobs or self._ahead or self._calls or self._cancelled):
-                if self._closing or self._failed:
+            while not self._has_work:
+                if self._closing or self._failed or not self._changed.wait(IDLE_S):
                     return False
-                self._changed.wait()
             cancelled, self._cancelled = self._cancelled, []
             calls = [self._calls.popleft() for _ in range(len(self._calls))]
         if self._failed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import statistics
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
@@ -15,6 +16,7 @@ import pytest
 from chatwright.errors import ModelError
 from chatwright.generation.api import Constraint, SamplingParams
 from chatwright.generation.local import LocalGenerator
+from chatwright.serve import scheduler as scheduler_module
 from chatwright.serve.engine import Delta, EngineBusy, EngineGone, Event, Finished, Started
 from chatwright.serve.scheduler import LONG_PROMPT, Scheduler
 from tiny_models import tiny_model
@@ -264,6 +266,28 @@ def test_a_crash_while_entering_reaches_the_stream(
 
     asyncio.run(run())
     assert not scheduler.ready
+
+
+def test_the_thread_that_computes_ends_when_there_is_nothing_to_do(
+    generator: LocalGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler_module, "IDLE_S", 0.01)
+    scheduler, others = Scheduler(generator, max_batch=2), set(threading.enumerate())
+
+    def computing() -> list[threading.Thread]:
+        return [one for one in threading.enumerate() if one.name == "computing" and one not in others]
+
+    scheduler.start()
+
+    async def run() -> None:
+        for _ in range(3):
+            assert len(ids_of(await collect(submit(scheduler, [5, 6])))) == 12
+            await until(lambda: not computing())
+            assert scheduler.ready
+        await scheduler.drain(5)
+
+    asyncio.run(run())
+    assert not scheduler._thread.is_alive() and not computing()
 
 
 def test_drain_finishes_what_runs_and_takes_nothing_new(generator: LocalGenerator) -> None:
