@@ -4,6 +4,7 @@ const patience = Number(process.env.WEB_PATIENCE ?? 1);
 
 export default defineConfig({
   testDir: "e2e",
+  testIgnore: process.env.SCREENSHOTS ? [] : "screenshots.spec.ts", // pictures for the documentation, no tests
   workers: 2,
   fullyParallel: false,
   timeout: 45_000 * patience,

@@ -2,8 +2,8 @@
 first administrator's secret as one line of JSON, and serves until its input ends, so that none outlives its test.
 
 What a model answers depends on the question: `echo: ...` is answered with what follows, `slow ...` takes some seconds,
-`markdown` shows everything that can be formatted, `fail ...` fails; anything else is answered with the model's name and the
-question.
+`markdown` shows everything that can be formatted, `fail ...` fails, the questions of the documentation's pictures have
+answers of their own; anything else is answered with the model's name and the question.
 """
 
 from __future__ import annotations
@@ -67,6 +67,23 @@ See [the article](https://example.org/rayleigh) and ![a picture](https://example
 """
 
 
+# For docs/screenshots: by how a question begins, what alpha answers and what the other models answer.
+PICTURED = {
+    "What is 3457 * 43216?": ("3457 × 43216 = 149397712.", "I would have to guess."),
+    "Explain why the sky is blue.": (MARKDOWN, MARKDOWN),
+    "In two sentences: why is the sky blue?": (
+        "Sunlight holds all colours, and the air scatters short waves, which we see as blue, far more than long ones. So "
+        "blue light reaches our eyes from every part of the sky, while the rest goes straight on.",
+        "Because it mirrors the sea.",
+    ),
+    "天空为什么是蓝色的？": (
+        "阳光包含各种颜色的光。空气分子对**短波**（蓝光）的散射远强于长波，所以蓝光从四面八方进入我们的眼睛。\n\n"
+        "日落时光线穿过的空气更厚，蓝光已被散射掉，留下的便是红光。",
+        "因为天空反射了海洋的颜色，海是蓝色的，所以天空看起来也是蓝色的。",
+    ),
+}
+
+
 class WordEngine(ScriptedEngine):
     """Every word is a token; ids are given out as words appear. `voice`: what it calls itself."""
 
@@ -93,6 +110,9 @@ class WordEngine(ScriptedEngine):
         question = request.messages[-1].content
         if request.answer_prefix:
             return " and so it goes on."
+        for begun, answers in PICTURED.items():
+            if question.startswith(begun):
+                return answers[self.name != "alpha"]
         if question.startswith("echo: "):
             return question.removeprefix("echo: ")
         if question.startswith("markdown"):

@@ -19,8 +19,8 @@ export async function call<T>(page: Page, path: string, method = "GET", body?: u
 
 let projects = 0;
 
-export async function makeProject(page: Page, settings: Record<string, unknown>, tasks: NewTask[]): Promise<string> {
-  const { id } = await call<{ id: string }>(page, "/api/desk/projects", "POST", { name: `Project ${process.pid}-${projects++}`, settings });
+export async function makeProject(page: Page, settings: Record<string, unknown>, tasks: NewTask[], name = `Project ${process.pid}-${projects++}`): Promise<string> {
+  const { id } = await call<{ id: string }>(page, "/api/desk/projects", "POST", { name, settings });
   for (const task of tasks) await call(page, "/api/desk/tasks", "POST", { project: id, language: "en", ...task });
   return id;
 }
