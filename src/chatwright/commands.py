@@ -102,6 +102,9 @@ GROUPS: dict[str, dict[str, Command]] = {
         "cldr pairs": Command(
             "chatwright.data.cldr_pairs:main", "PairsConfig", "make text of CLDR's names, to train a translator on"
         ),
+        "wordnet text": Command(
+            "chatwright.data.wordnet:main", "TextConfig", "make text of the WordNet dictionary, to train a first model on"
+        ),
         "data pairs": Command(
             "chatwright.data.pairs_build:build", "PairsConfig", "pairs of texts that belong together, for embed-train"
         ),

@@ -29,7 +29,8 @@ class Metrics:
     def _keep_until(self, step: int) -> None:
         if not self.path.exists():
             return
-        kept = [row for row in read_metrics(self.path) if row["step"] <= step]
+        # Without a checkpoint everything is done anew, what was written before the first step as well.
+        kept = [row for row in read_metrics(self.path) if row["step"] <= step] if step else []
         aside = self.path.with_suffix(".tmp")
         aside.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept), encoding="utf-8")
         os.replace(aside, self.path)

@@ -13,7 +13,7 @@ import shutil
 import signal
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -37,7 +37,7 @@ from chatwright.engine.checkpoint import (
 )
 from chatwright.engine.memory import keep_heap
 from chatwright.engine.metrics import Metrics, Sink
-from chatwright.errors import CheckpointError, ConfigError
+from chatwright.errors import CheckpointError, ConfigError, DataError
 from chatwright.progress import ProgressBar, console
 
 
@@ -151,6 +151,18 @@ def finished_result(folder: Path) -> dict[str, Any] | None:
     return dict(json.loads((folder / "result.json").read_text(encoding="utf-8")))
 
 
+def is_complete(out: str) -> bool:
+    """Whether the run folder `out` was finished: such a run is not done again and reads nothing."""
+    return (Path(out) / MANIFEST).is_file()
+
+
+def check_inputs(out: str, paths: Sequence[str]) -> None:
+    """DataError for a file that is not there, before the folder of the run is made."""
+    missing = [path for path in paths if not Path(path).exists()]
+    if missing and not is_complete(out):
+        raise DataError(f"{missing[0]}: No such file or directory")
+
+
 def start(kind: str, out: str, config: Any, save: SaveConfig) -> Run | dict[str, Any]:
     """Open the run folder `out`: a Run to work on, or the result when the same run is already complete."""
     folder = Path(out)
@@ -237,4 +249,4 @@ def remove_run(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
-__all__ = ["CheckpointError", "Run", "SaveConfig", "data_hashes", "finished_result", "start"]
+__all__ = ["CheckpointError", "Run", "SaveConfig", "check_inputs", "data_hashes", "finished_result", "is_complete", "start"]

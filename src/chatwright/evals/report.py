@@ -16,10 +16,13 @@ ReportData
     card        `report_card.report_card(...)`
     curves      {"sft": rows, "reward": rows, "ppo": rows} of the stages' metrics.jsonl ("step", "loss", "eval_loss",
                 "accuracy", "eval_accuracy"; ppo: "reward", "kl_per_token", "kl_per_answer", "answer_tokens", "gold",
-                "ended_share", "entropy"); what a row lacks is not drawn
+                "ended_share", "entropy"), also "pretrain" and "ppo_without_ptx", a second PPO run; what a row
+                lacks is not drawn
     frontier    [{"name", "kl_nats", "gold"?, "reward"?}]: points of the KL-reward plot besides the PPO iterations
     targets     [{"name": (en, zh) or str, "value", "goal": text, "met": bool}]
     ptx         {"source": "replay" | "corpus", "loss_before", "loss_after"}
+    stages      `stage_table.rows`: what every stage began with and what it left
+    samples     `stage_table.samples`: what the base model wrote while it was pre-trained
     answers     [{"question", "models": {name: {"text", "ended", "gold", "parts"}}}]
     notes       further remarks, each (English, Chinese) or one string for both
 """
@@ -70,10 +73,12 @@ def html(data: ReportData) -> str:
     sections = [
         _notices(data),
         _tiles(data),
+        _stages(data),
         _figures(data),
         _targets(data),
         _win_rates(data),
         _answers(data),
+        _samples(data),
         _curves(data),
         _frontier(data),
         _card(data),
@@ -184,6 +189,33 @@ def _tiles(data: ReportData) -> str:
     return f'<div class="tiles">{cards}</div>'
 
 
+def _stages(data: ReportData) -> str:
+    rows, last = [], None
+    for row in data.get("stages", ()):
+        stage = text_of(row["stage"])
+        cells = "".join(f"<td>{escape(row[name])}</td>" for name in ("before", "after"))
+        title = "" if stage == last else both(stage)
+        rows.append(f'<tr><td>{title}</td><td class="text">{both(text_of(row["measure"]))}</td>{cells}</tr>')
+        last = stage
+    if not rows:
+        return ""
+    head = "".join(f"<th>{both(WORDS[name])}</th>" for name in ("before", "after"))
+    table = f"<table><thead><tr><th></th><th></th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return f'<h2>{both(WORDS["stages"])}</h2><div class="scroll">{table}</div>'
+
+
+def _samples(data: ReportData) -> str:
+    rows = "".join(
+        f'<tr><td>{row["step"]}</td><td class="text"><b>{escape(row["prompt"])}</b>{escape(row["text"])}</td></tr>'
+        for row in data.get("samples", ())
+    )
+    if not rows:
+        return ""
+    head = f"<th>{both(WORDS['step'])}</th><th></th>"
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    return f'<h2>{both(WORDS["samples"])}</h2><div class="scroll">{table}</div>'
+
+
 def _figures(data: ReportData) -> str:
     tables = [(WORDS["at_temperature"], data["report"].get("models", {})), (WORDS["greedy"], data.get("greedy", {}))]
     parts = [f"<h2>{both(WORDS['figures'])}</h2><p class='soft'>{both(WORDS['figures_help'])}</p>"]
@@ -272,17 +304,20 @@ def _answer(name: str, answer: Mapping[str, Any], tone: str) -> str:
 
 def _curves(data: ReportData) -> str:
     curves = data.get("curves", {})
-    sft, reward, ppo = (list(curves.get(stage, ())) for stage in ("sft", "reward", "ppo"))
+    pretrain, sft, reward, ppo, other = (
+        list(curves.get(stage, ())) for stage in ("pretrain", "sft", "reward", "ppo", "ppo_without_ptx")
+    )
     lines = {
+        "pretrain_loss": [(WORDS["train"], pretrain, "loss", "b"), (WORDS["held_out"], pretrain, "held_out_loss", "c")],
         "sft_loss": [(WORDS["train"], sft, "loss", "b"), (WORDS["held_out"], sft, "eval_loss", "c")],
         "rm_loss": [(WORDS["train"], reward, "loss", "b"), (WORDS["held_out"], reward, "eval_loss", "c")],
         "rm_accuracy_curve": [
             (WORDS["train"], reward, "accuracy", "b"),
             (WORDS["held_out"], reward, "eval_accuracy", "c"),
         ],
-        "ppo_reward": [(WORDS["rm_score"], ppo, "reward", "c")],
+        "ppo_reward": [(WORDS["rm_score"], ppo, "reward", "c"), (WORDS["without_ptx"], other, "reward", "a")],
         "ppo_gold": [(WORDS["gold"], ppo, "gold", "d")],
-        "ppo_kl": [(WORDS["kl_token"], ppo, "kl_per_token", "b")],
+        "ppo_kl": [(WORDS["kl_token"], ppo, "kl_per_token", "b"), (WORDS["without_ptx"], other, "kl_per_token", "a")],
         "ppo_length": [(WORDS["tokens"], ppo, "answer_tokens", "a")],
         "ppo_entropy": [(WORDS["entropy"], ppo, "entropy", "a")],
         "ppo_ptx": [(WORDS["ptx_loss"], ppo, "ptx_loss", "a")],

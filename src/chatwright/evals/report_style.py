@@ -39,6 +39,7 @@ table { border-collapse:collapse; width:100%; font-variant-numeric:tabular-nums;
 th, td { text-align:right; padding:7px 10px; border-bottom:1px solid var(--line); white-space:nowrap; }
 th { font-weight:500; }
 th:first-child, td:first-child { text-align:left; white-space:normal; min-width:6.5em; }
+td.text { text-align:left; white-space:normal; }
 td small { color:var(--soft); }
 .charts { display:grid; grid-template-columns:repeat(auto-fill,minmax(min(100%,330px),1fr)); gap:14px; }
 figure { margin:0; background:var(--card); border:1px solid var(--line); border-radius:10px; padding:12px;

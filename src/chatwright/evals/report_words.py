@@ -10,6 +10,7 @@ MODEL_NAMES: dict[str, Text] = {
     "base": ("base model", "基础模型"),
     "sft": ("SFT", "监督微调（SFT）"),
     "ppo": ("PPO", "强化学习（PPO）"),
+    "ppo-without-ptx": ("PPO without ptx", "不含 ptx 的 PPO"),
     "dpo": ("DPO", "偏好优化（DPO）"),
     "bestofn": ("best-of-n", "多中选优（best-of-n）"),
 }
@@ -22,6 +23,7 @@ COLUMNS: dict[str, Text] = {
     "distinct_2": ("distinct-2", "distinct-2"),
     "duplicate_questions": ("answered alike", "雷同回答"),
     "kl_nats_per_token": ("KL/token", "KL/词元"),
+    "bits_per_byte": ("bits/byte of text", "文本每字节比特数"),
 }
 
 PART_NAMES: dict[str, Text] = {
@@ -79,6 +81,12 @@ WORDS: dict[str, Text] = {
     ),
     "at_temperature": ("Sampled at temperature 1", "温度 1 采样"),
     "greedy": ("Greedy", "贪心解码"),
+    "stages": ("Before and after every stage", "每个阶段的之前与之后"),
+    "before": ("before", "之前"),
+    "after": ("after", "之后"),
+    "samples": ("What the base model writes, step by step of its pre-training", "预训练过程中基础模型写的文本"),
+    "pretrain_loss": ("pre-training: loss per token (nats)", "预训练：每词元损失（nats）"),
+    "without_ptx": ("without ptx", "不含 ptx"),
     "targets": ("Goals", "目标"),
     "value": ("reached", "达到"),
     "goal": ("goal", "目标值"),

@@ -54,7 +54,9 @@ def _terminal_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]
 
 
 def _terminal_lines(report: Mapping[str, Any]) -> list[str]:
-    lines = []
+    lines = [
+        f"{row['stage'][0]}: {row['measure'][0]}: {row['before']} -> {row['after']}" for row in report.get("stages", ())
+    ]
     for name, rate in report.get("win_rates", {}).items():
         said = name.replace("_vs_", " preferred to ")
         lines.append(f"{said}: {rate['rate']:.3f} [{rate['low']:.3f}, {rate['high']:.3f}]  n={rate['n']}")

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import gc
 import json
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.resources import files
@@ -27,6 +26,7 @@ from chatwright import __version__
 from chatwright import config as configs
 from chatwright.errors import ConfigError, DataError
 from chatwright.pipeline.inputs import divide
+from chatwright.pipeline.run_file import run
 from chatwright.pipeline.settings import (
     CHINESE_MODEL,
     DEFAULT_MODEL,
@@ -35,6 +35,7 @@ from chatwright.pipeline.settings import (
     StageSettings,
     TeachConfig,
 )
+from chatwright.pipeline.times import StageTimes
 from chatwright.progress import console
 
 _AUTO_RANK = 16  # of adapters, where the model is too large for four copies with Adam's moments on a small machine
@@ -81,10 +82,7 @@ class Chain:
         """Rankings for the report card; none: a share of the rankings."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._check_config()
-        self.state_file = self.folder / "chain.json"
-        self.state: dict[str, Any] = {"seconds": {}, "peak_rss_bytes": 0}
-        if self.state_file.is_file():
-            self.state = json.loads(self.state_file.read_text(encoding="utf-8"))
+        self.times = StageTimes(self.folder / "chain.json")
 
     def _check_config(self) -> None:
         from chatwright.engine.checkpoint import write_text
@@ -97,41 +95,13 @@ class Chain:
         write_text(path, text)
 
     def stage(self, number: int, name: str, work: Callable[[], Any]) -> Any:
-        """Run one stage, timing it; what a killed process spent on it is counted from its start file on."""
-        from chatwright.engine.memory import peak_rss_bytes, trim
-
+        """Run one stage, timing it; None when it waits for people."""
         console().print(f"{number}/{self.num_stages} {name}", style="bold")
-        started = time.monotonic()
-        done = name in self.state.get("complete", [])
-        try:
-            result = work()
-            if result is not None and not done:
-                self.state["complete"] = [*self.state.get("complete", []), name]
-            return result
-        finally:
-            seconds = self.state["seconds"]
-            if not done:  # what a complete stage takes to find out that it is complete is not its time
-                seconds[name] = round(seconds.get(name, 0.0) + time.monotonic() - started, 2)
-            self.state["peak_rss_bytes"] = max(self.state["peak_rss_bytes"], peak_rss_bytes())
-            self._write_state()
-            gc.collect()
-            trim()
-
-    def _write_state(self) -> None:
-        from chatwright.engine.checkpoint import write_text
-
-        write_text(self.state_file, json.dumps(self.state, indent=1) + "\n")
+        return self.times.stage(name, work, may_wait=True)
 
     def machine(self) -> str:
-        """What the chain was computed on; measured once, as the seconds are."""
-        from chatwright.engine.machine import machine_line
-        from chatwright.model.precision import pick_device, pick_dtype
-
-        if "machine" not in self.state:
-            device = pick_device(self.cfg.device)
-            self.state["machine"] = machine_line(pick_dtype(self.cfg.precision, device), device)
-            self._write_state()
-        return str(self.state["machine"])
+        """What the chain was computed on."""
+        return self.times.machine(self.cfg.precision, self.cfg.device)
 
     def path(self, name: str) -> str:
         """A file or folder of the chain."""
@@ -424,8 +394,8 @@ def _report(chain: Chain, evaluation: dict[str, Any]) -> dict[str, Any]:
     report, page = teach_report.build(
         files,
         evaluation,
-        seconds=chain.state["seconds"],
-        peak_rss_bytes=chain.state["peak_rss_bytes"],
+        seconds=chain.times.state["seconds"],
+        peak_rss_bytes=chain.times.state["peak_rss_bytes"],
         paths={"base": cfg.model, "sft": chain.path("1-sft/final"), "ppo": final},
         about=about,
         judge=gold_judge(rubric_for(cfg.language)) if simulated else None,
@@ -434,31 +404,6 @@ def _report(chain: Chain, evaluation: dict[str, Any]) -> dict[str, Any]:
     print_table(report)
     print(f"\nreport:    {chain.path('report.html')}\nmodel:     {final}\nchat with: {about['chat_command']}")
     return report
-
-
-def run(cfg: RunConfig) -> list[dict[str, Any]]:
-    """Run every [[stage]] of a TOML file in order; a complete stage is not run again."""
-    from chatwright.commands import command_of
-    from chatwright.engine.memory import trim
-
-    table = configs.read_toml(cfg.file)
-    stages = table.get("stage")
-    if not isinstance(stages, list) or not stages or set(table) - {"stage"}:
-        raise ConfigError(f'{cfg.file}: holds [[stage]] tables only, each with command = "..." and its settings')
-    prepared: list[tuple[str, Callable[[Any], Any], Any]] = []
-    for number, stage in enumerate(stages, start=1):
-        settings = dict(stage)
-        name = str(settings.pop("command", ""))
-        function, config_class = command_of(name, where=f"{cfg.file}: stage {number}")
-        where = f"{cfg.file}: stage {number} ({name})"
-        prepared.append((name, function, configs.from_dict(config_class, settings, where=where)))
-    results = []
-    for number, (name, function, config) in enumerate(prepared, start=1):
-        console().print(f"{number}/{len(prepared)} {name}", style="bold")
-        results.append(function(config))
-        gc.collect()
-        trim()
-    return results
 
 
 __all__ = ["QuickstartConfig", "RunConfig", "StageSettings", "TeachConfig", "quickstart", "run", "teach"]

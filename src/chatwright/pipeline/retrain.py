@@ -207,7 +207,7 @@ def _register(
     """Enter the model, once; put pairs into the queue, once."""
     path = Path(chain.path("6-ppo")) / "final"
     figures: dict[str, Any] = {
-        "report_card": _card(chain), "seconds": chain.state["seconds"], "machine": chain.machine(),
+        "report_card": _card(chain), "seconds": chain.times.state["seconds"], "machine": chain.machine(),
         "comparison": {"against": plan.against, "against_id": plan.against_id, "verdicts": comparison.verdicts},
         "settings": asdict(cfg.stages) | {"seed": cfg.seed, "labeller_kinds": list(cfg.labeller_kinds)},
     }  # fmt: skip

@@ -154,6 +154,7 @@ def _tie_share(rankings: Sequence[Ranking]) -> float:
 
 def main(cfg: DPOConfig) -> dict[str, Any]:
     """Train; returns result.json's contents. Running it again resumes or returns the finished result."""
+    runs.check_inputs(cfg.out, cfg.data)
     run = runs.start("dpo", cfg.out, cfg, cfg.train)
     if isinstance(run, dict):
         return run

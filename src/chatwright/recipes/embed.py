@@ -118,6 +118,7 @@ class EmbedConfig:
 
 def main(cfg: EmbedConfig) -> dict[str, Any]:
     """Train; returns result.json's contents. Running it again resumes or returns the finished result."""
+    runs.check_inputs(cfg.out, cfg.data)
     run = runs.start("embed-train", cfg.out, cfg, cfg.train)
     if isinstance(run, dict):
         return run

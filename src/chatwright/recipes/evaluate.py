@@ -21,6 +21,7 @@ from chatwright.data.responses import response_batches
 from chatwright.engine.checkpoint import write_text
 from chatwright.errors import ConfigError
 from chatwright.evals.harness import Answer, Evaluation, Judge, common_budget, evaluate, figures
+from chatwright.evals.held_out import bits_per_byte, held_out_text
 from chatwright.evals.metrics import duplicate_pairs
 from chatwright.evals.winrate import win_rate
 from chatwright.generation.answers import sample_answers
@@ -55,6 +56,9 @@ class EvaluateConfig:
     """Longest answer in tokens."""
     reference: str = ""
     """NAME of the model that KL is measured to; empty: no KL."""
+    corpus: str = ""
+    """Folder of `chatwright corpus build`: bits per byte of its held-out part, for every model (the alignment tax on the
+    text that they grew from); empty: not measured."""
     seed: int = 0
     """Fixes samples and bootstrap."""
     batch_size: int = 128
@@ -89,6 +93,8 @@ def main(cfg: EvaluateConfig) -> dict[str, Any]:
         raise ConfigError(f"--reference {cfg.reference}: not one of the names in --models ({', '.join(models)})")
     prompts = load_prompts(cfg.data)
     check_prompts(cfg.judge, prompts, ", ".join(cfg.data))
+    if cfg.corpus:
+        held_out_text(cfg.corpus)  # says so before anything is generated
     folder = Path(cfg.out)
     folder.mkdir(parents=True, exist_ok=True)
     _check_settings(cfg, folder)
@@ -97,7 +103,8 @@ def main(cfg: EvaluateConfig) -> dict[str, Any]:
     result: dict[str, Any] = {"judge": cfg.judge, "questions": len(prompts)}
     sampled = _judge_all(cfg, models, prompts, folder, "sampled", judge, language)
     greedy = _judge_all(cfg, models, prompts, folder, "greedy", judge, language)
-    result["models"] = _figures(sampled, kls, cfg.seed)
+    costs = _text_costs(cfg, models, folder, device, dtype) if cfg.corpus else {}
+    result["models"] = {name: row | costs.get(name, {}) for name, row in _figures(sampled, kls, cfg.seed).items()}
     result["greedy"] = _figures(greedy, kls, cfg.seed)
     result["win_rates"] = {
         f"{later}_vs_{earlier}": win_rate(sampled[later].gold(), sampled[earlier].gold(), seed=cfg.seed).to_dict()
@@ -168,6 +175,20 @@ def _answer_all(
             kls[name] = measure_kl(reference, _file(folder, name, "sampled"), tokenizer.pad_id, cfg.temperature or 1.0)
         write_text(done_file, json.dumps(kls))
     return kls
+
+
+def _text_costs(
+    cfg: EvaluateConfig, models: Mapping[str, str], folder: Path, device: torch.device, dtype: torch.dtype
+) -> dict[str, dict[str, float]]:
+    """Bits per byte of the corpus's held-out part, by model; measured once."""
+    done_file = folder / "text.json"
+    costs: dict[str, dict[str, float]] = json.loads(done_file.read_text()) if done_file.is_file() else {}
+    for name, source in models.items():
+        if name not in costs:
+            model, tokenizer = load_model(source, dtype=dtype, device=device)
+            costs[name] = {"bits_per_byte": bits_per_byte(model, tokenizer, cfg.corpus)}
+            write_text(done_file, json.dumps(costs))
+    return costs
 
 
 @torch.no_grad()

@@ -361,6 +361,7 @@ def _log_rollouts(written: Metrics, step: int, scored: Scored) -> None:
 
 def main(cfg: PPOConfig) -> dict[str, Any]:
     """Train; returns result.json's contents. Running it again resumes or returns the finished result."""
+    runs.check_inputs(cfg.out, cfg.data)
     run = runs.start("ppo", cfg.out, cfg, cfg.train)
     if isinstance(run, dict):
         return run

@@ -28,6 +28,7 @@ from chatwright.engine.schedule import rate_at
 from chatwright.engine.spikes import SpikeGuard
 from chatwright.engine.step import accumulate
 from chatwright.errors import ConfigError, TrainingStopped
+from chatwright.evals.held_out import held_out_loss
 from chatwright.generation.api import SamplingParams
 from chatwright.generation.cloze import ABOUT
 from chatwright.generation.local import LocalGenerator
@@ -58,6 +59,8 @@ class Trained:
     tokens: int = 0
     """Tokens that went through the model."""
     loss: float = math.nan
+    untrained: dict[str, float] = field(default_factory=dict)
+    """Held-out figures before the first step."""
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Weights, moments, averages."""
@@ -77,6 +80,7 @@ class Trained:
             "train_seconds": self.seconds,
             "tokens": self.tokens,
             "loss": self.loss,
+            "untrained": self.untrained,
         }
 
     def resume(self, tensors: Mapping[str, torch.Tensor], meta: Mapping[str, Any]) -> None:
@@ -85,6 +89,7 @@ class Trained:
         self.kept = {name.removeprefix("kept."): tensors[name] for name in tensors if name.startswith("kept.")}
         self.guard.restore(meta["guard"])
         self.seconds, self.tokens, self.loss = meta["train_seconds"], meta["tokens"], meta["loss"]
+        self.untrained = meta.get("untrained", {})
 
     def update(self, loss: float, rate: float, *, where: str) -> float | None:
         """Apply what was accumulated, or leave it out when the loss jumped; the gradient norm, None when left out."""
@@ -104,13 +109,14 @@ class Trained:
 
 def main(cfg: PretrainConfig) -> dict[str, Any]:
     """Train; returns result.json's contents. Running it again resumes or returns the finished result."""
+    if not runs.is_complete(cfg.out):
+        read_manifest(Path(cfg.data))  # says so when there is no corpus, before the folder is made
     run = runs.start("pretrain", cfg.out, cfg, cfg.train)
     if isinstance(run, dict):
         return run
     device = pick_device(cfg.device)
     dtype = pick_dtype(cfg.precision, device)
     torch.manual_seed(cfg.seed)
-    read_manifest(Path(cfg.data))  # says so when there is no corpus
     tokenizer = Tokenizer.from_folder(Path(cfg.data) / TOKENIZER)
     train, held_out = (open_windows(cfg, tokenizer, split, device) for split in ("train", "held_out"))
     assert train is not None
@@ -120,10 +126,14 @@ def main(cfg: PretrainConfig) -> dict[str, Any]:
     console().print(f"pretrain: {_words(cfg, plan, train.source.num_tokens)}, {dtype} on {device}")
     model.set_dropout(cfg.train.dropout)
     trained = open_optimizer(cfg, model, plan, dtype)
-    if run.resumed:
-        trained.resume(run.resumed.tensors, run.resumed.meta)
     samples = Metrics(run.folder, name="samples.jsonl", resume_step=run.first_step)
     model.train()
+    if run.resumed:
+        trained.resume(run.resumed.tensors, run.resumed.meta)
+    else:
+        trained.untrained = _measured(cfg, model, trained, held_out, cfg.held_out.tokens) if held_out is not None else {}
+        if cfg.sample.every_steps:
+            _write_samples(cfg, model, trained, tokenizer, samples, 0)
     step = run.first_step - 1
     for step, bar in run.steps(plan.steps or _NO_END, trained.state):
         total = plan.steps or steps_by_clock(step, trained.seconds, cfg.train.minutes * 60)
@@ -272,31 +282,6 @@ def averaged(trained: Trained) -> Iterator[None]:
                 param.copy_(current[name])
 
 
-@torch.no_grad()
-def held_out_loss(model: Transformer, windows: WindowMaker, kind: Kind, rows: int, max_tokens: int) -> dict[str, float]:
-    """Mean loss in nats per token, and for the causal objective bits per byte and per character of the text.
-
-    Every token's cost counts, document ends included; bytes and characters are those of the text itself.
-    """
-    nats, count, num_bytes, num_characters = 0.0, 0, 0, 0
-    was_training = model.training
-    model.eval()
-    for batch in windows.whole(kind, rows, max_tokens):
-        if not batch.num_targets:
-            continue
-        nats += float(window_nll(model, batch)[0])
-        targets = (batch.targets_BT if batch.counted_BT is None else batch.targets_BT[batch.counted_BT]).cpu().numpy()
-        count += targets.size
-        num_bytes += int(windows.vocabulary.num_bytes_V[targets].sum())
-        num_characters += int(windows.vocabulary.num_characters_V[targets].sum())
-    model.train(was_training)
-    found = {"loss": nats / max(count, 1)}
-    if kind == "causal":
-        bits = nats / math.log(2)
-        found |= {"bits_per_byte": bits / max(num_bytes, 1), "bits_per_character": bits / max(num_characters, 1)}
-    return found
-
-
 def _measured(
     cfg: PretrainConfig, model: Transformer, trained: Trained, windows: WindowMaker, max_tokens: int
 ) -> dict[str, float]:
@@ -359,6 +344,7 @@ def _words(cfg: PretrainConfig, plan: Plan, num_tokens: int) -> str:
 def _result(cfg: PretrainConfig, plan: Plan, trained: Trained, steps: int) -> dict[str, Any]:
     return {
         "objective": cfg.objective,
+        **{name.replace("held_out", "untrained"): value for name, value in trained.untrained.items()},
         **plan.to_dict(),
         "steps": steps,
         "tokens": trained.tokens,

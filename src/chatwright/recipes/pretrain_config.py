@@ -115,7 +115,7 @@ class SampleConfig:
     """Texts that the model writes while it learns (samples.jsonl)."""
 
     every_steps: int = 0
-    """Write samples every this many steps; 0: at the end only."""
+    """Write samples before training and every this many steps; 0: at the end only."""
     prompts: tuple[str, ...] = ("",)
     """Beginnings; an empty one lets the model begin by itself."""
     max_new_tokens: int = 64

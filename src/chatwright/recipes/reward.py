@@ -191,6 +191,7 @@ def tie_share(rankings: Sequence[Ranking]) -> float:
 
 def main(cfg: RewardConfig) -> dict[str, Any]:
     """Train; returns result.json's contents. Running it again resumes or returns the finished result."""
+    runs.check_inputs(cfg.out, cfg.data)
     run = runs.start("reward", cfg.out, cfg, cfg.train)
     if isinstance(run, dict):
         return run

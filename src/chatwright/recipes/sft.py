@@ -128,6 +128,7 @@ def num_steps(train: SFTTrainConfig, num_examples: int) -> int:
 
 def main(cfg: SFTConfig) -> dict[str, Any]:
     """Train; returns result.json's contents. Running it again resumes or returns the finished result."""
+    runs.check_inputs(cfg.out, cfg.data)
     run = runs.start("sft", cfg.out, cfg, cfg.train)
     if isinstance(run, dict):
         return run

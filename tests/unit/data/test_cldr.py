@@ -112,4 +112,4 @@ def test_without_the_package_the_command_is_named(tmp_path: Path, monkeypatch: p
         load()
     with pytest.raises(DataError, match="cannot be read"):
         load(file=tmp_path / "missing.tgz")
-    assert cldr_fetch.SIZE < 10_000_000
+    assert cldr_fetch.PACKAGE.size < 10_000_000

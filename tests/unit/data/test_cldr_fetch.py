@@ -1,17 +1,19 @@
-"""Fetching the package: by the npm that is on the PATH (here a stand-in of some lines), checked, kept; or told why not."""
+"""Fetching a package: by the npm that is on the PATH (here a stand-in of some lines), checked, kept; or told why not."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from chatwright import cli
 from chatwright.data import cldr_fetch
-from chatwright.data.cldr_fetch import FILE, FetchConfig, cached, fetch, main
+from chatwright.data.cldr_fetch import FetchConfig, cached, main
 from chatwright.errors import HubError
+from chatwright.hub import npm
 
 CONTENT = b"the package"
 
@@ -21,8 +23,12 @@ def a_cache_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for name in ("CHATWRIGHT_OFFLINE", "HF_HUB_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(cldr_fetch, "SIZE", len(CONTENT))
-    monkeypatch.setattr(cldr_fetch, "SHA256", hashlib.sha256(CONTENT).hexdigest())
+    small = replace(cldr_fetch.PACKAGE, size=len(CONTENT), sha256=hashlib.sha256(CONTENT).hexdigest())
+    monkeypatch.setattr(cldr_fetch, "PACKAGE", small)
+
+
+def fetch() -> Path:
+    return npm.fetch(cldr_fetch.PACKAGE)
 
 
 def put_npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Path:
@@ -39,7 +45,7 @@ def test_npm_is_asked_once_with_the_users_own_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("npm_config_registry", "http://mirror.example")
-    log = put_npm(tmp_path, monkeypatch, f"printf '{CONTENT.decode()}' > {FILE}")
+    log = put_npm(tmp_path, monkeypatch, f"printf '{CONTENT.decode()}' > {cldr_fetch.PACKAGE.file}")
     main(FetchConfig())
     place = Path(capsys.readouterr().out.strip())
     assert place.read_bytes() == CONTENT and place == cached() == fetch()
@@ -50,7 +56,7 @@ def test_npm_is_asked_once_with_the_users_own_settings(
 
 
 def test_what_the_registry_served_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    put_npm(tmp_path, monkeypatch, f"printf 'else package' > {FILE}")
+    put_npm(tmp_path, monkeypatch, f"printf 'else package' > {cldr_fetch.PACKAGE.file}")
     with pytest.raises(HubError, match="something else; nothing was kept"):
         fetch()
     with pytest.raises(HubError, match="not in the cache"):
