@@ -1,4 +1,4 @@
-"""recipes/from-scratch.toml as a whole, on small budgets: every stage in order, its report, kills, and inputs that are not there."""
+"""recipes/from-scratch.toml as a whole, on small budgets: every stage, its report, kills, and inputs that are not there."""
 
 from __future__ import annotations
 
