@@ -25,7 +25,7 @@ SMALLER: dict[str, dict[str, Any]] = {
     "pretrain": {
         "train": {"steps": 30, "batch_tokens": 512, "save_every_steps": 10},
         "size": {"width": 32, "heads": 2},
-        "held_out": {"every_steps": 10, "tokens": 512, "final_tokens": 512},
+        "held_out": {"every_steps": 10, "tokens": 512},
         "sample": {"every_steps": 15, "prompts": ["", "world"], "max_new_tokens": 8},
     },
     "sft": {"train": {"epochs": 2, "max_tokens": 256, "save_every_steps": 2}},
@@ -96,6 +96,7 @@ def test_the_report_tells_of_every_stage(chain: Path) -> None:
     assert list(models) == ["base", "sft", "ppo", "ppo-without-ptx"]
     assert len({row["bits_per_byte"] for row in models.values()}) == 4, "measured of each model, not copied"
     base = json.loads((chain / "2-base" / "result.json").read_text(encoding="utf-8"))
+    assert models["base"]["bits_per_byte"] == pytest.approx(base["held_out_bits_per_byte"], rel=2e-3)
     for stage, name in (("PPO-ptx", "ppo"), ("PPO without ptx", "ppo-without-ptx")):
         tax = (f"{models['sft']['bits_per_byte']:.3f}", f"{models[name]['bits_per_byte']:.3f}")
         assert rows[stage, "alignment tax"] == tax
@@ -114,6 +115,24 @@ def test_ptx_takes_the_corpus_of_the_base_model(chain: Path) -> None:
     with_ptx, without = (json.loads((chain / name / "result.json").read_text()) for name in TRAINED[3:])
     assert with_ptx["ptx_sequences"] > 0 and with_ptx["ptx_loss_before"] > 0
     assert without["ptx_sequences"] == 0 and without["ptx_loss_before"] is None
+
+
+def test_the_tax_is_measured_on_text_that_was_kept_aside_in_the_models_own_tokens(
+    home: Path, chain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(home)
+    text, own, other = str(chain / "0-text.jsonl"), str(chain / "0-tokenizer"), str(tmp_path / "tokenizer")
+    build = ["corpus", "build", text, "--workers", "1"]
+    assert cli.main(["tokenizer", "train", text, "--vocab-size", "300", "--out", other]) == 0
+    assert cli.main([*build, "--tokenizer", other, "--out", str(tmp_path / "other")]) == 0
+    assert cli.main([*build, "--tokenizer", own, "--split.share", "0", "--out", str(tmp_path / "all")]) == 0
+    argv = ["evaluate", "--models", f"base={chain / '2-base'}", "--data", f"{MUSEUM}/heldout.jsonl", "--samples", "1"]
+    argv += ["--max-new-tokens", "4", "--out", str(tmp_path / "evaluation")]
+    for corpus, said in (("absent", "no built corpus"), ("all", "no text that was kept aside")):
+        assert cli.main([*argv, "--corpus", str(tmp_path / corpus)]) == 1
+        assert said in capsys.readouterr().err and not (tmp_path / "evaluation").exists()
+    assert cli.main([*argv, "--corpus", str(tmp_path / "other")]) == 1
+    assert "another tokenizer" in capsys.readouterr().err
 
 
 def test_run_again_nothing_is_done_and_nothing_counted_twice(home: Path, chain: Path) -> None:

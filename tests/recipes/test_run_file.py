@@ -160,8 +160,8 @@ def test_a_run_is_reproduced_from_the_config_it_wrote(chain: Path, stage: str) -
         ('[[stage]]\ncommand = "sft"\ndata = ["d"]\ntrain = { step = 3 }\n', ("stage 1 (sft)", "step", "steps")),
         ('[[stage]]\ncommand = "sft"\n', ("stage 1 (sft)", "data")),
         ('[[stage]]\ncommand = "sft"\ndata = ["d"]\nseed = "x"\n', ("stage 1 (sft)", "seed")),
-        ("stage = 3\n", ("[[stage]] tables only",)),
-        ("", ("[[stage]] tables only",)),
+        ("stage = 3\n", ("[[stage]] tables",)),
+        ("", ("[[stage]] tables",)),
         ("[[stage]\n", ("not readable as TOML",)),
     ],
 )

@@ -76,8 +76,8 @@ WORDS: dict[str, Text] = {
     "time": ("time and peak memory", "用时与内存峰值"),
     "figures": ("Figures on held-out questions", "留出问题上的各项数字"),
     "figures_help": (
-        "None of these questions, nor their subjects, were seen in training. Rubric: noise-free, highest 1.",
-        "这些问题及其主题均未在训练中出现。评分为无噪声评分，满分 1。",
+        "SFT, reward model and PPO saw none of these questions, nor their subjects. Rubric: noise-free, highest 1.",
+        "SFT、奖励模型与 PPO 均未见过这些问题及其主题。评分为无噪声评分，满分 1。",
     ),
     "at_temperature": ("Sampled at temperature 1", "温度 1 采样"),
     "greedy": ("Greedy", "贪心解码"),

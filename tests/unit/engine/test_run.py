@@ -276,6 +276,18 @@ def test_metrics_after_the_checkpoint_are_cut_when_a_run_resumes(tmp_path: Path)
     assert rows[0]["note"] == "größer"
 
 
+@pytest.mark.parametrize(("resumed", "kept"), [(0, []), (1, [0, 1])])
+def test_what_was_measured_before_the_first_step_goes_when_that_is_done_anew(
+    tmp_path: Path, resumed: int, kept: list[int]
+) -> None:
+    written = Metrics(tmp_path)
+    for step in (0, 1, 2):
+        written.log(step, {"loss": 1.0})
+    written.close()
+    Metrics(tmp_path, resume_step=resumed).close()
+    assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == kept
+
+
 def test_a_row_is_on_file_as_soon_as_it_is_logged(tmp_path: Path) -> None:
     written = Metrics(tmp_path)
     written.log(1, {"loss": 0.5})
