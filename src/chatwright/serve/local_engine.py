@@ -174,7 +174,7 @@ def in_own_thread(function: Callable[[], Result]) -> Result:
     """The result of `function`, called in a thread that then ends, and with it the OpenMP threads that helped it.
 
     Each thread that computes keeps helpers of its own. Once there are more of them than processors, all go to sleep after
-    every matrix product instead of waiting actively, and the scheduler's steps take 1.6 times as long
+    every matrix product instead of waiting actively, and the scheduler's steps take 1.8 times as long
     (docs/methods/serving.md): so a thread that computes now and then must not stay.
     """
     with ThreadPoolExecutor(1) as own:
