@@ -4,8 +4,10 @@ compared blindly with the one that serves, promoted if it is better, and asked a
     python benchmarks/flywheel.py [--prompts FILE ...] [--work FOLDER]
 
 Everything goes through the product: `chatwright serve` in a process of its own, accounts, API keys with consent, the intake,
-the queue, jobs, the registry, promotion by hot swap. The labels are SIMULATED (rubric general-en, a fifth of the strict
-pairs turned round, ties), and so is the verdict; nothing here says anything about people. Target: <= 40 minutes.
+the queue, merging, jobs, the registry, promotion by hot swap. The labels are SIMULATED (rubric general-en, a fifth of the
+strict pairs turned round, ties), and so is the verdict; nothing here says anything about people. All five labellers rank
+every question, and their orders are merged: one fifth of noise in each label is more than 250 questions can teach through.
+Target: <= 40 minutes.
 Writes benchmarks/results/flywheel.json. Prompt files: JSON lines of texts, of {"prompt"}, or of {"turns"}, of which the
 first is asked.
 """
@@ -34,7 +36,8 @@ PROMPTS = Path(__file__).resolve().parents[2] / "shared" / "data" / "prompts"
 FILES = ("oasst_prompts_en.jsonl", "mt_bench_en.jsonl")
 HELD_OUT = 0.1  # IntakeLimits.held_out_share
 PASSWORD = "correct horse battery"
-STAGES = {"frozen_layers": 10, "reward_epochs": 1, "max_new_tokens": 72, "eval_max_new_tokens": 72, "ppo_steps": 12}
+HELD_OUT_PROMPTS = 5  # every so many-th question is asked by somebody of the held-out part
+STAGES = {"frozen_layers": 10, "reward_epochs": 2, "max_new_tokens": 96, "eval_max_new_tokens": 96, "ppo_steps": 12}
 ASKED = ("Why do my tires always go flat in the winter?", "How do I ask my boss for a day off?", "What is a comet?")
 
 
@@ -117,25 +120,30 @@ def read_prompts(paths: Sequence[str], most: int) -> list[str]:
     return list(found)[: most or None]
 
 
-def people(server: Server, number: int) -> list[str]:
-    """API keys of so many people (or more, until enough are in the held-out part), each with consent; those of the held-out
-    part first, so that few prompts are enough for some of theirs to be among them."""
-    secret, keys, held_out = subject_key(server.workspace), list[str](), 0
-    while len(keys) < number or held_out * 12 < len(keys):
+def people(server: Server, number: int) -> dict[str, list[str]]:
+    """API keys of so many people (or more, until three are in the held-out part), each with consent, by their split."""
+    secret, keys = subject_key(server.workspace), dict[str, list[str]](train=[], held_out=[])
+    while len(keys["train"]) + len(keys["held_out"]) < number or len(keys["held_out"]) < 3:
         link = done(server.admin.post("/api/invites", json={"role": "member"}))["url"]
-        with closing(server.sign_up(link.partition("#")[2], f"person-{len(keys)}")) as browser:
+        name = f"person-{len(keys['train'])}-{len(keys['held_out'])}"
+        with closing(server.sign_up(link.partition("#")[2], name)) as browser:
             wish = {"name": "k", "scopes": ["inference"], "training_consent": True}
             key = done(browser.post("/api/keys", json=wish))["key"]
-            kept_aside = split_of(secret, done(browser.get("/api/session"))["user_id"], HELD_OUT) == "held_out"
-        keys.insert(0 if kept_aside else len(keys), key)
-        held_out += kept_aside
+            keys[split_of(secret, done(browser.get("/api/session"))["user_id"], HELD_OUT)].append(key)
     return keys
 
 
-def ask(server: Server, key: str, prompt: str, *, n: int, max_tokens: int, temperature: float) -> list[str]:
+def key_for(keys: dict[str, list[str]], place: int) -> str:
+    """Who asks question number `place`: one in HELD_OUT_PROMPTS comes from the held-out part, few as these people are."""
+    group, number = divmod(place, HELD_OUT_PROMPTS)
+    some = keys["held_out"] if number == 0 else keys["train"]
+    return some[group % len(some)] if number == 0 else some[(place - group - 1) % len(some)]
+
+
+def ask(server: Server, key: str, prompt: str, *, n: int, max_tokens: int, temperature: float, seed: int = 1) -> list[str]:
     """A chat completion."""
     body = {"model": "chat", "messages": [{"role": "user", "content": prompt}], "n": n, "max_tokens": max_tokens,
-            "temperature": temperature, "seed": 1}  # fmt: skip
+            "temperature": temperature, "seed": seed}  # fmt: skip
     answer = done(httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=600,
                              headers={"authorization": f"Bearer {key}"}))  # fmt: skip
     return [choice["message"]["content"] for choice in answer["choices"]]
@@ -185,27 +193,29 @@ def turn(args: argparse.Namespace, server: Server) -> dict[str, Any]:
 
     before = clock.stage("ask before", chat)
     keys = clock.stage("people sign up", lambda: people(server, args.people))
+    settings = {"overlap": {"rank": args.labellers}, "adjudicate_below": 0.0}
+    project = done(server.admin.post("/api/desk/projects", json={"name": "Questions", "settings": settings}))["id"]
 
     def talk() -> None:
         with ThreadPoolExecutor(8) as pool:
-            calls = [pool.submit(ask, server, keys[place % len(keys)], prompt, n=args.answers, max_tokens=args.max_tokens,
-                                 temperature=1.0) for place, prompt in enumerate(prompts)]  # fmt: skip
+            calls = [pool.submit(ask, server, key_for(keys, place), prompt, n=args.answers, max_tokens=args.max_tokens,
+                                 temperature=1.0, seed=args.seed + 1) for place, prompt in enumerate(prompts)]  # fmt: skip
             for call in calls:
                 call.result()
 
     clock.stage("people ask, answers are taken in", talk)
     funnel = wait(lambda: drained(server, len(prompts)), 120, "the intake ends")
-    num_tasks = funnel["prompts"]
-    share = -(-num_tasks * 2 // args.labellers)  # every task gets two labels
 
-    def label() -> None:
+    def label() -> dict[str, Any]:
         for seed in range(1, args.labellers + 1):
-            wish = {"labeller": "simulated", "noise": args.noise, "seed": seed, "limit": share}
+            wish = {"labeller": "simulated", "noise": args.noise, "seed": args.seed * args.labellers + seed}
             run_job(server, {"kind": "label", "label": wish}, 900)
+        return done(server.admin.post("/api/desk/merge", json={"project": project}))
 
-    clock.stage("simulated labellers rank", label)
+    merged = clock.stage("simulated labellers rank, their orders are merged", label)
     stages = json.loads(args.stages)
-    wish = {"judge": "general-en", "seed": args.seed, "ignore_gate": args.ignore_gate, "stages": stages}
+    wish = {"judge": "general-en", "rankings": "merged", "seed": args.seed, "ignore_gate": args.ignore_gate}
+    wish["stages"] = stages
     job = clock.stage("retrain", lambda: run_job(server, {"kind": "retrain", "retrain": wish}, 3000))
     model = next(m for m in done(server.admin.get("/api/desk/models"))["models"] if m["id"] == job["result"]["model"])
     refusal = model["refusals"]["chat"]
@@ -214,7 +224,8 @@ def turn(args: argparse.Namespace, server: Server) -> dict[str, Any]:
     after = clock.stage("ask after", chat)
     shaped = done(server.admin.get(f"/api/desk/lineage/{model['id']}"))
     return {
-        "prompts": len(prompts), "people": len(keys), "tasks": num_tasks, "funnel": funnel, "verdicts": model["verdicts"],
+        "prompts": len(prompts), "people": {split: len(some) for split, some in keys.items()}, "tasks": funnel["prompts"],
+        "funnel": funnel, "merged": merged, "verdicts": model["verdicts"],
         "report_card": model["report_card"], "promoted": not refusal, "refusal": refusal, "before": before, "after": after,
         "labels": shaped["num_labels"], "by_labeller": {s["labeller"]: s["labels"] for s in shaped["shares"]},
         "seconds_by_stage": clock.seconds, "seconds": round(sum(clock.seconds.values()), 1),
@@ -234,12 +245,12 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--prompts", nargs="+", default=[str(PROMPTS / name) for name in FILES])
     parser.add_argument("--work", type=Path, default=Path("runs/flywheel"))
     parser.add_argument("--model", default="smollm2-135m-instruct")
-    parser.add_argument("--most", type=int, default=300, help="prompts; 0: all")
+    parser.add_argument("--most", type=int, default=0, help="prompts; 0: all")
     parser.add_argument("--people", type=int, default=30)
     parser.add_argument("--answers", type=int, default=4)
     parser.add_argument("--labellers", type=int, default=5)
     parser.add_argument("--noise", type=float, default=0.2)
-    parser.add_argument("--max-tokens", type=int, default=72, help="of answers that are ranked")
+    parser.add_argument("--max-tokens", type=int, default=96, help="of answers that are ranked")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ignore-gate", action="store_true")
     parser.add_argument("--job-threads", type=int, default=2, help="of training; nobody chats meanwhile")

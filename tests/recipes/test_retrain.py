@@ -23,9 +23,12 @@ from chatwright import cli
 from chatwright.engine.checkpoint import verify_folder
 from chatwright.evals.rewards import open_learned
 from chatwright.feedback import jobs, lineage, queue, read
+from chatwright.feedback.commands import opened
 from chatwright.feedback.jobs_tables import ExportRow, JobRow, ModelRow
 from chatwright.feedback.tables import LabelEvent, LabelRow, TaskRow
 from chatwright.feedback.worker import Limits, Worker
+from chatwright.pipeline import retrain
+from chatwright.records import load_rankings
 from chatwright.serve.tables import metadata
 from chatwright.workspace.database import Workspace
 
@@ -94,6 +97,19 @@ def check_order_of_the_queue(workspace: Workspace, job: str) -> None:
         while (place := queue.claim(session, "newcomer", kinds=["rank"], exclude=seen)) is not None:
             seen.append(place.task)
         assert seen == sorted(told, key=lambda task: -told[task])
+
+
+def test_merged_orders_are_learned_from_once_they_are_made(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    workspace = begin(home, "merged")
+    assert cli.main(arguments(workspace, "--rankings", "merged")) == 1
+    said = capsys.readouterr().err
+    assert "complete tasks are left out" in said and "0 rankings to train on" in said and "Traceback" not in said
+    assert cli.main(["feedback", "merge", "--workspace", workspace]) == 0
+    cfg = retrain.RetrainConfig(workspace=workspace, configured="model", rankings="merged")
+    with opened(workspace, "") as store:
+        plan = retrain._plan(store, cfg, None)
+    rankings = load_rankings(plan.export.file("train", "rankings"))
+    assert len(rankings) >= retrain.LEAST_RANKINGS and {row.labeller for row in rankings} == {"merged:ranked_pairs"}
 
 
 def test_labels_become_a_registered_model_that_names_its_export(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

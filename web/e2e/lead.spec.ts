@@ -138,11 +138,12 @@ for (const language of languages) {
       await page.getByRole("button", { name: t("lead.jobs.retrain") }).click();
       await page.getByText(t("lead.retrain.more")).click();
       await page.getByLabel(t("lead.dials.ppo_steps")).fill("3");
+      await page.getByRole("dialog").getByText(t("lead.export.merged"), { exact: true }).click();
       await checkAxe(page);
       await page.getByRole("button", { name: t("lead.retrain.begin") }).click();
       await expect(page).toHaveURL(/\/lead\/jobs\/job_/);
-      const made = await call<{ settings: { stages: unknown }; state: string }>(page, `/api/desk/jobs/${page.url().split("/").at(-1)}`);
-      expect(made.settings.stages).toEqual({ ppo_steps: 3 });
+      const made = await call<{ settings: { rankings: string; stages: unknown }; state: string }>(page, `/api/desk/jobs/${page.url().split("/").at(-1)}`);
+      expect(made.settings).toMatchObject({ rankings: "merged", stages: { ppo_steps: 3 } });
       await page.getByRole("button", { name: t("lead.jobs.cancel") }).click();
       await page.getByRole("dialog").getByRole("button", { name: t("lead.jobs.cancel") }).click();
       await expect(page.getByText(t("lead.jobs.state_cancelled"))).toBeVisible();

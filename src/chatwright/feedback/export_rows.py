@@ -18,6 +18,8 @@ from chatwright.records import LETTERS, Conversation, Demonstration, Prompt, Ran
 
 FILES = ("rankings", "demonstrations", "prompts", "ratings")
 SPLITS = ("train", "held_out")
+UNMERGED = "complete, not merged yet"
+"""Why a task is not in an export of merged orders."""
 
 
 class Item(NamedTuple):
@@ -68,6 +70,9 @@ class Rows:
         if merged:
             for task_id, row in self.merged.items():
                 self._add_merged(found, held_out, self.tasks[task_id], row)
+            ready = [task for task in self.tasks.values() if task.kind in ORDERED and task.state == "complete"]
+            if waiting := sum(task.gold is None and not task.everybody for task in ready):
+                self.left_out[UNMERGED] = waiting
         self._add_prompts(found, held_out)
         for split in SPLITS:
             for name in FILES:

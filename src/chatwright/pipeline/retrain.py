@@ -26,6 +26,7 @@ from chatwright.feedback import export as exporting
 from chatwright.feedback import jobs, lineage
 from chatwright.feedback.commands import LabellerKind, opened
 from chatwright.feedback.export import Export, ExportFilter
+from chatwright.feedback.export_rows import UNMERGED
 from chatwright.feedback.jobs import Lease
 from chatwright.feedback.jobs_tables import JobEffect, ModelRow
 from chatwright.feedback.lineage import CONFIGURED
@@ -54,6 +55,9 @@ class RetrainConfig:
     """Name or id of the project; empty: all."""
     labeller_kinds: tuple[LabellerKind, ...] = ("human", "simulated", "ai")
     """Whose labels."""
+    rankings: Literal["labels", "merged"] = "labels"
+    """A ranking per label, or per task with the merged order, which holds less of each labeller's mistakes. Tasks that are
+    complete and not merged yet are left out: `chatwright feedback merge`, or the button on the dashboard, first."""
     base: str = ""
     """Model to start from: a name, a folder, or the id of a model of this workspace. Empty: `configured`, so that every
     retraining learns from all labels anew."""
@@ -115,7 +119,7 @@ def _plan(workspace: Workspace, cfg: RetrainConfig, lease: Lease | None) -> Plan
     """Export, base and opponent; of a job that was begun before, those of its first attempt."""
     kept = _kept(workspace, lease)
     if kept is None:
-        chosen = ExportFilter(project=cfg.project, labeller_kinds=cfg.labeller_kinds)
+        chosen = ExportFilter(project=cfg.project, labeller_kinds=cfg.labeller_kinds, rankings=cfg.rankings)
         frozen = exporting.export(workspace, chosen, actor=lease.job if lease else "cli")
         configured = cfg.configured or DEFAULT_MODEL
         with workspace.session() as session:
@@ -133,6 +137,8 @@ def _plan(workspace: Workspace, cfg: RetrainConfig, lease: Lease | None) -> Plan
     plan = Plan(export=exporting.read(Path(kept["export"])), **{k: v for k, v in kept.items() if k != "export"})
     counts = plan.export.counts["train"]
     console().print(f"retrain: export {plan.export.id[:16]}: " + ", ".join(f"{n} {name}" for name, n in counts.items()))
+    if waiting := plan.export.left_out.get(UNMERGED):
+        console().print(f"retrain: {waiting} complete tasks are left out, not merged yet (chatwright feedback merge)")
     if counts["rankings"] < LEAST_RANKINGS:
         raise DataError(
             f"{plan.export.path}: {counts['rankings']} rankings to train on; label more "

@@ -16,6 +16,7 @@ from chatwright.feedback import export as exporting
 from chatwright.feedback import queue, store
 from chatwright.feedback.events import new_uuid
 from chatwright.feedback.export import Export, ExportFilter
+from chatwright.feedback.export_rows import UNMERGED
 from chatwright.feedback.importing import Imported, ImportSettings, import_rows
 from chatwright.feedback.jobs_tables import ExportItem, ExportRow
 from chatwright.feedback.labels import Submission
@@ -159,10 +160,13 @@ def test_withdrawn_and_taken_back_labels_are_left_out(workspace: Workspace) -> N
 
 def test_merged_orders_are_a_row_per_task(lite: Workspace) -> None:
     ids = filled(lite)
+    before = frozen(lite, rankings="merged")
+    assert (before.counts["train"]["rankings"], before.left_out[UNMERGED]) == (0, 1)
     with lite.session() as session:
         order = WeakOrder.parse("A>B", 3, ["C"])
         queue.record_merge(session, task=ids["rank"], method="borda", order=order, detail={}, actor="lead")
     made = frozen(lite, rankings="merged")
+    assert UNMERGED not in made.left_out
     (row,) = load_rankings(made.file("train", "rankings"))
     assert (str(row.order), row.order.unranked, row.labeller, row.labeller_kind) == ("A>B", ("C",), "merged:borda", None)
     with pytest.raises(ConfigError, match="merged"):

@@ -3790,6 +3790,12 @@ export interface components {
              */
             project: string;
             /**
+             * Rankings
+             * @default labels
+             * @enum {string}
+             */
+            rankings: "labels" | "merged";
+            /**
              * Seed
              * @default 0
              */
@@ -4071,6 +4077,8 @@ export interface components {
             reward_epochs?: number | null;
             /** Reward Held Out */
             reward_held_out?: number | null;
+            /** Reward Lr */
+            reward_lr?: number | null;
             /** Sft Epochs */
             sft_epochs?: number | null;
         };

@@ -4,7 +4,7 @@ import { useTranslation } from "react-i18next";
 import { modelsQuery as servedQuery } from "../api/chat";
 import { messageOf } from "../api/message";
 import { Dialog } from "../ui/dialog";
-import { Check, TextField } from "../ui/fields";
+import { Check, Segments, TextField } from "../ui/fields";
 import { beginJob, type Job, type Retrain as Settings } from "./api";
 import { KindFilter, KINDS, Select, Warning, type Kind } from "./parts";
 import { useProject } from "./project";
@@ -21,6 +21,7 @@ export function Retrain({ onClose, onStarted }: { onClose: () => void; onStarted
   const [project, setProject] = useState("");
   const [name, setName] = useState("");
   const [kinds, setKinds] = useState<Kind[]>([...KINDS]);
+  const [rankings, setRankings] = useState<"labels" | "merged">("labels");
   const [compare, setCompare] = useState("20");
   const [rubric, setRubric] = useState(false);
   const [ignoreGate, setIgnoreGate] = useState(false);
@@ -29,7 +30,7 @@ export function Retrain({ onClose, onStarted }: { onClose: () => void; onStarted
   const [error, setError] = useState("");
   async function begin() {
     const stages = Object.fromEntries(Object.entries(dials).filter(([, value]) => value !== "").map(([key, value]) => [key, Number(value)])) as Dials;
-    const retrain: Settings = { project, serving_name: name, labeller_kinds: kinds, compare_tasks: Number(compare), judge: rubric ? "general-en" : "", ignore_gate: ignoreGate, seed: Number(seed), stages };
+    const retrain: Settings = { project, serving_name: name, labeller_kinds: kinds, rankings, compare_tasks: Number(compare), judge: rubric ? "general-en" : "", ignore_gate: ignoreGate, seed: Number(seed), stages };
     try {
       const job = await beginJob({ kind: "retrain", retrain, label: null });
       void queries.invalidateQueries({ queryKey: ["lead", "jobs"] });
@@ -48,6 +49,7 @@ export function Retrain({ onClose, onStarted }: { onClose: () => void; onStarted
         </div>
         <div className="field"><span className="label">{t("lead.retrain.kinds")}</span><KindFilter value={kinds} onChange={setKinds} /></div>
         {kinds.includes("simulated") ? <Warning>{t("lead.retrain.simulated")}</Warning> : null}
+        <div className="field"><span className="label">{t("lead.export.rankings")}</span><Segments label={t("lead.export.rankings")} value={rankings} options={[["labels", t("lead.export.perLabel")], ["merged", t("lead.export.merged")]]} onChange={setRankings} /></div>
         <TextField label={t("lead.retrain.compare")} hint={t("lead.retrain.compareHint")} type="number" required min={0} max={1000} value={compare} onChange={(event) => setCompare(event.target.value)} />
         <Check label={t("lead.retrain.rubric")} checked={rubric} onChange={setRubric} />
         <details>

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from chatwright.errors import MissingError, UsageError
 from chatwright.feedback import jobs
+from chatwright.feedback.export import ExportFilter
 from chatwright.feedback.jobs_tables import JobRow
 from chatwright.feedback.worker import LOG_FILE, job_folder
 from chatwright.serve import audit
@@ -46,6 +47,7 @@ def _settings(request: Request, new: NewJob) -> dict[str, Any]:
         raise UsageError(f"{new.kind}: the settings of a {new.kind} job are missing")
     settings = given.model_dump(exclude_none=True)
     if new.kind == "retrain":
+        ExportFilter(labeller_kinds=tuple(settings["labeller_kinds"]), rankings=settings["rankings"])  # refuses at once
         registry = services(request).registry
         name = settings["serving_name"] or next(iter(registry.names()), "")
         if name not in registry.names():

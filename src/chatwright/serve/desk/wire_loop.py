@@ -83,6 +83,7 @@ class StageDials(Wire):
     sft_epochs: Annotated[int, Field(ge=1, le=50)] | None = None
     max_new_tokens: Annotated[int, Field(ge=8, le=1024)] | None = None
     reward_epochs: Annotated[int, Field(ge=1, le=50)] | None = None
+    reward_lr: Annotated[float, Field(gt=0, le=1)] | None = None
     reward_held_out: Annotated[float, Field(ge=0, lt=1)] | None = None
     ppo_steps: Annotated[int, Field(ge=1, le=1000)] | None = None
     ppo_batch: Annotated[int, Field(ge=4, le=512)] | None = None
@@ -102,6 +103,8 @@ class Retrain(Wire):
     serving_name: Name = ""
     """Whose place the new model is to take: a name of /v1/models; empty: the default model's."""
     labeller_kinds: Annotated[list[LabellerKind], Field(min_length=1, max_length=3)] = ["human", "simulated", "ai"]
+    rankings: Literal["labels", "merged"] = "labels"
+    """A ranking per label, or per merged task."""
     judge: Literal["", "general-en"] = ""
     """A rubric that judges the comparison besides the reward model. It stands for nobody: what it says is shown as such."""
     ignore_gate: bool = False

@@ -186,11 +186,12 @@ def test_lineage_names_exports_labellers_and_labels(app: FastAPI, admin: TestCli
 
 
 def test_jobs_are_begun_watched_and_cancelled(app: FastAPI, admin: TestClient) -> None:
-    wish = {"kind": "retrain", "retrain": {"judge": "general-en", "stages": {"ppo_steps": 3}}}
+    wish = {"kind": "retrain", "retrain": {"judge": "general-en", "rankings": "merged", "stages": {"ppo_steps": 3}}}
     job = ok(admin.post("/api/desk/jobs", json=wish), 201)
     workspace = app.state.services.workspace
     line = COMMANDS["retrain"](workspace, job["settings"])
     assert line[2:4] == ["chatwright", "retrain"] and "--configured=/models/base" in line and "--serving-name=chat" in line
+    assert "--rankings=merged" in line
     assert "--stages.ppo-steps=3" in line and "--judge=general-en" in line
     from chatwright import config
     from chatwright.pipeline.retrain import RetrainConfig
@@ -213,6 +214,8 @@ def test_jobs_are_begun_watched_and_cancelled(app: FastAPI, admin: TestClient) -
     assert ok(admin.get("/api/desk/jobs"))[0]["cancel"] is True
     assert admin.get("/api/desk/jobs/job_x").status_code == admin.delete("/api/desk/jobs/job_x").status_code == 404
     assert admin.post("/api/desk/jobs", json={"kind": "retrain"}).status_code == 400
+    mixed = {"kind": "retrain", "retrain": {"rankings": "merged", "labeller_kinds": ["human"]}}
+    assert admin.post("/api/desk/jobs", json=mixed).status_code == 400  # a merged order is made of everybody's
     unknown = {"kind": "retrain", "retrain": {"serving_name": "nobody"}}
     assert admin.post("/api/desk/jobs", json=unknown).status_code == 404
 
