@@ -124,11 +124,13 @@ def test_command_help_exits_zero(fake: SimpleNamespace, capsys: pytest.CaptureFi
 
 SLEEPER = textwrap.dedent(
     """
-    import sys, time
+    import signal, sys, time
     from types import SimpleNamespace
     from chatwright import cli
     sys.path.insert(0, sys.argv[1])
     from test_cli import FakeConfig
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it begins in the background ignore it
 
     def wait(cfg):
         try:
@@ -149,9 +151,13 @@ def test_signals_clean_up_and_give_their_exit_code(number: signal.Signals, code:
     process = subprocess.Popen(
         [sys.executable, "-c", SLEEPER, here], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    assert process.stdout is not None and process.stdout.readline() == "ready\n"
-    process.send_signal(number)
-    out, err = process.communicate(timeout=20)
+    with process:
+        try:
+            assert process.stdout is not None and process.stdout.readline() == "ready\n"
+            process.send_signal(number)
+            out, err = process.communicate(timeout=20)
+        finally:
+            process.kill()  # does nothing once it has ended
     assert process.returncode == code and out == "cleaned\n" and "Traceback" not in err
 
 
