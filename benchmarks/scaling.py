@@ -4,7 +4,7 @@
 
 Text: tinyshakespeare by characters (see tinyshakespeare.py for where it is looked for), less than four passes over it: until
 then repeated text is said to be worth about as much as new text (arXiv 2305.16264). Batch and learning rate follow from the
-dial of `chatwright pretrain`. Fit: L = E + A C^-a, C = 6 N D operations, by least squares over all runs of the four sizes; the
+dial of `chatwright pretrain`. Fit: L = E + A C^-a, C = 6 N D operations, by least squares over the runs of four sizes; the
 interval is that of one new run: t-quantile times the root of residual variance plus the variance of the fit (delta method).
 The prediction is written to benchmarks/results/scaling.json before the fifth size is trained, then the outcome beside it.
 """
