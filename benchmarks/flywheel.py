@@ -6,7 +6,7 @@ compared blindly with the one that serves, promoted if it is better, and asked a
 Everything goes through the product: `chatwright serve` in a process of its own, accounts, API keys with consent, the intake,
 the queue, merging, jobs, the registry, promotion by hot swap. The labels are SIMULATED (rubric general-en, a fifth of the
 strict pairs turned round, ties), and so is the verdict; nothing here says anything about people. All five labellers rank
-every question, and their orders are merged: one fifth of noise in each label is more than 250 questions can teach through.
+every question, and their orders are merged.
 Target: <= 40 minutes.
 Writes benchmarks/results/flywheel.json. Prompt files: JSON lines of texts, of {"prompt"}, or of {"turns"}, of which the
 first is asked.

@@ -137,11 +137,12 @@ def _plan(workspace: Workspace, cfg: RetrainConfig, lease: Lease | None) -> Plan
     plan = Plan(export=exporting.read(Path(kept["export"])), **{k: v for k, v in kept.items() if k != "export"})
     counts = plan.export.counts["train"]
     console().print(f"retrain: export {plan.export.id[:16]}: " + ", ".join(f"{n} {name}" for name, n in counts.items()))
-    if waiting := plan.export.left_out.get(UNMERGED):
+    waiting = plan.export.left_out.get(UNMERGED, 0)
+    if waiting:
         console().print(f"retrain: {waiting} complete tasks are left out, not merged yet (chatwright feedback merge)")
     if counts["rankings"] < LEAST_RANKINGS:
         raise DataError(
-            f"{plan.export.path}: {counts['rankings']} rankings to train on; label more "
+            f"{plan.export.path}: {counts['rankings']} rankings to train on; {'merge or ' if waiting else ''}label more "
             f"(at least {LEAST_RANKINGS}, and some hundreds for a reward model that is worth anything)"
         )
     if not plan.export.counts["held_out"]["prompts"]:
