@@ -44,6 +44,7 @@ from chatwright.text.bpe import train_characters
 RESULTS = Path(__file__).parent / "results"
 TEXT = os.environ.get("CHATWRIGHT_TINYSHAKESPEARE", "../shared/data/text/tinyshakespeare.txt")
 WSD = ScheduleConfig(kind="wsd", final_share=0.0, decay_share=0.5, warmup_steps=10)
+NAMES = ("minute", "hour", "changes")
 TARGETS = {"minute": 1.88, "hour": 1.4697}
 
 
@@ -107,32 +108,39 @@ def run(cfg: PretrainConfig) -> dict[str, Any]:
 def main() -> None:
     """Build the corpus, train, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=("minute", "hour", "changes"))
+    parser.add_argument("names", nargs="*", default=NAMES, metavar="NAME", help=f"of {', '.join(NAMES)}; all when left out")
     parser.add_argument("--text", default=TEXT)
     parser.add_argument("--minutes", type=float, default=5.0, help="of each run of `changes`")
     parser.add_argument("--out", default="runs/tinyshakespeare")
     args = parser.parse_args()
+    if unknown := set(args.names) - set(NAMES):
+        parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
     out = Path(args.out)
     text = Path(args.text).read_text(encoding="utf-8")
     cut = int(len(text) * 0.9)
     write_corpus(out / "corpus", train_characters([text]), [text[:cut]], [text[cut:]], ends=False)
     device = torch.device("cpu")
     about = {"date": str(date.today()), "machine": machine_line(pick_dtype("auto", device), device)}
-    if args.name == "changes":
-        table = {name: run(cfg) for name, cfg in changes(str(out / "corpus"), out, args.minutes).items()}
-        figures: dict[str, Any] = {"minutes": args.minutes, "runs": table}
+    RESULTS.mkdir(exist_ok=True)
+    for name in args.names:
+        figures = about | measured(name, out, args.minutes)
+        (RESULTS / f"tinyshakespeare-{name}.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+
+
+def measured(name: str, out: Path, minutes: float) -> dict[str, Any]:
+    """The figures of one of NAMES, printed."""
+    if name == "changes":
+        table = {name: run(cfg) for name, cfg in changes(str(out / "corpus"), out, minutes).items()}
         for name, row in table.items():
             print(f"{row['held_out_loss']:.4f}  {row['tokens']:>12,} tokens  {name}")
-    else:
-        make = minute if args.name == "minute" else hour
-        figures = {**run(make(str(out / "corpus"), out / args.name)), "target": TARGETS[args.name]}
-        print(
-            f"held-out loss {figures['held_out_loss']:.4f} (target {figures['target']}) after "
-            f"{figures['train_seconds']:.1f} s of training"
-        )
-    RESULTS.mkdir(exist_ok=True)
-    file = RESULTS / f"tinyshakespeare-{args.name}.json"
-    file.write_text(json.dumps({**about, **figures}, indent=1) + "\n", encoding="utf-8")
+        return {"minutes": minutes, "runs": table}
+    make = minute if name == "minute" else hour
+    figures = run(make(str(out / "corpus"), out / name)) | {"target": TARGETS[name]}
+    print(
+        f"held-out loss {figures['held_out_loss']:.4f} (target {figures['target']}) after "
+        f"{figures['train_seconds']:.1f} s of training"
+    )
+    return figures
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from chatwright.errors import ModelError
+from chatwright.kernels.dropout import Dropout
 from chatwright.kernels.norm import rms_norm
 from chatwright.model.attention import attend, attention_bias, causal_bias, rope_tables, rotate
 from chatwright.model.config import ModelConfig
@@ -125,7 +126,7 @@ class Block(nn.Module):
         post = config.post_norms
         self.attention_post_norm = make_norm(config, config.hidden_size) if post else nn.Identity()
         self.mlp_post_norm = make_norm(config, config.hidden_size) if post else nn.Identity()
-        self.dropout = nn.Dropout(0.0)
+        self.dropout = Dropout(0.0)
 
     def forward(
         self,
