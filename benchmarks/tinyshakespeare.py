@@ -65,7 +65,7 @@ def minute(data: str, out: Path) -> PretrainConfig:
 
 
 def hour(data: str, out: Path) -> PretrainConfig:
-    """5 million weights, residual dropout: the text is passed over some thirty times."""
+    """5 million weights, residual dropout: the text is passed over some twenty times."""
     base = minute(data, out)
     return replace(
         base,
