@@ -116,8 +116,13 @@ def fit_and_predict(out: Path, vocab_size: int, characters: int, seeds: int, rat
     rows = [{"layers": s[0], "width": s[1], "operations": c, "loss": loss} for s, c, loss in points]
     tokens = Shards.open(out / "corpus", "train").num_tokens
     passes = plan.steps * plan.batch_tokens / tokens
-    about: dict[str, Any] = {"seeds": seeds, "tokens_per_weight": ratio, "corpus_tokens": tokens, "corpus_characters": characters}
-    about["python"] = platform.python_version()  # whose library was read
+    about = {
+        "python": platform.python_version(),  # whose library was read
+        "seeds": seeds,
+        "tokens_per_weight": ratio,
+        "corpus_tokens": tokens,
+        "corpus_characters": characters,
+    }
     return {"date": str(date.today()), **about, "runs": rows, "new_operations": compute, "passes": passes, **found}
 
 
