@@ -154,7 +154,7 @@ def main() -> None:
     growth = [last[name] / first[name] for name in ("peak_anonymous_mb", "peak_mb")]
     print(
         f"{last['megabytes'] / first['megabytes']:.1f} times the text, {growth[0]:.2f} times the memory "
-        f"({growth[1]:.2f} with mapped files, which the system takes back when it needs their pages)"
+        f"({growth[1]:.2f} with mapped files)"
     )
     if args.out:
         Path(args.out).write_text(

@@ -11,6 +11,7 @@ References: Broder 1997 (MinHash); Leskovec, Rajaraman, Ullman, Mining of Massiv
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -76,10 +77,10 @@ class Duplicates:
         num = len(self.verdicts)
         if not num:
             return
-        signatures = np.memmap(self._work / "signatures", np.uint32, "w+", shape=(num, spool.NUM_HASHES))
+        signatures = _Signatures(self._work / "signatures")
         buckets = _Buckets(self._work / "near", num * spool.NUM_BANDS)
         for records, start in self._records():
-            signatures[start : start + len(records)] = records["signature"]
+            signatures.add(records["signature"])
             kept = np.flatnonzero(self.verdicts[start : start + len(records)] == KEEP)
             keys = band_keys(records["signature"][kept])
             documents = np.repeat((start + kept).astype(np.uint64), spool.NUM_BANDS)
@@ -88,6 +89,7 @@ class Duplicates:
         for entries in buckets:
             for group in _groups(entries):
                 _join(np.unique(group), signatures, similarity, leaders)
+        signatures.close()
         for lower in range(0, num, 2**20):
             joined = leaders.joined(lower, min(lower + 2**20, num))
             self.verdicts[lower + joined] = NEAR
@@ -143,11 +145,32 @@ def _groups(entries: npt.NDArray[Any]) -> Iterator[npt.NDArray[np.int64]]:
         yield entries["document"][first : last + 1].astype(np.int64)
 
 
+class _Signatures:
+    """The signatures of all documents, in a file that is read, not mapped: mapped, every page that was looked at would count
+    as memory of the process."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = open(file, "w+b")  # noqa: SIM115 - see close
+
+    def add(self, signatures: npt.NDArray[np.uint32]) -> None:
+        self._file.write(signatures.tobytes())
+        self._file.flush()
+
+    def rows(self, documents: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
+        """[documents, NUM_HASHES]."""
+        size = 4 * spool.NUM_HASHES
+        found = b"".join(os.pread(self._file.fileno(), size, number * size) for number in documents.tolist())
+        return np.frombuffer(found, np.uint32).reshape(len(documents), spool.NUM_HASHES)
+
+    def close(self) -> None:
+        self._file.close()
+
+
 def _join(
-    group: npt.NDArray[np.int64], signatures: npt.NDArray[np.uint32], similarity: float, leaders: _Leaders
+    group: npt.NDArray[np.int64], signatures: _Signatures, similarity: float, leaders: _Leaders
 ) -> None:
     """Join the candidates that are similar to the first of their group or to the one before."""
-    rows = signatures[group]
+    rows = signatures.rows(group)
     to_first = (rows[1:] == rows[0]).mean(axis=1) >= similarity
     to_last = (rows[1:] == rows[:-1]).mean(axis=1) >= similarity
     for n in np.flatnonzero(to_first | to_last).tolist():
