@@ -19,6 +19,8 @@ class Stub:
         self.reply: Reply = longer_wins
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
+        self.location = ""
+        """Where replies redirect to, when not empty."""
         self.lock = threading.Lock()
         stub = self
 
@@ -32,6 +34,8 @@ class Stub:
                 raw = text.encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(raw)))
+                if stub.location:
+                    self.send_header("Location", stub.location)
                 self.end_headers()
                 self.wfile.write(raw)
 

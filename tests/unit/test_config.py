@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tyro.conf import Positional, arg
 
@@ -272,6 +272,7 @@ configs = st.builds(
 
 
 @given(configs)
+@example(Config(data=("\x7f",), model="\x7f", weights={"\x7f\x00": 1.0}))
 def test_toml_and_dict_round_trips(cfg: Config) -> None:
     text = dump_toml(cfg, header="made by a test\nsecond line")
     assert text.startswith("# made by a test\n# second line\n")

@@ -43,7 +43,12 @@ def _toml(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(k, ensure_ascii=False)} = {_toml(v)}" for k, v in value.items()) + "}"
+        return "{" + ", ".join(f"{_toml_string(k)} = {_toml(v)}" for k, v in value.items()) + "}"
+    return _toml_string(value)
+
+
+def _toml_string(value: str) -> str:
+    """A basic string. JSON leaves U+007F as it is, TOML does not allow it."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

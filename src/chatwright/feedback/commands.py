@@ -18,6 +18,7 @@ from chatwright import jsonl
 from chatwright.errors import ConfigError, DataError, UsageError
 from chatwright.feedback import export as exporting
 from chatwright.feedback.importing import SHOWN_BAD, ImportSettings, import_rows
+from chatwright.feedback.judges import configured_judges
 from chatwright.feedback.projects import Project, default_project, project_of, projects
 from chatwright.feedback.tables import ProjectRow
 from chatwright.feedback.worker import Limits, Worker
@@ -107,6 +108,8 @@ class JobsConfig:
     """Threads of arithmetic for each job; 0: all cores but one."""
     nice: int = 10
     """Added to the jobs' priority number."""
+    judge: tuple[str, ...] = ()
+    """AI judges that labelling jobs may name, as `name=model@http://host:port/v1`; keys as for `serve --judge`."""
 
 
 @contextmanager
@@ -188,7 +191,7 @@ def run_jobs(cfg: JobsConfig) -> None:
     """Work until Ctrl-C or SIGTERM."""
     limits = Limits(nice=cfg.nice, threads=cfg.threads) if cfg.threads else Limits(nice=cfg.nice)
     with opened(cfg.workspace, cfg.database) as workspace:
-        worker = Worker(workspace, limits=limits)
+        worker = Worker(workspace, limits=limits, judges=configured_judges(cfg.judge))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: worker.ask_to_stop())
         worker.run(until_empty=cfg.until_empty)

@@ -16,8 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from chatwright.errors import ConfigError
 from chatwright.feedback import jobs
 from chatwright.feedback.jobs import FencedOff, Lease
+from chatwright.feedback.judges import ConfiguredJudge, environment_for, resolve_judge
 from chatwright.workspace.database import Workspace, new_id
 
 log = logging.getLogger("chatwright.jobs")
@@ -80,13 +82,15 @@ def job_folder(workspace: Workspace, job_id: str) -> Path:
 
 
 class Worker:
-    """Runs jobs one after another. `commands` says what each kind of job is."""
+    """Runs jobs one after another. `commands` gives the command of each kind of job, `judges` the AI judges by name."""
 
     def __init__(
         self, workspace: Workspace, *, commands: Mapping[str, Command] = COMMANDS, limits: Limits | None = None,
-        lease_s: float = jobs.LEASE_S, poll_s: float = 1.0, grace_s: float = 20.0, max_attempts: int = jobs.MAX_ATTEMPTS,
+        judges: Mapping[str, ConfiguredJudge] | None = None, lease_s: float = jobs.LEASE_S, poll_s: float = 1.0,
+        grace_s: float = 20.0, max_attempts: int = jobs.MAX_ATTEMPTS,
     ) -> None:  # fmt: skip
         self.workspace, self.commands, self.limits = workspace, commands, limits or Limits()
+        self.judges = judges or {}
         self.lease_s, self.poll_s, self.grace_s, self.max_attempts = lease_s, poll_s, grace_s, max_attempts
         self.name = f"{socket.gethostname()}:{os.getpid()}:{new_id('worker')[-8:]}"
         self._stop = threading.Event()
@@ -135,10 +139,16 @@ class Worker:
         return True
 
     def _run(self, lease: Lease) -> None:
+        try:
+            settings, api_key = resolve_judge(lease.settings, self.judges) if lease.kind == "label" else (lease.settings, "")
+        except ConfigError as error:
+            with self.workspace.session() as session:
+                jobs.finish(session, lease, "failed", message=str(error))
+            return
         folder = job_folder(self.workspace, lease.job)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with (folder / LOG_FILE).open("ab") as output:
-            process = self._start(lease, output.fileno())
+            process = self._start(lease, settings, api_key, output.fileno())
             wanted = ""
             try:
                 wanted = self._watch(lease, process, folder / LOG_FILE)
@@ -155,12 +165,13 @@ class Worker:
             else:
                 jobs.finish(session, lease, "failed", message=last or f"the command ended with code {code}")
 
-    def _start(self, lease: Lease, output: int) -> subprocess.Popen[bytes]:
-        argv = self.commands[lease.kind](self.workspace, lease.settings)
+    def _start(self, lease: Lease, settings: Mapping[str, Any], api_key: str, output: int) -> subprocess.Popen[bytes]:
+        argv = self.commands[lease.kind](self.workspace, settings)
         launch = [sys.executable, "-m", "chatwright.feedback.launch", str(self.limits.nice), str(self.limits.memory_bytes)]
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(self.limits.threads))
         url = self.workspace.engine.url.render_as_string(hide_password=False)
-        environment = {**os.environ, **threads, **lease.environment(), "CHATWRIGHT_DATABASE_URL": url, "NO_COLOR": "1"}
+        environment = environment_for(os.environ, api_key) | threads | dict(lease.environment())
+        environment |= {"CHATWRIGHT_DATABASE_URL": url, "NO_COLOR": "1"}
         return subprocess.Popen(
             [*launch, str(os.getpid()), "--", *argv], env=environment, stdin=subprocess.DEVNULL, stdout=output,
             stderr=output, start_new_session=True,

@@ -167,6 +167,16 @@ def _transcript(messages: Conversation) -> str:
     return "\n\n".join(f"{message.role}: {message.content}" for message in messages)
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Refuses redirects: the key and the texts go to the configured address only."""
+
+    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+        """No new request, so the redirect ends as an HTTPError."""
+
+
+_OPENER = urllib.request.build_opener(_NoRedirect)
+
+
 def _post(config: AIJudgeConfig, body: Mapping[str, Any]) -> str:
     headers = {"Content-Type": "application/json"}
     if config.api_key:
@@ -174,17 +184,17 @@ def _post(config: AIJudgeConfig, body: Mapping[str, Any]) -> str:
     address = config.base_url.rstrip("/") + "/chat/completions"
     request = urllib.request.Request(address, json.dumps(body).encode(), headers)
     try:
-        with urllib.request.urlopen(request, timeout=config.timeout_s) as response:
+        with _OPENER.open(request, timeout=config.timeout_s) as response:
             raw = response.read(_MAX_REPLY_BYTES)
     except urllib.error.HTTPError as error:
         if error.code == 429 or error.code >= 500:
             raise _Again(f"status {error.code}") from error
-        detail = error.read(300).decode("utf-8", "replace")
-        raise JudgeError(f"{address}: status {error.code}: {detail} Check model, key and address.") from error
+        # The body stays out of the message: messages of jobs are shown to people who may not read that service.
+        raise JudgeError(f"{address}: status {error.code}. Check the model's name, the key and the address.") from error
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
         raise _Again(f"no answer ({error})") from error
     try:
         reply = json.loads(raw)["choices"][0]["message"]["content"]
     except (ValueError, KeyError, IndexError, TypeError) as error:
-        raise JudgeError(f"{address}: the reply is not a chat completion: {raw[:200]!r}") from error
+        raise JudgeError(f"{address}: the reply is not a chat completion of an OpenAI-compatible API.") from error
     return reply if isinstance(reply, str) else ""

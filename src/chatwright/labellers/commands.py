@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from chatwright.config.secrets import secret
 from chatwright.errors import ConfigError, DataError
 from chatwright.jsonl import dumps
 from chatwright.labellers.ai_judge import AIJudge, AIJudgeConfig
@@ -167,11 +168,7 @@ def _rankings_so_far(out: Path) -> list[Ranking]:
 
 def with_key(cfg: AIJudgeConfig) -> AIJudgeConfig:
     """The config with the key from the environment where none is given."""
-    key_file = os.environ.get("JUDGE_API_KEY_FILE")
-    if cfg.api_key or not (key_file or os.environ.get("JUDGE_API_KEY")):
-        return cfg
-    key = Path(key_file).read_text(encoding="utf-8").strip() if key_file else os.environ["JUDGE_API_KEY"]
-    return replace(cfg, api_key=key)
+    return cfg if cfg.api_key else replace(cfg, api_key=secret("JUDGE_API_KEY"))
 
 
 def _label_human(cfg: LabelConfig, tasks: Sequence[LabelTask]) -> dict[str, Any]:

@@ -24,13 +24,14 @@ from pydantic import BaseModel
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from chatwright.config.secrets import secret
 from chatwright.errors import ConfigError
 from chatwright.serve import audit
 from chatwright.serve.auth import digest, new_secret, public
 from chatwright.serve.auth_tables import Identity, User
 from chatwright.serve.openai.errors import APIError, responses
 from chatwright.serve.services import Services, services
-from chatwright.serve.settings import ServeConfig, secret
+from chatwright.serve.settings import ServeConfig
 from chatwright.serve.users import clean_name, origin_of, sign_in
 
 log = logging.getLogger(__name__)

@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Never
 import uvicorn
 from fastapi import FastAPI
 
+from chatwright.config.secrets import secret, secrets_of_services
 from chatwright.errors import ChatwrightError, UsageError
+from chatwright.feedback.judges import configured_judges
 from chatwright.feedback.worker import Limits, Worker
 from chatwright.serve import logs
 from chatwright.serve.app import create_app
@@ -33,7 +35,7 @@ from chatwright.serve.http import DeadlineProtocol
 from chatwright.serve.keys import keep_bootstrap_key
 from chatwright.serve.moderation.filters import Moderator
 from chatwright.serve.moderation.service import guarded, open_moderator
-from chatwright.serve.settings import ServeConfig, secret
+from chatwright.serve.settings import ServeConfig
 from chatwright.serve.tables import metadata
 from chatwright.serve.tracing import open_tracing
 from chatwright.serve.users import first_admin_link
@@ -54,6 +56,7 @@ def serve(cfg: ServeConfig) -> None:
     names = [entry.partition("=")[0] for entry in (*cfg.model, *cfg.upstream)]
     if len(set(names)) != len(names) or not names:
         raise UsageError(f"models must have different names and there must be one at least; given: {', '.join(names)}")
+    configured_judges(cfg.judge)  # refuses bad ones now
     logs.configure(as_json=cfg.json_logs)
     sys.setswitchinterval(SWITCH_S)
     if threading.current_thread() is threading.main_thread():
@@ -154,7 +157,8 @@ def _run(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.services.parts["moderation"] = moderator
         loading = asyncio.create_task(load())
-        worker = Worker(workspace, limits=Limits(threads=cfg.job_threads) if cfg.job_threads else Limits())
+        limits = Limits(threads=cfg.job_threads) if cfg.job_threads else Limits()
+        worker = Worker(workspace, limits=limits, judges=configured_judges(cfg.judge))
         if cfg.jobs:
             worker.start()
         intake = intake_of(app.state.services)
@@ -214,9 +218,10 @@ def open_engine(cfg: ServeConfig, entry: str, upstream: bool) -> Engine:
     """The engine for `name`, `folder` or `name=where`."""
     name, _, where = entry.partition("=")
     if upstream:
-        from chatwright.serve.upstream import UpstreamEngine
+        from chatwright.serve.upstream import UPSTREAM_KEY, UpstreamEngine
 
-        return UpstreamEngine.open(name, where)
+        names = [each.partition("=")[0] for each in cfg.upstream]
+        return UpstreamEngine.open(name, where, key=secrets_of_services(UPSTREAM_KEY, names)[name])
     # torch only here: a server with nothing but upstream models does without
     from chatwright.serve.local_engine import LocalEngine
 

@@ -1,11 +1,9 @@
-"""Settings of the server, and where its secrets come from."""
+"""Settings of the server. Secrets come from the environment: config/secrets.py."""
 
 from __future__ import annotations
 
 import ipaddress
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -21,7 +19,9 @@ class ServeConfig:
     model: tuple[str, ...] = ("smollm2-135m-instruct",)
     """Models to serve, the default first: names, folders or files, also as `name=folder`."""
     upstream: tuple[str, ...] = ()
-    """OpenAI-compatible servers to pass requests on to, as `name=http://host:port/v1`."""
+    """OpenAI-compatible servers that get requests for a model, as `name=http://host:port/v1` or, where the other server has
+    another name for it, `name=model@http://host:port/v1`. Keys: CHATWRIGHT_UPSTREAM_API_KEY_NAME for each;
+    CHATWRIGHT_UPSTREAM_API_KEY counts for an upstream that is the only one."""
     host: str = "127.0.0.1"
     """Address to listen on. Others than this machine's own are reached under `public_url`."""
     port: int = 8000
@@ -64,6 +64,9 @@ class ServeConfig:
     """How refusals are worded: brief, explain, support, or a text of your own ({category} is filled in)."""
     jobs: bool = True
     """Run the desk's jobs (retraining, AI labellers) on this machine; otherwise `chatwright jobs run` elsewhere does."""
+    judge: tuple[str, ...] = ()
+    """AI judges that leads may choose for labelling jobs, as `name=model@http://host:port/v1`. The key of each is
+    JUDGE_API_KEY_NAME, or a file named by JUDGE_API_KEY_NAME_FILE; JUDGE_API_KEY counts for the only judge."""
     job_threads: int = 0
     """Threads of arithmetic a job gets; 0: all cores but one."""
     json_logs: bool = False
@@ -125,10 +128,3 @@ class ServeConfig:
         except ValueError:
             return name == self.host.lower()
         return True
-
-
-def secret(name: str) -> str:
-    """A secret from the environment: `NAME`, or the content of the file that `NAME_FILE` names."""
-    if path := os.environ.get(f"{name}_FILE"):
-        return Path(path).read_text(encoding="utf-8").strip()
-    return os.environ.get(name, "").strip()

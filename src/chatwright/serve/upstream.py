@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx
 
+from chatwright.config.secrets import variable_for
 from chatwright.errors import ConfigError, DataError, UsageError
 from chatwright.generation.api import Constraint, SamplingParams
 from chatwright.serve.engine import (
@@ -32,11 +33,11 @@ from chatwright.serve.engine import (
     TokenLogprob,
 )
 from chatwright.serve.openai.errors import APIError
-from chatwright.serve.settings import secret
 
 log = logging.getLogger(__name__)
 DEFAULT_CONTEXT = 131_072  # of servers that do not tell theirs: they refuse what is too long themselves
 MAX_CONNECTIONS = 256
+UPSTREAM_KEY = "CHATWRIGHT_UPSTREAM_API_KEY"
 _MAX_LINE = 4 * 2**20
 _MAX_KNOWN_TOKENS = 1_000_000
 _FIRST_ID = 1 << 40  # ids given here never look like a vocabulary's
@@ -64,21 +65,21 @@ class UpstreamEngine:
         self._running = self._prompt_tokens = self._completion_tokens = 0
 
     @classmethod
-    def open(cls, name: str, url: str) -> UpstreamEngine:
-        """Ask the server what it serves. Its key is CHATWRIGHT_UPSTREAM_API_KEY. Raises ConfigError."""
-        if httpx.URL(url).scheme not in ("http", "https"):
+    def open(cls, name: str, where: str, *, key: str = "") -> UpstreamEngine:
+        """Ask the server what it serves. `where` is `url` or `model@url`; the model is `name` by default, or the only one
+        that is served there. Raises ConfigError."""
+        place = where.rfind("@http")
+        wanted, url = (where[:place], where[place + 1 :]) if place > 0 else ("", where)
+        if not url.startswith(("http://", "https://")):
             raise ConfigError(f"upstream {name}: {url!r} is not an address such as http://127.0.0.1:8001/v1")
-        key = secret("CHATWRIGHT_UPSTREAM_API_KEY")
         try:
             headers = {"authorization": f"Bearer {key}"} if key else {}
             answer = httpx.get(f"{url.rstrip('/')}/models", headers=headers, timeout=10)
             answer.raise_for_status()
             rows = {row["id"]: row for row in answer.json()["data"]}
         except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-            raise ConfigError(f"upstream {name}: {url}/models gives no list of models ({type(error).__name__})") from None
-        model = name if name in rows else next(iter(rows), "")
-        if not model:
-            raise ConfigError(f"upstream {name}: the server at {url} serves no model")
+            raise ConfigError(f"upstream {name}: {url}/models gives no list of models ({_reason(error, name)})") from None
+        model = _served_model(name, wanted, url, list(rows))
         row = rows[model]
         meta = row.get("meta") if isinstance(row.get("meta"), dict) else {}
         context = row.get("max_model_len") or row.get("context_length") or meta.get("n_ctx_train")
@@ -244,6 +245,28 @@ class UpstreamEngine:
         await self._client.aclose()
 
 
+def _reason(error: Exception, name: str) -> str:
+    if isinstance(error, httpx.HTTPStatusError):
+        status = error.response.status_code
+        hint = f"; its key is {variable_for(UPSTREAM_KEY, name)}" if status in (401, 403) else ""
+        return f"status {status}{hint}"
+    return type(error).__name__
+
+
+def _served_model(name: str, wanted: str, url: str, served: Sequence[str]) -> str:
+    """The other server's name of the model. Raises ConfigError instead of choosing one of several."""
+    model = wanted or (served[0] if len(served) == 1 else name)
+    if not served:
+        raise ConfigError(f"upstream {name}: the server at {url} serves no model")
+    if model not in served:
+        listed = ", ".join(served[:10]) + (", ..." if len(served) > 10 else "")
+        raise ConfigError(
+            f"upstream {name}: the server at {url} does not serve {model!r} but {listed}; "
+            f"write --upstream {name}=MODEL@{url}"
+        )
+    return model
+
+
 class _Reader:
     """Turns the chunks of one answer into events."""
 
@@ -283,7 +306,7 @@ class _Reader:
             self._pieces[index] += len(tokens) or 1
             events.append(Delta(index=index, text=text, tokens=tuple(tokens)))
         if reason := choice.get("finish_reason"):
-            self._reasons[index] = "length" if reason == "length" else "stop"
+            self._reasons[index] = reason if reason in ("length", "content_filter") else "stop"
             calls = "\n".join(_call_text(call) for _, call in sorted(self._calls[index].items()))
             events += [Delta(index=index, text=calls)] if calls else []
         return events

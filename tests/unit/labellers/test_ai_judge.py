@@ -70,12 +70,23 @@ def test_gives_up_with_the_reason(stub: Stub) -> None:
     stub.reply = lambda body: (500, "broken")
     with pytest.raises(JudgeError, match="status 500 after 2 tries"):
         judge(stub, retries=1, parallel=1).rank(task("a", "b"))
-    stub.reply = lambda body: (401, "bad key")
-    with pytest.raises(JudgeError, match="401: bad key"):
+    stub.reply = lambda body: (401, "internal: the key is sk-123")
+    with pytest.raises(JudgeError, match="status 401") as refused:
         judge(stub).rank(task("a", "b"))
-    stub.reply = lambda body: (200, "not json")
-    with pytest.raises(JudgeError, match="not a chat completion"):
+    assert "internal" not in str(refused.value)  # leads read this message; what the endpoint says is not for them
+    stub.reply = lambda body: (200, "<title>internal</title>")
+    with pytest.raises(JudgeError, match="not a chat completion") as refused:
         judge(stub).rank(task("a", "b"))
+    assert "internal" not in str(refused.value)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed(stub: Stub, status: int) -> None:
+    with running_stub() as other:
+        stub.reply, stub.location = lambda body: (status, ""), f"{other.url}/chat/completions"
+        with pytest.raises(JudgeError, match=f"status {status}"):
+            judge(stub).rank(task("a", "b"))
+        assert other.requests == []
 
 
 def test_nobody_listens(stub: Stub) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from api_server import HEADERS, KEY, ApiClient, ScriptedEngine, app_of, running
 from chatwright.errors import ConfigError
 from chatwright.serve.engine import EngineBusy, EngineGone
 from chatwright.serve.openai.errors import APIError
+from chatwright.serve.run import open_engine
+from chatwright.serve.settings import ServeConfig
 from chatwright.serve.upstream import UpstreamEngine
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}]}
@@ -34,10 +38,9 @@ def address(behind: ScriptedEngine, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def client(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiClient]:
+def client(address: str, tmp_path: Path) -> Iterator[ApiClient]:
     """A client of a server that passes on to the other one."""
-    monkeypatch.setenv("CHATWRIGHT_UPSTREAM_API_KEY", KEY)
-    with app_of(tmp_path / "near", UpstreamEngine.open("near", f"{address}/v1")) as app:
+    with app_of(tmp_path / "near", UpstreamEngine.open("near", f"{address}/v1", key=KEY)) as app:
         client = ApiClient(app, HEADERS)
         yield client
         client._runner.run(app.state.services.registry.get().drain(1))
@@ -200,3 +203,72 @@ def test_refusal_without_a_body_has_a_message() -> None:
     assert isinstance(error, APIError) and error.status == 400 and "refused" in error.message
     assert isinstance(engine._refusal(httpx.Response(401)), EngineGone)
     asyncio.run(engine.drain(0))
+
+
+def models_app(*names: str, status: int = 200) -> Any:
+    """A server on loopback whose /v1/models lists `names`; it keeps the headers of requests."""
+    seen: list[dict[str, str]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(dict(self.headers))
+            raw = json.dumps({"data": [{"id": name} for name in names]}).encode()
+            self.send_response(status)
+            self.send_header("content-length", str(len(raw)))
+            self.end_headers()
+            self.wfile.write(raw)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    return server, f"http://127.0.0.1:{server.server_port}/v1", seen
+
+
+def test_one_of_several_models_is_never_chosen_silently() -> None:
+    server, url, _ = models_app("small", "org/large")
+    try:
+        assert UpstreamEngine.open("small", url)._model == "small"
+        assert UpstreamEngine.open("big", f"org/large@{url}")._model == "org/large"
+        with pytest.raises(ConfigError, match=r"does not serve 'big' but small, org/large; write --upstream big=MODEL@"):
+            UpstreamEngine.open("big", url)
+        with pytest.raises(ConfigError, match="does not serve 'gone'"):
+            UpstreamEngine.open("small", f"gone@{url}")
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_the_only_model_of_a_server_needs_no_name() -> None:
+    server, url, _ = models_app("/models/a.gguf")
+    try:
+        assert UpstreamEngine.open("chat", url)._model == "/models/a.gguf"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_each_upstream_gets_its_own_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHATWRIGHT_UPSTREAM_API_KEY", "sk-shared")
+    monkeypatch.setenv("CHATWRIGHT_UPSTREAM_API_KEY_PAID", "sk-paid")
+    server, url, seen = models_app("m")
+    try:
+        both = ServeConfig(upstream=(f"paid={url}", f"inner={url}"))
+        for entry in both.upstream:
+            open_engine(both, entry, True)
+        open_engine(ServeConfig(upstream=(f"inner={url}",)), f"inner={url}", True)
+        assert [headers.get("authorization") for headers in seen] == ["Bearer sk-paid", None, "Bearer sk-shared"]
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_refused_key_is_named() -> None:
+    server, url, _ = models_app(status=401)
+    try:
+        with pytest.raises(ConfigError, match="status 401; its key is CHATWRIGHT_UPSTREAM_API_KEY_FAR"):
+            UpstreamEngine.open("far", url)
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -9,7 +9,7 @@ const KNOWN: Record<string, string> = {
   insufficient_role: "errors.notAllowed", insufficient_scope: "errors.notAllowed", too_many_keys: "errors.tooManyKeys", body_too_large: "errors.tooLarge",
   engine_unavailable: "errors.modelGone", model_not_found: "errors.modelGone", model_not_served: "errors.modelGone", not_ready: "errors.busy",
   context_length_exceeded: "errors.tooLong", content_filter: "errors.inputFiltered", provider_failed: "login.failed",
-  gate: "lead.models.gate", model_unusable: "lead.models.unusable", nothing_before: "lead.models.nothingBefore", judge_incomplete: "lead.run.incomplete",
+  gate: "lead.models.gate", model_unusable: "lead.models.unusable", nothing_before: "lead.models.nothingBefore", judge_unknown: "lead.run.unknownJudge",
   label_exists: "label.refused.exists", prompt_withdrawn: "label.refused.withdrawn", label_merged: "label.refused.merged", place_expired: "label.leaseLost",
   draft_conflict: "label.conflict.text", task_closed: "lead.data.taskClosed", project_exists: "lead.projects.exists",
 };

@@ -612,6 +612,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/desk/judges": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Judges
+         * @description AI judges that a labelling job may use.
+         */
+        get: operations["list_judges_api_desk_judges_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/desk/labels": {
         parameters: {
             query?: never;
@@ -2542,6 +2562,16 @@ export interface components {
             text: string;
         };
         /**
+         * JudgeRow
+         * @description An AI judge that the operator has configured (`--judge`). Its address stays on the server.
+         */
+        JudgeRow: {
+            /** Model */
+            model: string;
+            /** Name */
+            name: string;
+        };
+        /**
          * KeyChange
          * @description What to change of a key.
          */
@@ -2649,10 +2679,10 @@ export interface components {
          */
         LabelRun: {
             /**
-             * Base Url
+             * Judge
              * @default
              */
-            base_url: string;
+            judge: string;
             /**
              * Labeller
              * @enum {string}
@@ -2663,11 +2693,6 @@ export interface components {
              * @default 0
              */
             limit: number;
-            /**
-             * Model
-             * @default
-             */
-            model: string;
             /**
              * Noise
              * @default 0.15
@@ -6401,6 +6426,80 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["JobLog"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_judges_api_desk_judges_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JudgeRow"][];
                 };
             };
             /** @description Bad Request */

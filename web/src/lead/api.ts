@@ -66,6 +66,7 @@ export const exportFile = (id: string, split: string, file: string) => `/api/des
 export const isOver = (job: Job) => job.state === "done" || job.state === "failed" || job.state === "cancelled";
 export const jobsQuery = queryOptions({ queryKey: ["lead", "jobs"], queryFn: () => get<Job[]>("jobs"), refetchInterval: ({ state }) => (state.data?.every(isOver) ? 30_000 : 2000) });
 export const jobQuery = (id: string) => queryOptions({ queryKey: ["lead", "jobs", id], queryFn: () => get<Job>(`jobs/${id}`), refetchInterval: ({ state }) => (state.data && isOver(state.data) ? false : 1500) });
+export const judgesQuery = queryOptions({ queryKey: ["lead", "judges"], queryFn: () => get<Schemas["JudgeRow"][]>("judges"), staleTime: 60_000 });
 export const beginJob = (body: Schemas["NewJob"]) => send<Job>("POST", "jobs", body);
 export const cancelJob = (id: string) => send<void>("DELETE", `jobs/${id}`);
 export const jobLog = (id: string, after: number) => get<Schemas["JobLog"]>(`jobs/${id}/log`, { after });

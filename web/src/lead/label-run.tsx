@@ -1,14 +1,14 @@
-import { useQueryClient } from "@tanstack/react-query";
+import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { messageOf } from "../api/message";
 import { Dialog } from "../ui/dialog";
 import { Segments, TextField } from "../ui/fields";
-import { beginJob, type Job, type LabelRun as Settings } from "./api";
+import { beginJob, judgesQuery, type Job, type LabelRun as Settings } from "./api";
 import { Select, Warning } from "./parts";
 import { useProject } from "./project";
 
-/** Let a labeller that is no person work off the queue; its labels say what it is for ever. */
+/** Starts an automatic labeller on the queue. Its labels keep its kind. */
 export function LabelRun({ onClose, onStarted }: { onClose: () => void; onStarted: (job: Job) => void }) {
   const { t } = useTranslation();
   const queries = useQueryClient();
@@ -16,14 +16,15 @@ export function LabelRun({ onClose, onStarted }: { onClose: () => void; onStarte
   const [labeller, setLabeller] = useState<Settings["labeller"]>("simulated");
   const [project, setProject] = useState(current?.id ?? "");
   const [limit, setLimit] = useState("100");
-  const [baseUrl, setBaseUrl] = useState("");
-  const [model, setModel] = useState("");
+  const { data: judges = [] } = useQuery(judgesQuery);
+  const [chosen, setChosen] = useState("");
+  const judge = chosen || (judges[0]?.name ?? "");
   const [noise, setNoise] = useState("0.15");
   const [seed, setSeed] = useState("0");
   const [error, setError] = useState("");
   async function begin() {
     try {
-      const label: Settings = { labeller, project, limit: Number(limit), base_url: labeller === "ai" ? baseUrl : "", model: labeller === "ai" ? model : "", noise: Number(noise), seed: Number(seed) };
+      const label: Settings = { labeller, project, limit: Number(limit), judge: labeller === "ai" ? judge : "", noise: Number(noise), seed: Number(seed) };
       const job = await beginJob({ kind: "label", retrain: null, label });
       void queries.invalidateQueries({ queryKey: ["lead", "jobs"] });
       onStarted(job);
@@ -40,10 +41,7 @@ export function LabelRun({ onClose, onStarted }: { onClose: () => void; onStarte
           <Select label={t("lead.project")} value={project} options={projects.map((each) => [each.id, each.name] as const)} onChange={setProject} />
           <TextField label={t("lead.run.limit")} hint={t("lead.run.limitHint")} type="number" required min={0} max={100_000} value={limit} onChange={(event) => setLimit(event.target.value)} />
           {labeller === "ai" ? (
-            <>
-              <TextField label={t("lead.run.baseUrl")} type="url" required maxLength={500} placeholder="http://127.0.0.1:8001/v1" value={baseUrl} onChange={(event) => setBaseUrl(event.target.value)} />
-              <TextField label={t("usage.model")} required maxLength={256} value={model} onChange={(event) => setModel(event.target.value)} />
-            </>
+            <Select label={t("lead.run.judge")} value={judge} options={judges.map((each) => [each.name, `${each.name} (${each.model})`] as const)} onChange={setChosen} />
           ) : (
             <>
               <TextField label={t("lead.run.noise")} type="number" required min={0} max={0.49} step={0.01} value={noise} onChange={(event) => setNoise(event.target.value)} />
@@ -51,8 +49,9 @@ export function LabelRun({ onClose, onStarted }: { onClose: () => void; onStarte
             </>
           )}
         </div>
+        {labeller === "ai" && judges.length === 0 ? <Warning>{t("lead.run.noJudge")}</Warning> : null}
         {error ? <p className="error-text" role="alert">{error}</p> : null}
-        <div className="row end"><button type="button" className="button plain" onClick={onClose}>{t("common.cancel")}</button><button className="button primary">{t("lead.retrain.begin")}</button></div>
+        <div className="row end"><button type="button" className="button plain" onClick={onClose}>{t("common.cancel")}</button><button className="button primary" disabled={labeller === "ai" && !judge}>{t("lead.retrain.begin")}</button></div>
       </form>
     </Dialog>
   );

@@ -10,11 +10,12 @@ from chatwright.errors import MissingError, UsageError
 from chatwright.feedback import jobs
 from chatwright.feedback.export import ExportFilter
 from chatwright.feedback.jobs_tables import JobRow
+from chatwright.feedback.judges import configured_judges
 from chatwright.feedback.worker import LOG_FILE, job_folder
 from chatwright.serve import audit
 from chatwright.serve.auth import Principal, require_user
 from chatwright.serve.desk.models import configured
-from chatwright.serve.desk.wire_loop import Job, JobLog, NewJob, Progress
+from chatwright.serve.desk.wire_loop import Job, JobLog, JudgeRow, NewJob, Progress
 from chatwright.serve.openai.errors import responses
 from chatwright.serve.services import services
 
@@ -28,6 +29,13 @@ def list_jobs(request: Request, _: Lead) -> list[Job]:
     """The newest hundred jobs."""
     with services(request).workspace.reading() as session:
         return [job_of(row) for row in jobs.jobs(session)]
+
+
+@router.get("/judges")
+def list_judges(request: Request, _: Lead) -> list[JudgeRow]:
+    """AI judges that a labelling job may use."""
+    judges = configured_judges(services(request).settings.judge).values()
+    return [JudgeRow(name=judge.name, model=judge.model) for judge in judges]
 
 
 @router.post("/jobs", status_code=201)
@@ -54,13 +62,14 @@ def _settings(request: Request, new: NewJob) -> dict[str, Any]:
             message = f"model {name!r}: is not served; served: {', '.join(registry.names()) or 'none yet'}"
             raise MissingError(message, code="model_not_served")
         return settings | {"serving_name": name, "configured": configured(services(request).settings, name)}
+    kept = {name: settings[name] for name in ("labeller", "project", "limit")}
     if settings["labeller"] == "ai":
-        if not settings["base_url"] or not settings["model"]:
-            raise UsageError("base_url, model: an AI judge needs both", code="judge_incomplete")
-        kept = {name: settings[name] for name in ("labeller", "project", "limit")}
-        return kept | {"ai": {"base_url": settings["base_url"], "model": settings["model"]}}
-    simulated = {"noise": settings["noise"], "seed": settings["seed"]}
-    return {name: settings[name] for name in ("labeller", "project", "limit")} | {"simulated": simulated}
+        judges = configured_judges(services(request).settings.judge)
+        if settings["judge"] not in judges:
+            known = ", ".join(judges) or "none: the operator adds one with `chatwright serve --judge`"
+            raise MissingError(f"judge {settings['judge']!r}: is not configured; known: {known}", code="judge_unknown")
+        return kept | {"judge": settings["judge"]}
+    return kept | {"simulated": {"noise": settings["noise"], "seed": settings["seed"]}}
 
 
 @router.get("/jobs/{job_id}")

@@ -122,14 +122,19 @@ class LabelRun(Wire):
     project: Name = ""
     limit: Annotated[int, Field(ge=0, le=100_000)] = 0
     """Most tasks; 0: all."""
-    base_url: Annotated[str, Field(max_length=500, pattern=r"^(https?://.*)?$")] = ""
-    """ai: an OpenAI-compatible endpoint; its key comes from JUDGE_API_KEY in the server's environment."""
-    model: Name = ""
-    """ai: the judge's model."""
+    judge: Name = ""
+    """ai: a judge that the operator has configured (`GET /api/desk/judges`)."""
     noise: Annotated[float, Field(ge=0, lt=0.5)] = 0.15
     """simulated: share of strict pairs that are turned round."""
     seed: Annotated[int, Field(ge=0, le=2**31)] = 0
     """simulated: whose mistakes."""
+
+
+class JudgeRow(BaseModel):
+    """An AI judge that the operator has configured (`--judge`). Its address stays on the server."""
+
+    name: str
+    model: str
 
 
 class NewJob(Wire):

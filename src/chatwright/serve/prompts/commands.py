@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from tyro.conf import Positional
 
+from chatwright.config.secrets import secrets_of_services
 from chatwright.errors import ConfigError, UsageError
 from chatwright.progress import console
 from chatwright.serve.prompts.lint import Finding, lint, lint_suite
@@ -59,7 +60,8 @@ def test(cfg: TestConfig) -> dict[str, Any]:
     if len(set(models)) != len(models):
         raise ConfigError("--model: the same model is given twice")
     folder = Path(cfg.out)
-    scored = run_suite(suite, models, folder, lambda name: _open(name, suite))
+    keys = secrets_of_services("CHATWRIGHT_UPSTREAM_API_KEY", [name for name, url in map(_split, models) if url])
+    scored = run_suite(suite, models, folder, lambda model: _open(model, suite, keys))
     found = summary(suite, scored, models)
     report = {
         "name": suite.name, "file_sha256": suite.digest, "settings": asdict(suite.settings), "cases": len(suite.cases),
@@ -76,13 +78,19 @@ def test(cfg: TestConfig) -> dict[str, Any]:
 test.__test__ = False  # type: ignore[attr-defined]
 
 
-def _open(model: str, suite: Suite) -> Answerer:
-    """The model in this process, or the one behind an address."""
+def _split(model: str) -> tuple[str, str]:
+    """(name, address) of a model behind an address, (model, "") of one in this process."""
     name, _, url = model.partition("=")
-    if url.startswith(("http://", "https://")):
+    return (name, url) if url.startswith(("http://", "https://")) else (model, "")
+
+
+def _open(model: str, suite: Suite, keys: Mapping[str, str]) -> Answerer:
+    """The model in this process, or the one behind an address."""
+    name, url = _split(model)
+    if url:
         from chatwright.serve.prompts.remote import remote_answerer
 
-        return remote_answerer(name, url, suite)
+        return remote_answerer(name, url, suite, key=keys[name])
     return local_answerer(model, suite)
 
 

@@ -12,7 +12,6 @@ import httpx
 from chatwright.errors import ChatwrightError, ConfigError
 from chatwright.serve.prompts.suite import Suite
 from chatwright.serve.prompts.testing import Answer, Answerer
-from chatwright.serve.settings import secret
 
 KEY = "CHATWRIGHT_UPSTREAM_API_KEY"
 PARALLEL = 4
@@ -24,7 +23,7 @@ class RemoteError(ChatwrightError):
     """The server does not answer, or not as an OpenAI-compatible one does."""
 
 
-def remote_answerer(name: str, url: str, suite: Suite, *, wait_s: float = 1.0) -> Answerer:
+def remote_answerer(name: str, url: str, suite: Suite, *, key: str = "", wait_s: float = 1.0) -> Answerer:
     """Asks `url`/chat/completions, every sample with a seed of its own. Raises ConfigError, RemoteError.
 
     `wait_s`: seconds before the first new try after 429, 5xx or no connection; doubles each time.
@@ -32,7 +31,7 @@ def remote_answerer(name: str, url: str, suite: Suite, *, wait_s: float = 1.0) -
     address = f"{url.rstrip('/')}/chat/completions"
     if httpx.URL(address).scheme not in ("http", "https"):
         raise ConfigError(f"--model {name}={url}: is not an address such as http://127.0.0.1:8001/v1")
-    key, drawn = secret(KEY), suite.settings
+    drawn = suite.settings
     client = httpx.Client(timeout=TIMEOUT_S, headers={"authorization": f"Bearer {key}"} if key else {})
 
     def one(conversation: Sequence[Mapping[str, str]], sample: int) -> Answer:

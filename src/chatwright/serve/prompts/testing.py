@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from chatwright.config.secrets import secret
 from chatwright.evals.winrate import win_rate
 from chatwright.jsonl import dumps
 from chatwright.labellers.ai_judge import AIJudge, AIJudgeConfig
@@ -140,7 +141,7 @@ def _judged(suite: Suite, case: Case, given: Sequence[Sequence[Answer]]) -> list
     assert suite.judge is not None
     config = AIJudgeConfig(
         base_url=suite.judge.base_url, model=suite.judge.model, guideline=suite.judge.guideline,
-        guideline_name="prompt-test", api_key=os.environ.get("JUDGE_API_KEY", ""),
+        guideline_name="prompt-test", api_key=secret("JUDGE_API_KEY"),
     )  # fmt: skip
     judge = AIJudge(config)
     asked = "\n".join(case.values.values()) or case.name

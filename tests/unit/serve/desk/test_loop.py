@@ -16,6 +16,7 @@ from chatwright.errors import ModelError
 from chatwright.feedback import export as exporting
 from chatwright.feedback import jobs, lineage
 from chatwright.feedback.export import ExportFilter
+from chatwright.feedback.judges import configured_judges, resolve_judge
 from chatwright.feedback.worker import COMMANDS, LOG_FILE, job_folder
 from chatwright.serve import run
 from chatwright.serve.app import create_app
@@ -41,7 +42,10 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FastAPI]:
 
     monkeypatch.setattr(models, "open_folder", open_folder)
     with workspace_of("sqlite", tmp_path) as workspace:
-        settings = ServeConfig(model=("chat=/models/base",), upstream=("far=http://127.0.0.1:9/v1",))
+        settings = ServeConfig(
+            model=("chat=/models/base",), upstream=("far=http://127.0.0.1:9/v1",),
+            judge=("strict=big@http://127.0.0.1:9/v1",),
+        )
         registry = EngineRegistry(ScriptedEngine("chat", answer="I am base"), ScriptedEngine("far"))
         yield create_app(settings, registry, workspace)
 
@@ -224,14 +228,13 @@ def test_label_jobs_become_command_lines(app: FastAPI, admin: TestClient) -> Non
     from chatwright import config
     from chatwright.labellers.workspace import DeskLabelConfig
 
-    ai = {"labeller": "ai", "base_url": "http://127.0.0.1:1/v1", "model": "m", "limit": 5}
-    for given in (ai, {"labeller": "simulated", "noise": 0.2, "seed": 4}):
+    judges = configured_judges(app.state.services.settings.judge)
+    for given in ({"labeller": "ai", "judge": "strict", "limit": 5}, {"labeller": "simulated", "noise": 0.2, "seed": 4}):
         job = ok(admin.post("/api/desk/jobs", json={"kind": "label", "label": given}), 201)
-        line = COMMANDS["label"](app.state.services.workspace, job["settings"])
+        line = COMMANDS["label"](app.state.services.workspace, resolve_judge(job["settings"], judges)[0])
         assert line[3:5] == ["feedback", "label"]
         cfg = config.parse(DeskLabelConfig, line[5:], prog="x")
-        assert (cfg.ai.model if cfg.ai else cfg.simulated.noise) == given.get("model", 0.2)
-    assert admin.post("/api/desk/jobs", json={"kind": "label", "label": {"labeller": "ai"}}).status_code == 400
+        assert (cfg.ai.model if cfg.ai else cfg.simulated.noise) == ("big" if cfg.ai else 0.2)
 
 
 def test_only_administrators_promote(app: FastAPI, admin: TestClient) -> None:
@@ -242,3 +245,17 @@ def test_only_administrators_promote(app: FastAPI, admin: TestClient) -> None:
     labeller = member_of(app, admin, "lab", "labeller")
     for path in ("models", "jobs", "exports", "lineage/x"):
         assert labeller.get(f"/api/desk/{path}").status_code == 403
+
+
+def test_a_lead_chooses_a_judge_by_name_and_no_address(app: FastAPI, admin: TestClient) -> None:
+    assert ok(admin.get("/api/desk/judges")) == [{"name": "strict", "model": "big"}]
+    wish = {"labeller": "ai", "judge": "strict"}
+    job = ok(admin.post("/api/desk/jobs", json={"kind": "label", "label": wish}), 201)
+    assert job["settings"] == {"labeller": "ai", "project": "", "limit": 0, "judge": "strict"}
+    for bad in ({"judge": "other"}, {"judge": ""}, {}):
+        answer = admin.post("/api/desk/jobs", json={"kind": "label", "label": {"labeller": "ai", **bad}})
+        assert answer.status_code == 404 and answer.json()["error"]["code"] == "judge_unknown"
+    body = {"kind": "label", "label": {**wish, "base_url": "http://127.0.0.1:9/internal"}}
+    assert admin.post("/api/desk/jobs", json=body).status_code == 400
+    labeller = member_of(app, admin, "lab", role="labeller")
+    assert labeller.get("/api/desk/judges").status_code == 403

@@ -184,7 +184,6 @@ def test_the_rubric_scores_what_the_cases_keywords_ask_for(tmp_path: Path) -> No
 
 
 def test_a_model_behind_an_address_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CHATWRIGHT_UPSTREAM_API_KEY", "k3y")
     with running_stub() as stub:
         busy = iter([429, 503])
 
@@ -197,7 +196,7 @@ def test_a_model_behind_an_address_answers(tmp_path: Path, monkeypatch: pytest.M
 
         stub.reply = reply
         suite = load_suite(suite_file(tmp_path / "t.toml", cases=2, extra="[settings]\nsamples = 2\ntemperature = 1.0\n"))
-        answers = remote_answerer("big", stub.url, suite, wait_s=0.01)
+        answers = remote_answerer("big", stub.url, suite, key="k3y", wait_s=0.01)
         found = summary(suite, run_suite(suite, ["big"], tmp_path / "o", lambda name: answers), ["big"], draws=200)["big"]
         assert found["best"] == "good" and found["variants"]["good"]["passed"] == 1
         assert len(stub.requests) == 2 * 2 * 2 + 2 and stub.headers[-1]["authorization"] == "Bearer k3y"
