@@ -14,13 +14,13 @@ from chatwright.records.load import (
     load_rankings,
     load_rows,
 )
-from chatwright.records.messages import Conversation, Message, Role, conversation, conversation_id, user
+from chatwright.records.messages import Conversation, Message, Role, ToolCall, conversation, conversation_id, user
 from chatwright.records.ranking import LabellerKind, Ranking
 from chatwright.records.weak_order import LETTERS, MAX_K, MIN_K, WeakOrder, letter_index
 
 __all__ = [
     "IN_MEMORY", "LETTERS", "MAX_K", "MIN_K", "SHOWN_BAD_ROWS", "Conversation", "Demonstration", "LabellerKind",
-    "Message", "Prompt", "Ranking", "Role", "WeakOrder", "Where", "bad_rows_error", "conversation",
+    "Message", "Prompt", "Ranking", "Role", "ToolCall", "WeakOrder", "Where", "bad_rows_error", "conversation",
     "conversation_id", "letter_index", "load_demonstrations", "load_prompts", "load_rankings", "load_rows",
     "read_jsonl", "user", "write_jsonl",
 ]  # fmt: skip

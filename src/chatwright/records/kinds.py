@@ -85,6 +85,6 @@ class Demonstration:
                 )
             answer = Message(role="assistant", content=where.text(row["completion"], "completion"))
             messages, used = (*before, answer), used | {"completion"}
-        if not messages[-1].content.strip():
+        if not messages[-1].content.strip() and not messages[-1].tool_calls:
             raise where.error("completion" if "completion" in used else "messages", "the answer is empty")
         return cls(messages=messages, meta=rest_of(row, used))

@@ -11,8 +11,48 @@ from typing import Any, Literal, get_args
 from chatwright.jsonl import Where
 
 # Keys that change what a message means; dropping them silently would train on something else.
-_REFUSED_MESSAGE_KEYS = ("tool_calls", "function_call", "weight")
+_REFUSED_MESSAGE_KEYS = ("function_call", "weight")
+_TEXT_KEYS = ("reasoning_content", "name", "tool_call_id")
+_ONLY_IN = {"reasoning_content": "assistant", "tool_calls": "assistant", "name": "tool", "tool_call_id": "tool"}
 Role = Literal["system", "user", "assistant", "tool"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolCall:
+    """A function that an assistant calls."""
+
+    name: str
+    arguments: str
+    """A JSON object, as text."""
+    id: str = ""
+    """Connects the call with the tool message that answers it; "" for none."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As OpenAI writes it, with the arguments as an object: `{"type": "function", "function": {...}, "id"?}`."""
+        function = {"name": self.name, "arguments": json.loads(self.arguments)}
+        return ({"id": self.id} if self.id else {}) | {"type": "function", "function": function}
+
+    @classmethod
+    def from_dict(cls, item: Any, name: str, where: Where) -> ToolCall:
+        """From `{"function": {"name", "arguments"}}` or `{"name", "arguments"}`; arguments are an object or its JSON."""
+        call = item.get("function", item) if isinstance(item, dict) else None
+        if not isinstance(call, dict):
+            raise where.error(name, 'must be {"function": {"name": ..., "arguments": {...}}}')
+        arguments = call.get("arguments", {})
+        if isinstance(arguments, str):
+            try:
+                arguments = json.loads(arguments or "{}")
+            except (ValueError, RecursionError):
+                raise where.error(f"{name}.arguments", "is not JSON") from None
+        if not isinstance(arguments, dict):
+            raise where.error(f"{name}.arguments", "must be an object")
+        text = json.dumps(arguments, ensure_ascii=False)
+        call_id = item.get("id")
+        return cls(
+            name=where.text(call.get("name"), f"{name}.name"),
+            arguments=text,
+            id="" if call_id is None else where.text(call_id, f"{name}.id"),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,10 +61,20 @@ class Message:
 
     role: Role
     content: str
+    reasoning_content: str = ""
+    """The thought before an assistant's answer, without its tags; "" for none."""
+    tool_calls: tuple[ToolCall, ...] = ()
+    """Functions that an assistant's message calls, after its content."""
+    name: str = ""
+    """The function whose result a tool message holds."""
+    tool_call_id: str = ""
+    """The call that a tool message answers."""
 
-    def to_dict(self) -> dict[str, str]:
-        """`{"role": ..., "content": ...}`."""
-        return {"role": self.role, "content": self.content}
+    def to_dict(self) -> dict[str, Any]:
+        """`{"role": ..., "content": ...}`, and the other fields where they hold something."""
+        row: dict[str, Any] = {"role": self.role, "content": self.content}
+        row |= {key: value for key in _TEXT_KEYS if (value := getattr(self, key))}
+        return row | ({"tool_calls": [call.to_dict() for call in self.tool_calls]} if self.tool_calls else {})
 
 
 Conversation = tuple[Message, ...]
@@ -41,8 +91,10 @@ def user(text: str) -> Conversation:
 
 
 def conversation_id(messages: Conversation) -> str:
-    """Stable id of a conversation: 16 hex digits of the sha256 of its roles and contents."""
-    text = json.dumps([[m.role, m.content] for m in messages], ensure_ascii=True)
+    """Stable id of a conversation: 16 hex digits of the sha256 of its roles, contents, thoughts and tool calls."""
+    rows = [(m, m.to_dict()) for m in messages]
+    keys = [[m.role, m.content, *([row] if len(row) > 2 else [])] for m, row in rows]
+    text = json.dumps(keys, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -51,7 +103,7 @@ def rest_of(row: Mapping[str, Any], used: set[str]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name not in used}
 
 
-def messages_out(messages: Conversation) -> list[dict[str, str]]:
+def messages_out(messages: Conversation) -> list[dict[str, Any]]:
     """Messages as they stand in a row."""
     return [message.to_dict() for message in messages]
 
@@ -68,10 +120,30 @@ def messages_in(value: Any, name: str, where: Where) -> Conversation:
         for key in _REFUSED_MESSAGE_KEYS:
             if item.get(key) is not None:
                 raise where.error(f"{place}.{key}", "is not supported; `chatwright data import` converts other formats")
-        messages.append(Message(role=item["role"], content=where.text(item.get("content"), f"{place}.content")))
+        messages.append(_message_in(item, place, where))
     if not messages:
         raise where.error(name, "is empty")
     return tuple(messages)
+
+
+def _message_in(item: Mapping[str, Any], place: str, where: Where) -> Message:
+    role = item["role"]
+    for key, owner in _ONLY_IN.items():
+        if item.get(key) and role != owner and key != "name":
+            raise where.error(f"{place}.{key}", f"belongs to a message of the {owner}, not of the {role}")
+    calls = item.get("tool_calls") or []
+    calls_in = tuple(
+        ToolCall.from_dict(call, f"{place}.tool_calls[{i}]", where)
+        for i, call in enumerate(where.list(calls, f"{place}.tool_calls"))
+    )
+    content = item.get("content")
+    texts = {key: where.optional_text(item, key) or "" for key in _TEXT_KEYS if _ONLY_IN[key] == role}
+    return Message(
+        role=role,
+        content="" if content is None and calls_in else where.text(content, f"{place}.content"),
+        tool_calls=calls_in,
+        **texts,
+    )
 
 
 def prompt_in(row: Mapping[str, Any], where: Where) -> tuple[Conversation, set[str]]:

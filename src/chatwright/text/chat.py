@@ -246,6 +246,8 @@ def render(
         raise TemplateError("a conversation needs at least one message")
     if add_generation_prompt and messages[-1].role == "assistant":
         raise TemplateError("a generation prompt cannot follow an assistant message; end with the user's")
+    if any(message.tool_calls or message.reasoning_content for message in messages):
+        raise TemplateError(f"the {tokenizer.template.name} chat template has no form for thoughts and tool calls")
     last = max((n for n, message in enumerate(messages) if message.role == "assistant"), default=-1)
     trained = [
         message.role == "assistant" and (train_on == "assistant" or (train_on == "last" and n == last))

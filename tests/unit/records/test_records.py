@@ -23,6 +23,7 @@ from chatwright.records import (
     Ranking,
     WeakOrder,
     conversation,
+    conversation_id,
     load_demonstrations,
     load_prompts,
     load_rankings,
@@ -180,6 +181,43 @@ def test_bad_demonstration_rows(row: Any, message: str, tmp_path: Path) -> None:
     file = _write(tmp_path / "d.jsonl", row)
     with pytest.raises(DataError, match=rf"1 row is not usable \(0 good\):\n  .*d\.jsonl:1: {message}"):
         load_demonstrations(file)
+
+
+def test_thoughts_and_tool_calls_stay_with_their_messages() -> None:
+    call = {"id": "call00001", "type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
+    as_text = call | {"function": {"name": "add", "arguments": '{"a": 1}'}}
+    messages = [
+        {"role": "user", "content": "1+1?"},
+        {"role": "assistant", "content": None, "tool_calls": [as_text]},
+        {"role": "tool", "content": "2", "name": "add", "tool_call_id": "call00001"},
+        {"role": "assistant", "content": "2", "reasoning_content": "easy"},
+    ]
+    row = {"messages": messages, "tools": [{"type": "function"}]}
+    found = Demonstration.from_dict(row)
+    kept = messages[1] | {"content": "", "tool_calls": [call]}
+    assert found.to_dict() == row | {"messages": [messages[0], kept, *messages[2:]]}
+    assert Demonstration.from_dict(found.to_dict()) == found
+    plain = [m | {"reasoning_content": ""} for m in messages]
+    assert Demonstration.from_dict({"messages": plain}).prompt.id == found.prompt.id
+    assert conversation_id(found.messages) != conversation_id(Demonstration.from_dict({"messages": plain}).messages)
+
+
+@pytest.mark.parametrize(
+    ("role", "fields", "error"),
+    [
+        ("user", {"reasoning_content": "y"}, "reasoning_content: belongs to a message of the assistant"),
+        ("user", {"tool_calls": [{"name": "f"}]}, "tool_calls: belongs to a message of the assistant"),
+        ("assistant", {"tool_calls": "f"}, "tool_calls: must be a list"),
+        ("assistant", {"tool_calls": ["f"]}, r"tool_calls\[0\]: must be"),
+        ("assistant", {"tool_calls": [{"name": "f", "arguments": "{"}]}, "arguments: is not JSON"),
+        ("assistant", {"tool_calls": [{"name": "f", "arguments": [1]}]}, "arguments: must be an object"),
+        ("assistant", {"tool_calls": [{"arguments": {}}]}, "name: is missing"),
+        ("assistant", {"reasoning_content": 3}, "reasoning_content: must be a text"),
+    ],
+)
+def test_damaged_thoughts_and_tool_calls_are_named(role: str, fields: dict[str, Any], error: str) -> None:
+    with pytest.raises(DataError, match=error):
+        Prompt.from_dict({"messages": [{"role": role, "content": "x", **fields}, {"role": "user", "content": "go"}]})
 
 
 def test_many_bad_rows_are_counted_and_the_first_five_shown(tmp_path: Path) -> None:
