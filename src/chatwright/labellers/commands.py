@@ -11,7 +11,7 @@ from typing import Any, Literal
 from chatwright.config.secrets import secret
 from chatwright.errors import ConfigError, DataError
 from chatwright.jsonl import dumps
-from chatwright.labellers.ai_judge import AIJudge, AIJudgeConfig
+from chatwright.labellers.ai_judge import AIJudge, AIJudgeConfig, UnreadableError
 from chatwright.labellers.human import HumanQueue
 from chatwright.labellers.protocol import LabelTask
 from chatwright.labellers.rubric import rubric_for
@@ -146,13 +146,20 @@ def _label_ai(cfg: LabelConfig, tasks: Sequence[LabelTask]) -> dict[str, Any]:
     out.parent.mkdir(parents=True, exist_ok=True)
     with ProgressBar("label", len(tasks), done=len(tasks) - len(left), unit="prompt") as bar, open(out, "ab") as file:
         for task in left:
-            ranking = judge.rank(task)
+            try:
+                ranking = judge.rank(task)
+            except UnreadableError:
+                bar.advance()
+                continue
             done.append(ranking)
             file.write(dumps(ranking.to_dict(), where=cfg.out))
             file.flush()
             os.fsync(file.fileno())
             bar.advance()
-    return {"rankings": len(done), "tie_share": tie_share(done)}
+    missing = len(tasks) - len(done)
+    without = f"; {missing} rows without a ranking" if missing else ""
+    console().print(f"label: {judge.name}: {judge.counts.text()}{without}")
+    return {"rankings": len(done), "tie_share": tie_share(done), **judge.counts.to_dict()}
 
 
 def _rankings_so_far(out: Path) -> list[Ranking]:

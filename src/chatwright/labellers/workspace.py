@@ -83,7 +83,7 @@ class Worked:
     surplus: int
     """Labels that came after the task had all it needed."""
     skipped: int
-    """Tasks it could not judge: no key words, texts that were withdrawn meanwhile."""
+    """Tasks it could not judge: no key words, withdrawn texts, replies of an AI judge that hold no verdict."""
 
 
 def label_desk(cfg: DeskLabelConfig) -> dict[str, Any]:
@@ -98,8 +98,14 @@ def label_desk(cfg: DeskLabelConfig) -> dict[str, Any]:
             project = project_named(session, cfg.project)
         done = work_off(workspace, labeller, project=project.id, limit=cfg.limit)
     said = f"{done.labels} labels ({done.surplus} surplus, {done.skipped} tasks skipped)"
-    console().print(f"feedback label: {labeller.name} ({labeller.kind}): {said}")
-    return {"labels": done.labels, "surplus": done.surplus, "skipped": done.skipped}
+    replies = f"; {labeller.counts.text()}" if isinstance(labeller, AIJudge) else ""
+    console().print(f"feedback label: {labeller.name} ({labeller.kind}): {said}{replies}")
+    return {"labels": done.labels, "surplus": done.surplus, "skipped": done.skipped, **reply_counts(labeller)}
+
+
+def reply_counts(labeller: Labeller) -> dict[str, int]:
+    """Replies of an AI judge and how many were unreadable; nothing for other labellers."""
+    return labeller.counts.to_dict() if isinstance(labeller, AIJudge) else {}
 
 
 def rubric_named(name: str) -> Rubric:
@@ -135,6 +141,8 @@ def work_off(
                 continue
             given = submission(place.task, kind, labeller, ranking)
             state = queue.submit(session, replace(given, shown_order=place.shown_order)).state
+            if lease is not None and (counts := reply_counts(labeller)):
+                jobs.note(session, lease, replies=counts["replies"], unreadable=counts["unreadable"])
         labels, surplus = labels + (state == "current"), surplus + (state == "surplus")
     return Worked(labels=labels, surplus=surplus, skipped=skipped)
 

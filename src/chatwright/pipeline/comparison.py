@@ -17,7 +17,7 @@ from chatwright.feedback import queue
 from chatwright.feedback.commands import project_named
 from chatwright.feedback.export import Export
 from chatwright.feedback.tasks import Answer, NewTask
-from chatwright.labellers.ai_judge import AIJudge, AIJudgeConfig
+from chatwright.labellers.ai_judge import AIJudge, AIJudgeConfig, UnreadableError
 from chatwright.labellers.commands import with_key
 from chatwright.labellers.protocol import LabelTask
 from chatwright.pipeline import Chain
@@ -108,13 +108,20 @@ def _pairs(folder: Path) -> list[tuple[Prompt, Answer, Answer]]:
 
 
 def _ask(judge: AIJudge, pairs: Sequence[tuple[Prompt, Answer, Answer]], seed: int) -> dict[str, Any]:
-    """An AI judge's win rate: one pair per question, asked in both places."""
+    """An AI judge's win rate: one pair per question, in both places. Questions without a readable verdict are left out.
+    JudgeError when these are too many."""
     new_scores, old_scores = [], []
     with ProgressBar("judge", len(pairs), unit="pair") as bar:
         for prompt, old, new in pairs:
+            bar.advance()
             texts, ended = (new.text, old.text), (new.finish_reason != "length", old.finish_reason != "length")
-            ((_, _, relation),) = judge.rank(LabelTask(prompt=prompt, completions=texts, ended=ended)).order.pairs()
+            try:
+                ((_, _, relation),) = judge.rank(LabelTask(prompt=prompt, completions=texts, ended=ended)).order.pairs()
+            except UnreadableError:
+                continue
             new_scores.append([float(relation)])
             old_scores.append([0.0])
-            bar.advance()
-    return {"judge": judge.name, "judge_kind": "ai", **win_rate(new_scores, old_scores, seed=seed).to_dict()}
+    judge.check()
+    rate = win_rate(new_scores, old_scores, seed=seed).to_dict()
+    counts = {"replies": judge.counts.replies, "unreadable": judge.counts.unreadable}
+    return {"judge": judge.name, "judge_kind": "ai", **rate, **counts}

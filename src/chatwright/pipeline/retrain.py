@@ -250,6 +250,8 @@ def _say(result: Mapping[str, Any], comparison: Comparison) -> None:
     for verdict in comparison.verdicts:
         interval = f"{verdict['rate']:.3f} [{verdict['low']:.3f}, {verdict['high']:.3f}]"
         judge = f"{verdict['judge']} ({verdict['judge_kind']})"
+        if "unreadable" in verdict:
+            judge += f", {verdict['unreadable']} of {verdict['replies']} replies unreadable"
         console().print(f"retrain: win rate over the serving model {interval}, judge: {judge}")
     print(f"model {result['model']}: {result['path']}")
     print(f"not to be promoted: {result['refusal']}" if result["refusal"] else "may be promoted")

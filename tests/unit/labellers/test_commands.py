@@ -14,6 +14,7 @@ import pytest
 from chatwright import cli
 from chatwright.labellers.commands import LabelConfig, label
 from chatwright.records import load_rankings
+from openai_stub import longer_wins, running_stub, said
 
 GOOD = "Rain gives plants water to drink, like a big shower for the garden. You can drink it too!"
 
@@ -160,3 +161,26 @@ def test_ai_judge_goes_on_after_a_failure_and_pays_once(
     assert Judge.keys == {"Bearer secret"} and "secret" not in out.read_text()
     assert cli.main(argv) == 0 and Judge.requests == 24
     assert cli.main([*argv[:-1], "other"]) == 2 and "holds rankings by ai:m" in capsys.readouterr().err
+
+
+def test_rows_that_the_judge_does_not_order_are_left_out_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = samples(tmp_path / "s.jsonl", [row(n) for n in range(3)]), tmp_path / "r.jsonl"
+    argv = ["label", "--data", data, "--out", str(out), "--labeller", "ai", "--ai.model", "m", "--ai.max-unreadable", "0.5"]
+    with running_stub() as stub:
+
+        def second_row_is_hard(body: dict[str, Any]) -> tuple[int, str]:
+            return said("Both, A and B") if "part 1" in body["messages"][-1]["content"] else longer_wins(body)
+
+        stub.reply = second_row_is_hard
+        assert cli.main([*argv, "--ai.base-url", stub.url]) == 0
+        err = capsys.readouterr().err
+        assert "12 of 36 replies unreadable (33.3%)" in err and "1 rows without a ranking" in err
+        assert len(load_rankings(out)) == 2
+        stub.reply = longer_wins  # what is missing is asked for again
+        assert cli.main([*argv, "--ai.base-url", stub.url]) == 0 and len(load_rankings(out)) == 3
+        out.unlink()
+        stub.reply = lambda body: said("Hm.")
+        assert cli.main([*argv, "--ai.base-url", stub.url]) == 1
+        assert "24 of 24 replies hold no verdict" in capsys.readouterr().err

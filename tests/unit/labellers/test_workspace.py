@@ -23,6 +23,7 @@ from chatwright.labellers.ai_judge import AIJudgeConfig
 from chatwright.labellers.workspace import DeskLabelConfig, RubricConfig, label_desk, simulated, work_off
 from chatwright.records import user
 from chatwright.workspace.database import Workspace
+from openai_stub import running_stub, said
 from workspaces import workspace_of
 
 GOOD = "Cold air takes less room, so tires lose pressure in winter. Fill them when they are cold."
@@ -150,3 +151,20 @@ def test_settings_without_effect_are_refused(capsys: pytest.CaptureFixture[str])
         DeskLabelConfig(ai=AIJudgeConfig(base_url="http://x", model="m"))
     assert cli.main(["feedback", "label", "--workspace", "/nowhere/at-all"]) == 2
     assert "there is no such workspace" in capsys.readouterr().err
+
+
+def test_tasks_that_the_judge_does_not_answer_are_skipped_and_counted(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A reply that holds no verdict is no tie in the store."""
+    add(workspace, 3)
+    with running_stub() as stub:
+        stub.reply = lambda body: said("Answer B is better than answer A.")
+        done = label_desk(
+            DeskLabelConfig(
+                workspace=str(workspace.folder), labeller="ai",
+                ai=AIJudgeConfig(base_url=stub.url, model="m", max_unreadable=1.0),
+            )  # fmt: skip
+        )
+    assert done["labels"] == 0 and done["skipped"] == 3 and done["unreadable"] == done["replies"] > 0
+    assert labels(workspace) == [] and "replies unreadable (100.0%)" in capsys.readouterr().err

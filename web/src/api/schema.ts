@@ -4334,8 +4334,18 @@ export interface components {
             questions: number;
             /** Rate */
             rate: number;
+            /**
+             * Replies
+             * @default 0
+             */
+            replies: number;
             /** Ties */
             ties: number;
+            /**
+             * Unreadable
+             * @default 0
+             */
+            unreadable: number;
         };
         /**
          * Withdrawal

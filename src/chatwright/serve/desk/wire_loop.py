@@ -198,6 +198,10 @@ class Verdict(BaseModel):
     n: int
     questions: int
     ties: float
+    replies: int = 0
+    """Of an AI judge; 0 for other judges."""
+    unreadable: int = 0
+    """Replies of an AI judge that hold no verdict; their questions are left out."""
 
 
 class ServedName(BaseModel):

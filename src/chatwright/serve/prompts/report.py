@@ -14,11 +14,13 @@ WORDS = {
         "clear": "clearly ahead of every other", "unclear": "not clearly ahead: add cases or samples",
         "over": "preferred to",
         "case": "case", "answer": "answer", "failed": "failed", "note": "Intervals: 95 %, bootstrap over cases.",
+        "unreadable": "samples without a readable verdict of the judge (half a point for each wording)",
     },
     "zh": {
         "title": "提示词测试", "variant": "措辞", "score": "得分", "passed": "全部通过", "winner": "最佳措辞",
         "clear": "明显优于其他各项", "unclear": "优势不明显：请增加用例或采样", "over": "优于",
         "case": "用例", "answer": "回答", "failed": "未通过", "note": "区间：95%，按用例自助抽样。",
+        "unreadable": "个采样没有可读的评委判定（各措辞各得半分）",
     },
 }  # fmt: skip
 _STYLE = (
@@ -41,6 +43,8 @@ def table(summary: Mapping[str, Any]) -> str:
             interval = f"[{rate['low']:.3f}, {rate['high']:.3f}]"
             lines.append(f"  {found['best']} preferred to {name}: {rate['rate']:.3f} {interval}")
         lines.append(f"  {found['best']}: {WORDS['en']['clear' if found['clear'] else 'unclear']}")
+        if found.get("unreadable"):
+            lines.append(f"  {found['unreadable']} {WORDS['en']['unreadable']}")
     return "\n".join(lines)
 
 
@@ -70,7 +74,9 @@ def _scores(found: Mapping[str, Any], words: Mapping[str, str]) -> str:
     )
     head = f"<tr><th>{words['variant']}</th><th>{words['score']}</th><th>{words['passed']}</th></tr>"
     verdict = words["clear" if found["clear"] else "unclear"]
-    return f"<table>{head}{rows}</table><p>{words['winner']}: <b>{escape(found['best'])}</b> ({verdict})</p><ul>{rates}</ul>"
+    unreadable = f"<p>{found['unreadable']} {words['unreadable']}</p>" if found.get("unreadable") else ""
+    winner = f"<p>{words['winner']}: <b>{escape(found['best'])}</b> ({verdict})</p>"
+    return f"<table>{head}{rows}</table>{winner}<ul>{rates}</ul>{unreadable}"
 
 
 def _answers(model: str, scored: Sequence[Scored], words: Mapping[str, str]) -> str:

@@ -53,6 +53,10 @@ class Judge:
     """Its model."""
     guideline: str = "Prefer the answer that is helpful, honest and harmless."
     """What "better" means."""
+    max_tokens: int = 2048
+    """Longest reply of the judge in tokens, its thinking included."""
+    max_unreadable: float = 0.1
+    """Largest share of replies that hold no verdict; above it the test fails."""
 
 
 @dataclass(frozen=True, kw_only=True)

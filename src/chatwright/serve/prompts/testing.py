@@ -15,7 +15,7 @@ import numpy as np
 from chatwright.config.secrets import secret
 from chatwright.evals.winrate import win_rate
 from chatwright.jsonl import dumps
-from chatwright.labellers.ai_judge import AIJudge, AIJudgeConfig
+from chatwright.labellers.ai_judge import AIJudge, AIJudgeConfig, UnreadableError
 from chatwright.labellers.protocol import LabelTask
 from chatwright.labellers.rubric import Item, rubric_for
 from chatwright.progress import ProgressBar
@@ -50,6 +50,8 @@ class Scored:
     """Per answer each part of its score, in [0, 1]."""
     scores: tuple[float, ...]
     """Weighted means of the parts."""
+    unreadable: int = 0
+    """Samples that the judge's replies do not order; every wording has half a point for them."""
 
 
 def run_suite(suite: Suite, models: Sequence[str], folder: Path, open_model: Callable[[str], Answerer]) -> list[Scored]:
@@ -106,9 +108,10 @@ def key_of(suite: Suite, model: str, variant: Variant, case: Case) -> str:
 def score_model(suite: Suite, model: str, answers: Mapping[str, Sequence[Answer]]) -> list[Scored]:
     """Scores of one model's answers."""
     found = []
+    judge = _open_judge(suite)
     for case in suite.cases:
         given = [answers[key_of(suite, model, variant, case)] for variant in suite.variants]
-        points = _judged(suite, case, given) if suite.judge else None
+        points, unreadable = _judged(suite, case, given, judge) if judge else (None, 0)
         for number, variant in enumerate(suite.variants):
             verdicts = []
             for sample, answer in enumerate(given[number]):
@@ -124,9 +127,11 @@ def score_model(suite: Suite, model: str, answers: Mapping[str, Sequence[Answer]
                 Scored(
                     model=model, variant=variant.name, case=case.name,
                     answers=tuple(given[number]), verdicts=tuple(verdicts),
-                    scores=tuple(mean(parts, suite.weights) for parts in verdicts),
+                    scores=tuple(mean(parts, suite.weights) for parts in verdicts), unreadable=unreadable,
                 )  # fmt: skip
             )
+    if judge:
+        judge.check()
     return found
 
 
@@ -136,16 +141,24 @@ def mean(parts: Mapping[str, float], weights: Mapping[str, float]) -> float:
     return sum(weights.get(name, 1.0) * part for name, part in parts.items()) / total if total else 0.0
 
 
-def _judged(suite: Suite, case: Case, given: Sequence[Sequence[Answer]]) -> list[list[float]]:
-    """Per sample the share of its comparisons that each variant's answer won. The task is the case, not any wording."""
-    assert suite.judge is not None
+def _open_judge(suite: Suite) -> AIJudge | None:
+    if suite.judge is None:
+        return None
     config = AIJudgeConfig(
         base_url=suite.judge.base_url, model=suite.judge.model, guideline=suite.judge.guideline,
-        guideline_name="prompt-test", api_key=secret("JUDGE_API_KEY"),
+        guideline_name="prompt-test", max_tokens=suite.judge.max_tokens, max_unreadable=suite.judge.max_unreadable,
+        api_key=secret("JUDGE_API_KEY"),
     )  # fmt: skip
-    judge = AIJudge(config)
+    return AIJudge(config)
+
+
+def _judged(
+    suite: Suite, case: Case, given: Sequence[Sequence[Answer]], judge: AIJudge
+) -> tuple[list[list[float]], int]:
+    """(per sample the share of its comparisons that each variant's answer won, samples without a readable verdict).
+    The task is the case, not any wording."""
     asked = "\n".join(case.values.values()) or case.name
-    points = []
+    points, unreadable = [], 0
     for sample in range(suite.settings.samples):
         answers = [answers_of[sample] for answers_of in given]
         task = LabelTask(
@@ -153,9 +166,14 @@ def _judged(suite: Suite, case: Case, given: Sequence[Sequence[Answer]]) -> list
             completions=tuple(answer.text or " " for answer in answers),
             ended=tuple(answer.finished for answer in answers),
         )
-        won = judge.rank(task).meta["ai_judge"]["points"]
+        try:
+            won = judge.rank(task).meta["ai_judge"]["points"]
+        except UnreadableError:
+            won = [None]
+        if None in won:  # wordings are compared on the same samples: one that is not ordered says nothing of any
+            won, unreadable = [(len(answers) - 1) / 2] * len(answers), unreadable + 1
         points.append([float(one) / (len(answers) - 1) for one in won])
-    return points
+    return points, unreadable
 
 
 def summary(suite: Suite, scored: Sequence[Scored], models: Sequence[str], *, draws: int = 2000) -> dict[str, Any]:
@@ -182,7 +200,8 @@ def summary(suite: Suite, scored: Sequence[Scored], models: Sequence[str], *, dr
             if name != best
         }
         clear = bool(rates) and all(rate["low"] > 0.5 for rate in rates.values())
-        result[model] = {"variants": table, "best": best, "clear": clear, "win_rates": rates}
+        unreadable = sum(one.unreadable for one in rows[best])
+        result[model] = {"variants": table, "best": best, "clear": clear, "win_rates": rates, "unreadable": unreadable}
     return result
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from chatwright.errors import ConfigError
+from chatwright.labellers.ai_judge import JudgeError
 from chatwright.serve.prompts import commands
 from chatwright.serve.prompts.assertions import Assertions
 from chatwright.serve.prompts.remote import RemoteError, remote_answerer
@@ -209,3 +210,26 @@ def test_a_model_behind_an_address_answers(tmp_path: Path, monkeypatch: pytest.M
             answers([[{"role": "user", "content": "x"}]])
     with pytest.raises(ConfigError, match="address"):
         remote_answerer("big", "ftp://x", suite)
+
+
+def test_replies_that_are_no_verdict_favour_no_wording_and_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(commands, "local_answerer", lambda name, suite: Model())
+    with running_stub() as stub:
+
+        def reply(body: dict[str, Any]) -> tuple[int, str]:
+            a, b = shown(body)
+            hard = "Why 1" in body["messages"][-1]["content"]
+            return said("I choose B, because A is wrong.") if hard else said("A" if len(a) < len(b) else "B")
+
+        stub.reply = reply
+        path = suite_file(tmp_path / "t.toml", cases=12, extra=JUDGE.format(url=stub.url) + "max_unreadable = 0.3\n")
+        commands.test(commands.TestConfig(file=str(path), out=str(tmp_path / "out")))
+        assert "3 samples without a readable verdict" in capsys.readouterr().out  # Why 1?, 10, 11
+        found = json.loads((tmp_path / "out" / "report.json").read_text())["models"]["m"]
+        assert found["variants"]["good"]["parts"]["judge"] == 10.5 / 12 and found["unreadable"] == 3
+        assert "readable verdict" in (tmp_path / "out" / "report.html").read_text()
+        stub.reply = lambda body: said("Hm.")
+        with pytest.raises(JudgeError, match="hold no verdict"):
+            commands.test(commands.TestConfig(file=str(path), out=str(tmp_path / "out")))
