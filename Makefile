@@ -29,9 +29,9 @@ unit: .venv/.installed-test
 check-slow: .venv/.installed-test
 	$(PYTEST) -m slow --timeout 3600 $(PYTEST_ARGS)
 
-# While nothing is released there is one revision: it is written anew after a change of tables.
+# After a change of tables: make migration NAME="what it changes" writes the next revision, to be reviewed.
 migration: .venv/.installed
-	$(BIN)/python -m chatwright.serve.tables
+	$(BIN)/python -m chatwright.serve.tables "$(NAME)"
 
 # The web app, into src/chatwright/serve/static; needs Node.js 20.19 or newer.
 web: web/node_modules/.installed

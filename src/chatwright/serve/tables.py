@@ -1,14 +1,13 @@
-"""Every table module, so that `Base.metadata` is complete. Run as a module it writes the first revision anew."""
+"""Every table module, so that `Base.metadata` is complete. Run as a module it adds a revision (`make migration`)."""
 
 from __future__ import annotations
 
 import importlib
-import tempfile
+import sys
 
 from sqlalchemy import MetaData
 
-from chatwright.workspace.database import Base, Workspace
-from chatwright.workspace.migrations import write_initial
+from chatwright.workspace.database import Base
 
 MODULES = (
     "chatwright.serve.auth_tables",
@@ -29,5 +28,7 @@ def metadata() -> MetaData:
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder, Workspace.open(folder) as workspace:
-        write_initial(workspace, metadata())
+    from chatwright.workspace.migrations.authoring import add_revision
+
+    for path in add_revision(metadata(), " ".join(sys.argv[1:])):
+        print(f"{path}: written; review it")

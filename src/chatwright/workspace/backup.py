@@ -9,21 +9,20 @@ import hashlib
 import json
 import os
 import shutil
-import sqlite3
-import subprocess
 import tempfile
 import time
-from contextlib import closing
 from pathlib import Path
 
 from chatwright.errors import DataError, UsageError
+from chatwright.workspace.copies import copy_sqlite, run_postgres_tool
 from chatwright.workspace.database import DATABASE_FILE, Workspace
-from chatwright.workspace.migrations import current, pending
+from chatwright.workspace.migrations import BACKUPS, current, pending
+from chatwright.workspace.migrations.schema import revisions
 
 MANIFEST = "MANIFEST.json"
 DUMP_FILE = "postgresql.dump"
 FORMAT = 1
-_LEFT_OUT = {"serve.lock", DATABASE_FILE, f"{DATABASE_FILE}-wal", f"{DATABASE_FILE}-shm"}
+_LEFT_OUT = {"serve.lock", BACKUPS, DATABASE_FILE, f"{DATABASE_FILE}-wal", f"{DATABASE_FILE}-shm"}
 
 
 def back_up(workspace: Workspace, out: Path) -> None:
@@ -40,9 +39,9 @@ def back_up(workspace: Workspace, out: Path) -> None:
             ],
         )  # fmt: skip
         if workspace.is_sqlite:
-            _copy_sqlite(Path(workspace.engine.url.database or ""), aside / DATABASE_FILE)
+            copy_sqlite(Path(workspace.engine.url.database or ""), aside / DATABASE_FILE)
         else:
-            _postgres_tool("pg_dump", workspace, ["--format=custom", f"--file={aside / DUMP_FILE}"])
+            run_postgres_tool("pg_dump", workspace, ["--format=custom", f"--file={aside / DUMP_FILE}"])
         manifest = {
             "format": FORMAT, "revision": current(workspace), "made_at": time.time(),
             "database": workspace.engine.dialect.name,
@@ -100,7 +99,7 @@ def bring_back(backup: Path, folder: Path, url: str, *, force: bool) -> None:
                 if current(workspace) and not force:
                     raise UsageError("the database is not empty; restore into a new one, or overwrite it with --force")
                 how = ["--clean", "--if-exists", "--no-owner", "--single-transaction"]
-                _postgres_tool("pg_restore", workspace, [*how, str(backup / DUMP_FILE)])
+                run_postgres_tool("pg_restore", workspace, [*how, str(backup / DUMP_FILE)])
         if folder.exists():
             with Workspace.open(folder) if kind["database"] == "sqlite" else Workspace.open(folder, url) as old:
                 old.lock()  # never under a running server
@@ -117,34 +116,8 @@ def _check_revision(revision: str, workspace: Workspace) -> None:
     """Refuse what only a newer version can read, before anything is replaced."""
     if workspace.is_sqlite:
         pending(workspace)
-    elif revision not in known_revisions():
+    elif revision not in revisions():
         raise UsageError(f"the backup is at revision {revision}, which this version does not know: it is newer")
-
-
-def known_revisions() -> set[str]:
-    """Revisions of this version."""
-    return {path.name.partition("_")[0] for path in (Path(__file__).parent / "migrations" / "versions").glob("*.py")}
-
-
-def _copy_sqlite(source: Path, target: Path) -> None:
-    with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(target)) as new:
-        old.backup(new)
-        new.execute("PRAGMA journal_mode=DELETE").close()  # one file
-        if new.execute("PRAGMA integrity_check").fetchone() != ("ok",):
-            raise DataError(f"{source}: the database is damaged (PRAGMA integrity_check)")
-
-
-def _postgres_tool(tool: str, workspace: Workspace, args: list[str]) -> None:
-    url = workspace.engine.url
-    # The password goes by the environment: arguments are visible to every process of the machine.
-    env = {**os.environ, "PGPASSWORD": url.password or os.environ.get("PGPASSWORD", "")}
-    plain = url.set(drivername="postgresql", password=None).render_as_string()
-    try:
-        result = subprocess.run([tool, f"--dbname={plain}", *args], env=env, capture_output=True, text=True, check=False)
-    except FileNotFoundError as error:
-        raise UsageError(f"{tool}: is not installed; it comes with PostgreSQL's client") from error
-    if result.returncode:
-        raise UsageError(f"{tool}: {result.stderr.strip().splitlines()[-1] if result.stderr.strip() else 'failed'}")
 
 
 def _digest(path: Path) -> str:

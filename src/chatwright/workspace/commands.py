@@ -48,6 +48,8 @@ class UpgradeConfig:
     """Database URL; empty: CHATWRIGHT_DATABASE_URL, else SQLite in the workspace."""
     yes: bool = False
     """Do it; without this the plan is printed only."""
+    backup: bool = True
+    """Copy the database into the workspace's backups/ first."""
 
 
 def _open(folder: str, database: str) -> Workspace:
@@ -76,16 +78,20 @@ def restore(cfg: RestoreConfig) -> None:
 
 
 def upgrade(cfg: UpgradeConfig) -> None:
-    """Print what is to be done, and do it with `yes`. Raises UsageError."""
+    """Print what is to be done, and do it with `yes`. Raises UsageError, DataError."""
     with _open(cfg.workspace, cfg.database) as workspace:
-        steps = migrations.pending(workspace)
+        steps, damaged = migrations.pending(workspace), migrations.deviations(workspace)
+        for difference in damaged:
+            print(f"to mend: {difference}")
+        if damaged:
+            print(f"the tables of revision {migrations.current(workspace)} are made anew, and every row is copied")
         for step in steps:
             print(step)
-        if not steps:
+        if not steps and not damaged:
             print("the database is up to date")
         elif cfg.yes:
             workspace.lock()
-            migrations.upgrade(workspace)
-            print("done")
+            copy = migrations.upgrade(workspace, backup=cfg.backup)
+            print("done" if copy is None else f"done; the database as it was: {copy}")
         else:
-            print("to do this, make a backup and add --yes")
+            print("to do this, add --yes; the database is copied into the workspace's backups/ first")

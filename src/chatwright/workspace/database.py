@@ -62,7 +62,12 @@ class Workspace:
     def open(cls, folder: str | Path, url: str = "") -> Workspace:
         """Open, or begin, a workspace; `url` names a database elsewhere. Raises ConfigError when it cannot be reached."""
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise ConfigError(f"workspace {folder}: this folder cannot be made ({error.strerror})") from error
+        if not url:
+            _refuse_unusable(folder)
         url = url or f"sqlite:///{(folder / DATABASE_FILE).absolute()}"
         try:
             parsed = make_url(url)
@@ -108,7 +113,11 @@ class Workspace:
 
     def lock(self) -> None:
         """Keep other servers out of this workspace until `close`. Raises UsageError when one is running."""
-        descriptor = os.open(self.folder / "serve.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        path = self.folder / "serve.lock"
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be opened ({error.strerror})") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -134,6 +143,20 @@ class Workspace:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _refuse_unusable(folder: Path) -> None:
+    """Say what is wrong with a folder before SQLite fails half-way in it."""
+    path = folder / DATABASE_FILE
+    for one in (folder, path, folder / f"{DATABASE_FILE}-wal", folder / f"{DATABASE_FILE}-shm"):
+        needed = os.R_OK | os.W_OK | (os.X_OK if one.is_dir() else 0)
+        allowed = os.access(one, needed, effective_ids=os.access in os.supports_effective_ids)
+        if not allowed and one.exists():
+            raise ConfigError(f"{one}: may not be read and written by the user who runs this; see its owner and permissions")
+    if path.is_file() and path.stat().st_size == 0:
+        raise ConfigError(
+            f"{path}: is empty: its content is lost, or was never copied. Restore a backup, or delete the file to begin anew"
+        )
 
 
 def _prepare_sqlite(engine: Engine) -> None:

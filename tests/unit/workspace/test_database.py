@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import os
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select, text
 
-from chatwright.errors import ConfigError, UsageError
+from chatwright.errors import ChatwrightError, ConfigError, UsageError
 from chatwright.serve.auth_tables import User
 from chatwright.serve.tables import metadata
 from chatwright.workspace import migrations
-from chatwright.workspace.database import Workspace
+from chatwright.workspace.database import DATABASE_FILE, Workspace
+from chatwright.workspace.migrations import authoring
 from workspaces import KINDS, workspace_of
 
 
@@ -18,10 +22,10 @@ from workspaces import KINDS, workspace_of
 def test_migrations_make_what_the_code_declares(kind: str, tmp_path: Path) -> None:
     with workspace_of(kind, tmp_path) as workspace:
         assert migrations.current(workspace) == migrations.head() != ""
-        assert migrations.differences(workspace, metadata()) == []
+        assert authoring.differences(workspace, metadata()) == []
         with workspace.session() as session:
             session.execute(text("DROP TABLE audit_events"))
-        assert migrations.differences(workspace, metadata())
+        assert authoring.differences(workspace, metadata())
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -65,6 +69,85 @@ def test_older_and_newer_databases_are_refused(tmp_path: Path) -> None:
             session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
         with pytest.raises(UsageError, match="newer"):
             migrations.prepare(workspace)
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def not_a_database(path: Path) -> None:
+    path.write_text("id,text\n1,hello\n" * 100, encoding="utf-8")
+
+
+def half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (truncated, "is empty.*backup"),
+        (not_a_database, "cannot be opened: file is not a database"),
+        (half, "damaged|malformed"),
+        (a_folder, "cannot be opened: unable to open"),
+    ],
+)
+def test_damaged_database_files_are_refused_and_kept(damage: Callable[[Path], None], said: str, tmp_path: Path) -> None:
+    with workspace_of("sqlite", tmp_path) as workspace:
+        path = workspace.folder / DATABASE_FILE
+    damage(path)
+    before = path.read_bytes() if path.is_file() else b""
+    with pytest.raises(ChatwrightError, match=said), Workspace.open(path.parent) as opened:
+        migrations.prepare(opened)
+    assert not path.is_file() or path.read_bytes() == before
+
+
+@pytest.mark.parametrize("mode", [0o400, 0o500, 0o000])
+@pytest.mark.parametrize("which", ["folder", "file"])
+def test_missing_permissions_are_named(which: str, mode: int, tmp_path: Path) -> None:
+    with workspace_of("sqlite", tmp_path) as workspace:
+        folder = workspace.folder
+    path = folder if which == "folder" else folder / DATABASE_FILE
+    with not_root(tmp_path, folder, folder / DATABASE_FILE):
+        path.chmod(mode)
+        try:
+            with pytest.raises(ConfigError, match=f"{path.name}.*owner and permissions"), Workspace.open(folder):
+                pass
+        finally:
+            path.chmod(0o700)
+    occupied = tmp_path / "occupied"
+    occupied.write_text("x", encoding="utf-8")
+    for place in (occupied, occupied / "below"):
+        with pytest.raises(ConfigError, match="cannot be made"):
+            Workspace.open(place)
+
+
+@contextmanager
+def not_root(tmp_path: Path, *paths: Path) -> Iterator[None]:
+    """Root may do everything: act as another user who owns `paths`."""
+    if os.geteuid() != 0:
+        yield
+        return
+    modes = {parent: parent.stat().st_mode for parent in (tmp_path, *tmp_path.parents)}
+    nobody = 65534
+    for path in paths:
+        os.chown(path, nobody, nobody)
+    for parent, mode in modes.items():
+        if os.stat(parent).st_uid == 0 and not mode & 0o001:
+            parent.chmod(mode | 0o011)
+    os.seteuid(nobody)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        for parent, mode in modes.items():
+            if parent.stat().st_mode != mode:
+                parent.chmod(mode)
 
 
 def test_one_server_per_workspace(tmp_path: Path) -> None:
