@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from chatwright.data.batches import RankingBatch
-from chatwright.data.cursor import Order
+from chatwright.data.cursor import Batches
 from chatwright.data.rankings import RankingExample, load_examples, micro_batches, split_by_prompt
 from chatwright.engine import run as runs
 from chatwright.engine.optim import MasterAdamW, OptimConfig
@@ -181,17 +181,16 @@ def main(cfg: DPOConfig) -> dict[str, Any]:
     def state() -> tuple[Mapping[str, torch.Tensor], Mapping[str, Any]]:
         return optimizer.state_tensors("optimizer"), {"loss": loss}
 
-    order = Order(len(examples), cfg.seed)
-    total = cfg.train.steps or cfg.train.epochs * math.ceil(len(examples) / cfg.train.batch_size)
+    order = Batches(len(examples), cfg.train.batch_size, cfg.seed, epochs=cfg.train.epochs, steps=cfg.train.steps)
     policy.train()
-    for step, bar in run.steps(total, state):
+    for step, bar in run.steps(order.total, state):
         where = f"dpo step {step + 1}"
-        chosen = [examples[i] for i in order.batch(step, cfg.train.batch_size)]
+        chosen = [examples[i] for i in order.at(step)]
         batches = micro_batches(chosen, cfg.train.micro_tokens, tokenizer.pad_id, device)
         loss = accumulate(
             optimizer, batches, lambda b: loss_of(policy, reference(b), b, cfg.train, tie), len(chosen), where=where
         )
-        rate = rate_at(step, total, cfg.optim.lr, cfg.schedule)
+        rate = rate_at(step, order.total, cfg.optim.lr, cfg.schedule)
         norm = optimizer.step(rate, where=where)
         tokens = sum(e.num_tokens for e in chosen)
         run.metrics.log(step + 1, {"loss": loss, "lr": rate, "grad_norm": norm, "tokens": tokens})
@@ -200,7 +199,7 @@ def main(cfg: DPOConfig) -> dict[str, Any]:
     accuracy = implicit_accuracy(policy, reference, held, tokenizer.pad_id, cfg.train.micro_tokens) if held else None
     result = {
         "model": cfg.model,
-        "steps": total,
+        "steps": order.total,
         "rankings": len(examples),
         "loss": loss,
         "held_out_accuracy": accuracy,

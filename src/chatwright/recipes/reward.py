@@ -7,7 +7,6 @@ Read top to bottom: open the run, load the trunk, the loop, then bias, report ca
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 
 from chatwright.data.batches import RankingBatch, pad_states
-from chatwright.data.cursor import Order
+from chatwright.data.cursor import Batches
 from chatwright.data.rankings import RankingExample, load_examples, micro_batches, shuffled_pairs, split_by_prompt
 from chatwright.engine import run as runs
 from chatwright.engine.checkpoint import write_text
@@ -253,22 +252,21 @@ def _train(
         return tensors, {}
 
     bottoms: dict[int, torch.Tensor] = {}  # per ranking, filled in the first pass
-    order = Order(len(examples), cfg.seed)
-    total = cfg.train.steps or cfg.train.epochs * math.ceil(len(examples) / cfg.train.batch_size)
+    order = Batches(len(examples), cfg.train.batch_size, cfg.seed, epochs=cfg.train.epochs, steps=cfg.train.steps)
     model.train()
-    for step, bar in run.steps(total, state):
+    for step, bar in run.steps(order.total, state):
         where = f"reward step {step + 1}"
-        places = order.batch(step, cfg.train.batch_size)
+        places = order.at(step)
         chosen = [examples[i] for i in places]
         batches = micro_batches(chosen, cfg.train.micro_tokens, tokenizer.pad_id, model.head.weight.device)
         if model.trunk.num_frozen and not cfg.train.shuffled_pairs:
             batches = [_with_bottom(batch, places, bottoms, model) for batch in batches]
         trunk = optimizers["trunk"][0]
         loss = accumulate(trunk, batches, lambda b: loss_of(model, b, cfg.train), len(chosen), where=where)
-        norms = {name: optimizer.step(rate_at(step, total, lr, cfg.schedule), where=where)
+        norms = {name: optimizer.step(rate_at(step, order.total, lr, cfg.schedule), where=where)
                  for name, (optimizer, lr) in optimizers.items()}  # fmt: skip
         tokens = sum(e.num_tokens for e in chosen)
-        rate = rate_at(step, total, cfg.optim.lr, cfg.schedule)
+        rate = rate_at(step, order.total, cfg.optim.lr, cfg.schedule)
         values = {"loss": loss, "lr": rate, "grad_norm": norms["trunk"], "tokens": tokens}
         run.metrics.log(step + 1, {**values, "tie_parameter": float(model.tie_parameter.detach())})
         bar.advance(tokens=tokens, note=f"loss {loss:.3f}")

@@ -7,15 +7,16 @@ and its end-of-turn token are trained (`chatwright show-mask FILE` prints which)
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from chatwright.data.cursor import Order
-from chatwright.data.ptx import open_ptx
+from chatwright.data.batches import LMBatch
+from chatwright.data.cursor import Batches
+from chatwright.data.ptx import PtxText, open_ptx
 from chatwright.data.sft import load_examples, micro_batches
 from chatwright.engine import run as runs
 from chatwright.engine.checkpoint import TensorFolder, atomic_folder, save_tensors, verify_folder
@@ -65,9 +66,19 @@ class MixConfig:
     data: tuple[str, ...] = ()
     """Text files or JSON lines; empty: demonstrations only."""
     share: float = 0.1
-    """Share of pre-training sequences in every step. The paper: 0.1."""
+    """Share of pre-training sequences among all sequences of the run, and their share of the loss; at least 0, below 1.
+    The loss of a step is the token mean of either kind, weighted by its number of sequences: a long sequence counts as much
+    as a short demonstration. The paper: 0.1."""
     block_tokens: int = 512
     """Length of such a sequence in tokens."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.share < 1.0:
+            raise ConfigError(f"--mix.share {self.share}: must be at least 0 and below 1")
+
+    def sequences_before(self, rows: int) -> int:
+        """Sequences mixed in beside the first `rows` demonstrations: spread evenly, whatever the batch size."""
+        return round(rows * self.share / (1.0 - self.share)) if self.data else 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,11 +132,6 @@ class SFTConfig:
     """Choose the best epoch by a reward model."""
 
 
-def num_steps(train: SFTTrainConfig, num_examples: int) -> int:
-    """Optimiser steps of the whole run."""
-    return train.steps or train.epochs * math.ceil(num_examples / train.batch_size)
-
-
 def main(cfg: SFTConfig) -> dict[str, Any]:
     """Train; returns result.json's contents. Running it again resumes or returns the finished result."""
     runs.check_inputs(cfg.out, cfg.data)
@@ -167,23 +173,21 @@ def main(cfg: SFTConfig) -> dict[str, Any]:
     def state() -> tuple[Mapping[str, torch.Tensor], Mapping[str, Any]]:
         return optimizer.state_tensors("optimizer"), {"best": best, "loss": loss}
 
-    order = Order(len(examples), cfg.seed)
-    total = num_steps(cfg.train, len(examples))
-    num_mixed = round(cfg.train.batch_size * cfg.mix.share / (1 - cfg.mix.share)) if cfg.mix.data else 0
+    order = Batches(len(examples), cfg.train.batch_size, cfg.seed, epochs=cfg.train.epochs, steps=cfg.train.steps)
     held_batches = micro_batches(held_out, cfg.train.micro_tokens, tokenizer.pad_id, device) if held_out else []
     model.train()
-    for step, bar in run.steps(total, state):
+    for step, bar in run.steps(order.total, state):
         where = f"sft step {step + 1}"
-        chosen = [examples[i] for i in order.batch(step, cfg.train.batch_size)]
+        chosen = [examples[i] for i in order.at(step)]
         batches = micro_batches(chosen, cfg.train.micro_tokens, tokenizer.pad_id, device)
-        batches += mix.take(step * num_mixed, num_mixed)
-        count = sum(batch.num_targets for batch in batches)
-        loss = accumulate(optimizer, batches, lambda b: batch_nll(model, b), count, where=where)
-        rate = rate_at(step, total, cfg.optim.lr, cfg.schedule)
+        mixed = _mixed(mix, cfg.mix, order, step)
+        values = _backward(model, optimizer, batches, mixed, where)
+        loss = values["loss"]
+        rate = rate_at(step, order.total, cfg.optim.lr, cfg.schedule)
         norm = optimizer.step(rate, where=where)
-        tokens = sum(batch.num_tokens for batch in batches)
-        values = {"loss": loss, "lr": rate, "grad_norm": norm, "tokens": tokens}
-        if _epoch_ends(step, total, len(examples), cfg.train.batch_size):
+        tokens = sum(batch.num_tokens for batch in batches + mixed)
+        values |= {"lr": rate, "grad_norm": norm, "tokens": tokens}
+        if order.ends_epoch(step):
             if held_batches:
                 values["eval_loss"] = mean_nll(model, held_batches)
             if cfg.select.reward:
@@ -194,7 +198,7 @@ def main(cfg: SFTConfig) -> dict[str, Any]:
         _restore_best(model, run.folder)
     result = {
         "model": cfg.model,
-        "steps": total,
+        "steps": order.total,
         "examples": len(examples),
         "loss": loss,
         "eval_loss": mean_nll(model, held_batches) if held_batches else None,
@@ -204,9 +208,25 @@ def main(cfg: SFTConfig) -> dict[str, Any]:
     return run.finish(result, lambda folder: save_final(model, folder, tokenizer, base=cfg.model))
 
 
-def _epoch_ends(step: int, total: int, num_examples: int, batch_size: int) -> bool:
-    """Whether a pass over the data, or the run, ends with 0-based `step`."""
-    return step + 1 == total or (step + 1) * batch_size // num_examples > step * batch_size // num_examples
+def _mixed(text: PtxText, cfg: MixConfig, order: Batches, step: int) -> list[LMBatch]:
+    """The pre-training sequences of 0-based `step`."""
+    first, end = (cfg.sequences_before(order.rows_before(at)) for at in (step, step + 1))
+    return text.take(first, end - first)
+
+
+def _backward(
+    model: Transformer, optimizer: MasterAdamW, taught: Sequence[LMBatch], mixed: Sequence[LMBatch], where: str
+) -> dict[str, float]:
+    """Gradients of a step; the mean loss per token of demonstrations and, where there is some, of pre-training text."""
+    names = {"loss": taught, "mix_loss": mixed}
+    sequences = {name: sum(len(batch.lengths_B) for batch in batches) for name, batches in names.items()}
+    losses = {}
+    for name, batches in names.items():
+        if batches:
+            count = sum(batch.num_targets for batch in batches)
+            weight = sequences[name] / sum(sequences.values())
+            losses[name] = accumulate(optimizer, batches, lambda b: batch_nll(model, b), count, where=where, weight=weight)
+    return losses
 
 
 BEST_FOLDER = "checkpoints/best"  # goes with the checkpoints, when the final weights stand

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatwright.data import corpus, lm, prompts
-from chatwright.data.cursor import Order
+from chatwright.data.cursor import Batches, Order
 from chatwright.data.splits import split_by
 from chatwright.errors import ConfigError, DataError
 from chatwright.records import Prompt, user
@@ -26,6 +26,31 @@ def test_every_pass_is_a_permutation_and_any_step_can_be_asked_alone(num: int, s
         assert sorted(straight[start : start + num]) == list(range(num))
     resumed = Order(num, seed)
     assert [i for step in range(num, 3 * num) for i in resumed.batch(step, size)] == straight[num * size :]
+
+
+@given(st.integers(1, 50), st.integers(1, 12), st.integers(1, 4))
+def test_every_epoch_takes_each_row_once_and_no_batch_reaches_into_the_next(num: int, size: int, epochs: int) -> None:
+    batches = Batches(num, size, 3, epochs=epochs)
+    taken = [batches.at(step) for step in range(batches.total)]
+    ends = [step for step in range(batches.total) if batches.ends_epoch(step)]
+    assert len(ends) == epochs and ends[-1] == batches.total - 1
+    start = 0
+    for end in ends:
+        assert sorted(row for rows in taken[start : end + 1] for row in rows) == list(range(num))
+        start = end + 1
+    sizes = [batches.rows_before(step + 1) - batches.rows_before(step) for step in range(batches.total)]
+    assert sizes == [len(rows) for rows in taken]
+
+
+def test_steps_are_full_batches_and_a_run_has_at_least_one() -> None:
+    batches = Batches(9, 8, 0, epochs=2, steps=3)
+    assert [len(batches.at(step)) for step in range(batches.total)] == [8, 8, 8]
+    assert [row for step in range(3) for row in batches.at(step)] == [Order(9, 0).at(i) for i in range(24)]
+    for wrong in ({"epochs": 0}, {"epochs": 1, "steps": -1}, {"epochs": -2}):
+        with pytest.raises(ConfigError, match="at least one"):
+            Batches(9, 8, 0, **wrong)
+    with pytest.raises(ConfigError, match="batch-size 0"):
+        Batches(9, 0, 0, epochs=1)
 
 
 def test_the_order_depends_on_seed_and_pass_and_is_pinned() -> None:

@@ -10,12 +10,15 @@ import pytest
 import torch
 
 import tiny_training as tiny
+from chatwright.data.ptx import open_ptx
+from chatwright.data.sft import load_examples, micro_batches
 from chatwright.engine.checkpoint import verify_folder
+from chatwright.engine.optim import MasterAdamW, OptimConfig
 from chatwright.errors import ConfigError, DataError, TrainingStopped
 from chatwright.generation.lm import load, load_model
 from chatwright.model.formats.huggingface import save_folder
 from chatwright.model.lora import LoraConfig
-from chatwright.objectives.lm import batch_nll
+from chatwright.objectives.lm import batch_nll, mean_nll
 from chatwright.recipes import sft
 from chatwright.recipes.sft import MixConfig, SelectConfig
 from chatwright.records import load_demonstrations
@@ -55,17 +58,20 @@ def test_exactly_the_answers_and_their_end_of_turn_are_trained(
     monkeypatch.setattr(sft, "batch_nll", spy)
     sft.main(bench.sft(tmp_path / "r", train={"epochs": 1, "batch_size": 3, "micro_tokens": 64}))
     demonstrations = load_demonstrations((bench.demonstrations,))
-    expected = [i for d in [*demonstrations, demonstrations[0]] for i in answer_ids(d.answer, bench.tokenizer)]
-    assert rows == 9  # three steps of three: the last one begins the next pass
-    assert trained.count(bench.tokenizer.eos_id) == 9
-    assert sorted(trained)[: len(expected)] and set(trained) == set(expected)
-    whole = [i for d in demonstrations for i in answer_ids(d.answer, bench.tokenizer)]
-    assert len(whole) < len(trained) <= len(whole) + max(len(answer_ids(d.answer, bench.tokenizer)) for d in demonstrations)
+    expected = [i for d in demonstrations for i in answer_ids(d.answer, bench.tokenizer)]
+    assert rows == 8  # batches of 3, 3 and 2
+    assert sorted(trained) == sorted(expected) and trained.count(bench.tokenizer.eos_id) == 8
 
 
-def test_batches_go_on_into_the_next_pass_so_every_row_counts(bench: Any) -> None:
-    assert sft.num_steps(sft.SFTTrainConfig(epochs=2, batch_size=8), 20) == 6
-    assert sft.num_steps(sft.SFTTrainConfig(steps=5), 20) == 5
+@pytest.mark.parametrize(("num", "steps"), [(9, 4), (1, 2), (8, 2)])
+def test_an_epoch_trains_every_token_once(bench: Any, tmp_path: Path, num: int, steps: int) -> None:
+    """Case T01: 9 rows in batches of 8 are 2 passes after 2 epochs, not 3.6."""
+    data = tiny.write_rows(tmp_path / "d.jsonl", tiny.demonstration_rows(num))
+    sft.main(bench.sft(tmp_path / "r", data=(str(data),), train={"epochs": 2, "batch_size": 8}))
+    rows = tiny.read_rows(tmp_path / "r" / "metrics.jsonl")
+    examples = load_examples(load_demonstrations(data), bench.tokenizer, max_tokens=2048)
+    assert sum(row["tokens"] for row in rows) == 2 * sum(len(example.ids) for example in examples)
+    assert len(rows) == steps
 
 
 def test_held_out_loss_is_logged_after_every_pass(bench: Any, tmp_path: Path) -> None:
@@ -94,13 +100,43 @@ def test_dropout_is_on_in_training_only(bench: Any, tmp_path: Path) -> None:
     assert losses[0.5]["eval_loss"] == pytest.approx(losses[0.0]["eval_loss"], rel=1e-6)
 
 
-def test_pretraining_text_is_mixed_in_at_its_share(bench: Any, tmp_path: Path) -> None:
-    """9 demonstrations and one sequence of text are 10 % text."""
+@pytest.mark.parametrize(("batch_size", "steps"), [(1, 27), (3, 9), (9, 3), (27, 1)])
+def test_pretraining_text_is_mixed_in_at_its_share(bench: Any, tmp_path: Path, batch_size: int, steps: int) -> None:
+    """27 demonstrations and 3 sequences of text are 10 % text, whatever the batch size."""
     mix = MixConfig(data=(bench.corpus,), share=0.1, block_tokens=16)
-    sft.main(bench.sft(tmp_path / "mix", train={"steps": 3, "batch_size": 9}, mix=mix))
-    sft.main(bench.sft(tmp_path / "plain", train={"steps": 3, "batch_size": 9}))
+    sft.main(bench.sft(tmp_path / "mix", train={"steps": steps, "batch_size": batch_size}, mix=mix))
+    sft.main(bench.sft(tmp_path / "plain", train={"steps": steps, "batch_size": batch_size}))
     mixed, plain = (tiny.read_rows(tmp_path / name / "metrics.jsonl") for name in ("mix", "plain"))
-    assert [m["tokens"] - p["tokens"] for m, p in zip(mixed, plain, strict=True)] == [16, 16, 16]
+    assert sum(row["tokens"] for row in mixed) - sum(row["tokens"] for row in plain) == 3 * 16
+    assert len([row for row in mixed if "mix_loss" in row]) == min(3, steps)
+    assert tiny.tensor_hashes(tmp_path / "mix" / "final") != tiny.tensor_hashes(tmp_path / "plain" / "final")
+
+
+def test_a_mixed_sequence_weighs_as_much_as_a_demonstration_however_long_it_is(bench: Any) -> None:
+    model, tokenizer = load_model(bench.model)
+    optimizer = MasterAdamW(model.named_parameters(), OptimConfig(lr=0.0))
+    examples = load_examples(load_demonstrations(bench.demonstrations), tokenizer, max_tokens=512)[:3]
+    taught = micro_batches(examples, 512, tokenizer.pad_id)
+    text = open_ptx(
+        (bench.corpus,), tokenizer, block_tokens=100, held_out=0, seed=0, micro_tokens=512, device=torch.device("cpu")
+    )
+
+    def gradient(*kinds: tuple[list[Any], float]) -> torch.Tensor:
+        parts = [weight * batch_nll(model, b)[0] / sum(x.num_targets for x in some) for some, weight in kinds for b in some]
+        found = torch.autograd.grad(sum(parts), list(model.parameters()))
+        return torch.cat([g.flatten() for g in found])
+
+    mixed = text.take(0, 1)
+    losses = sft._backward(model, optimizer, taught, mixed, "step 1")
+    got = torch.cat([g.flatten() for g in optimizer.take_gradients().values()])
+    torch.testing.assert_close(got, gradient((taught, 3 / 4), (mixed, 1 / 4)), rtol=1e-4, atol=1e-6)
+    assert losses == {"loss": pytest.approx(mean_nll(model, taught)), "mix_loss": pytest.approx(mean_nll(model, mixed))}
+
+
+@pytest.mark.parametrize("share", [1.0, -0.1, 2.0, float("nan")])
+def test_a_share_that_leaves_no_room_for_demonstrations_is_refused(share: float) -> None:
+    with pytest.raises(ConfigError, match=r"--mix.share .* below 1"):
+        MixConfig(data=("x.txt",), share=share)
 
 
 def test_the_pass_that_a_reward_likes_best_is_kept(bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
