@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a plain line every few seconds elsewhere. Always tokens/s and ETA."""
+"""Progress of long work: a bar on a terminal, a plain line every few seconds elsewhere, with tokens/s and the time left."""
 
 from __future__ import annotations
 
@@ -28,8 +28,11 @@ def _clock(seconds: float) -> str:
 class ProgressBar:
     """`with ProgressBar("sft", total) as bar: bar.advance(1, tokens=512, note="loss 1.23")`."""
 
-    def __init__(self, title: str, total: int, *, done: int = 0, unit: str = "step") -> None:
+    def __init__(self, title: str, total: int | None, *, done: int = 0, unit: str = "step") -> None:
+        """`total`: None where it is not known (yet)."""
         self.title, self.total, self.unit = title, total, unit
+        self.left_s: float | None = None
+        """Seconds left, where the caller knows better than the pace so far."""
         self.done = self._first = done
         self.tokens = 0
         self.note = ""
@@ -52,20 +55,28 @@ class ProgressBar:
         self.note = note or self.note
         now = time.monotonic()
         if self._rich is not None:
-            self._rich.update(self._task, completed=self.done, text=self.text(now))
-        elif now - self._printed >= _PLAIN_EVERY_S or self.done >= self.total:
+            self._rich.update(self._task, completed=self.done, total=self.total, text=self.text(now))
+        elif now - self._printed >= _PLAIN_EVERY_S or self._complete:
             self._printed = now
             print(f"{self.title}: {self.text(now)}", file=sys.stderr, flush=True)
 
+    @property
+    def _complete(self) -> bool:
+        return self.total is not None and self.done >= self.total
+
     def text(self, now: float) -> str:
-        """`12/40 steps, 512 tokens/s, 0:31 left, loss 1.23`."""
+        """`12/40 steps, 512 tokens/s, 0:31 left, loss 1.23`; no time left before the first step has ended."""
         elapsed = max(now - self._started, 1e-6)
         fresh = self.done - self._first
-        left = elapsed / fresh * (self.total - self.done) if fresh else 0.0
-        parts = [f"{self.done}/{self.total} {self.unit}s"]
+        parts = [f"{self.done}/{self.total} {self.unit}s" if self.total is not None else f"{self.done} {self.unit}s"]
         if self.tokens:
             parts.append(f"{self.tokens / elapsed:,.0f} tokens/s")
-        parts.append(f"{_clock(left)} left" if self.done < self.total else f"{_clock(elapsed)} taken")
+        if self._complete:
+            parts.append(f"{_clock(elapsed)} taken")
+        elif self.left_s is not None:
+            parts.append(f"{_clock(self.left_s)} left")
+        elif self.total is not None and fresh:
+            parts.append(f"{_clock(elapsed / fresh * (self.total - self.done))} left")
         return ", ".join(parts + ([self.note] if self.note else []))
 
     def __exit__(

@@ -161,7 +161,7 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_models(chain: Path, tmp_pat
         assert process.returncode == -signal.SIGKILL, file
     done = tiny.run_cli(home, "run", "recipe.toml", timeout=400)
     assert done.returncode == 0, done.stderr
-    assert "going on after step" in done.stderr
+    assert "resuming after step" in done.stderr
     for stage in TRAINED:
         assert tiny.tensor_hashes(mine / stage / "final") == tiny.tensor_hashes(chain / stage / "final"), stage
     steps = [row["step"] for row in tiny.read_rows(mine / "2-base" / "samples.jsonl")]

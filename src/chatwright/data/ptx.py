@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -56,10 +57,15 @@ def open_ptx(
     seed: int,
     micro_tokens: int,
     device: torch.device,
+    context: int,
 ) -> PtxText:
-    """Tokenise the files and keep the last `held_out` blocks aside. ConfigError when nothing is left to train on."""
+    """Tokenise the files and keep the last `held_out` blocks aside; blocks are no longer than the model's `context`.
+    ConfigError when nothing is left to train on."""
     if not paths:
         return PtxText(blocks=None, num_train=0, order=None, micro_rows=1, device=device)
+    if block_tokens > context:
+        print(f"pre-training text: blocks of {context} tokens, the model's context, not {block_tokens}", file=sys.stderr)
+        block_tokens = context
     blocks = load_blocks(paths, tokenizer, block_tokens)
     if len(blocks) <= held_out:
         raise ConfigError(

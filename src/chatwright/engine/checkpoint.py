@@ -113,7 +113,8 @@ def verify_folder(folder: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def atomic_folder(final: Path, extra: Mapping[str, Any] | None = None) -> Iterator[Path]:
-    """A folder to fill; when the block ends well it gets its manifest and takes the place of `final`."""
+    """A folder to fill; when the block succeeds it gets its manifest and replaces `final`. `remove_leftovers` repairs what a
+    kill between the two renames leaves."""
     final.parent.mkdir(parents=True, exist_ok=True)
     aside = final.with_name(f".{final.name}.{os.getpid()}.tmp")
     shutil.rmtree(aside, ignore_errors=True)
@@ -121,17 +122,61 @@ def atomic_folder(final: Path, extra: Mapping[str, Any] | None = None) -> Iterat
     try:
         yield aside
         write_manifest(aside, extra)
-        replaced = final.with_name(f".{final.name}.{os.getpid()}.old")
-        if final.exists():
-            os.replace(final, replaced)
-        os.replace(aside, final)
-        fsync_path(final.parent)
-        shutil.rmtree(replaced, ignore_errors=True)
+        _replace_folder(aside, final)
     except (OSError, SafetensorError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise CheckpointError(f"{final}: cannot be written ({reason}); free space and run again") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _replace_folder(aside: Path, final: Path) -> None:
+    replaced = final.with_name(f".{final.name}.{os.getpid()}.old")
+    if final.exists():
+        os.replace(final, replaced)
+    try:
+        os.replace(aside, final)
+    except OSError:
+        if replaced.exists():
+            os.replace(replaced, final)
+        raise
+    fsync_path(final.parent)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def leftovers(place: Path) -> list[Path]:
+    """Half-written files and folders of killed processes directly below `place`; not what `remove_leftovers` restores."""
+    restored = set(_to_restore(place))
+    return [path for path in sorted([*place.glob(".*.tmp"), *place.glob(".*.old")]) if path not in restored]
+
+
+def remove_leftovers(place: Path) -> None:
+    """Delete `leftovers`. Where a kill fell between the two renames of `atomic_folder`, the new folder takes its place if it
+    is whole, else the old one returns. The caller holds the lock of the run."""
+    for path in _to_restore(place):
+        os.replace(path, _target(path))
+    for path in leftovers(place):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _to_restore(place: Path) -> list[Path]:
+    """For every folder that was moved aside and has no successor in its place: the whole one of the two."""
+    moved = [old for old in sorted(place.glob(".*.old")) if not _target(old).exists()]
+    pairs = [(old.with_suffix(".tmp"), old) for old in moved]
+    return [whole for pair in pairs if (whole := next((path for path in pair if _is_whole(path)), None))]
+
+
+def _target(aside: Path) -> Path:
+    """`.NAME.PID.old` -> `NAME`."""
+    return aside.with_name(aside.name[1:].rsplit(".", 2)[0])
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        verify_folder(folder)
+    except CheckpointError:
+        return False
+    return True
 
 
 def save_tensors(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -209,10 +254,17 @@ class CheckpointStore:
         self.folder = run_folder / CHECKPOINTS
         self.keep = keep
 
-    def save(self, step: int, tensors: Mapping[str, torch.Tensor], meta: Mapping[str, Any]) -> Path:
-        """Write checkpoint `step` (steps done) atomically, then drop the oldest ones."""
+    def save(
+        self,
+        step: int,
+        tensors: Mapping[str, torch.Tensor],
+        meta: Mapping[str, Any],
+        rng: Mapping[str, torch.Tensor] | None = None,
+    ) -> Path:
+        """Write checkpoint `step` (steps done) atomically, then drop the oldest ones. `rng`: random states to store instead
+        of the present ones."""
         path = self.folder / f"step-{step:06d}"
-        everything = {**tensors, **rng_state()}
+        everything = {**tensors, **(rng_state() if rng is None else rng)}
         with atomic_folder(path, {"step": step}) as aside:
             save_tensors(aside, everything)
             write_text(aside / "meta.json", json.dumps(dict(meta)))
@@ -238,6 +290,10 @@ class CheckpointStore:
                 continue
             return Loaded(step=_step_of(path), tensors=tensors, meta=meta), refused
         return None, refused
+
+    def steps(self) -> list[int]:
+        """Steps of the checkpoints on disk, oldest first; not verified."""
+        return [_step_of(path) for path in self._paths()]
 
     def clear(self) -> None:
         """Remove all checkpoints (after a run has finished and its final weights are verified)."""

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from tyro.conf import Positional, arg
 
 from chatwright.config import read_toml
-from chatwright.engine.checkpoint import MANIFEST, verify_folder
+from chatwright.engine.checkpoint import MANIFEST, leftovers, verify_folder
 from chatwright.engine.metrics import read_metrics
 from chatwright.errors import CheckpointError, ConfigError
 
@@ -222,8 +222,9 @@ def prunable(run: Path, metric: str) -> list[Path]:
     values = {row["step"]: row[metric] for row in rows if row.get("step") in saved and metric in row}
     if values:
         keep.add(min(values, key=lambda step: values[step]))
-    leftovers = [p for p in sorted(run.rglob(".*")) if p.is_dir() and p.suffix in (".tmp", ".old")]
-    return [path for step, path in saved.items() if step not in keep] + leftovers
+    places = [run, *(p for p in sorted(run.rglob("*")) if p.is_dir() and not p.name.startswith("."))]
+    half = [path for place in places for path in leftovers(place) if path.is_dir()]
+    return [path for step, path in saved.items() if step not in keep] + half
 
 
 def _newest_whole(saved: Mapping[int, Path]) -> Iterator[int]:

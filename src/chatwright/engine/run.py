@@ -1,12 +1,15 @@
 """A run folder: config.toml, metrics.jsonl, checkpoints/, final/, result.json, MANIFEST.json.
 
 `start` opens or resumes it, `steps` yields the step numbers with progress and a clean Ctrl-C, `finish` seals it.
-The same command run again goes on from the last good checkpoint, or reports that the run is complete.
+The same command run again resumes from the last good checkpoint, or reports that the run is complete. A checkpoint is
+written by the clock, after the last step, on Ctrl-C, and on errors that `saved_on_error` meets.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import itertools
 import json
 import os
 import shutil
@@ -30,7 +33,9 @@ from chatwright.engine.checkpoint import (
     atomic_folder,
     file_sha256,
     read_manifest,
+    remove_leftovers,
     restore_rng,
+    rng_state,
     verify_folder,
     write_manifest,
     write_text,
@@ -40,15 +45,22 @@ from chatwright.engine.metrics import Metrics, Sink
 from chatwright.errors import CheckpointError, ConfigError, DataError
 from chatwright.progress import ProgressBar, console
 
+StateFunction = Callable[[], tuple[Mapping[str, torch.Tensor], Mapping[str, Any]]]
+"""Tensors and small values of a checkpoint, as they are after the last whole step."""
+_SAVE_SHARE = 0.05  # checkpoints by the clock take at most this share of the time
+
 
 @dataclass(frozen=True, kw_only=True)
 class SaveConfig:
-    """What is kept while a run goes on."""
+    """What is kept during a run."""
 
     save_every_steps: int = 0
-    """Write a checkpoint every this many steps; 0: only when interrupted."""
+    """Write a checkpoint every this many steps as well; 0: by the clock only."""
+    save_every_minutes: float = 5.0
+    """Write a checkpoint when the last one is this many minutes old, less often where saving takes more than 5 % of the
+    time; 0: not by the clock. One is always written after the last step, before anything is evaluated."""
     keep_checkpoints: int = 2
-    """How many of the newest checkpoints stay on disk while the run goes on."""
+    """How many of the newest checkpoints stay on disk during the run."""
     sinks: tuple[Sink, ...] = ()
     """Further places for the metrics: tensorboard, wandb (offline)."""
 
@@ -67,6 +79,12 @@ class Run:
     _lock: Any = None
     _stop_signal: int = 0
     _started: float = field(default_factory=time.monotonic)
+    _done: int = 0
+    """Whole steps behind the state."""
+    _rng: dict[str, torch.Tensor] = field(default_factory=dict)
+    """Random states after the last whole step: an error comes later, when more numbers may have been drawn."""
+    _saved_at: float = 0.0
+    _save_cost_s: float = 0.0
 
     @property
     def first_step(self) -> int:
@@ -78,41 +96,81 @@ class Run:
         """Time spent on this run, over all the processes that worked on it, in seconds."""
         return self.seconds_before + time.monotonic() - self._started
 
-    def steps(
-        self, total: int, state: Callable[[], tuple[Mapping[str, torch.Tensor], Mapping[str, Any]]]
-    ) -> Iterator[tuple[int, ProgressBar]]:
+    def steps(self, total: int | None, state: StateFunction) -> Iterator[tuple[int, ProgressBar]]:
         """Yield (0-based step, bar). After each step: checkpoint when due; on a signal save, then stop.
 
-        `state` gives the tensors and small values to save, as they stand after the step that was just finished.
+        `state` gives the tensors and small values to save, as they are after the step that has just ended. `total` None:
+        until the caller breaks out of the loop; call `save` then.
         """
         if self.resumed:  # here and not in `start`: opening the model may have drawn numbers or set a seed
             restore_rng(self.resumed.tensors)
+        self._done, self._rng, self._saved_at = self.first_step, rng_state(), time.monotonic()
         previous = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
         try:
             with ProgressBar(self.kind, total, done=self.first_step) as bar:
-                for step in range(self.first_step, total):
+                for step in itertools.count(self.first_step) if total is None else range(self.first_step, total):
                     yield step, bar
                     self._after(step + 1, total, state)
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
-    def _after(
-        self,
-        done: int,
-        total: int,
-        state: Callable[[], tuple[Mapping[str, torch.Tensor], Mapping[str, Any]]],
-    ) -> None:
+    def _after(self, done: int, total: int | None, state: StateFunction) -> None:
+        self._done, self._rng = done, rng_state()
         every = self.save.save_every_steps
-        due = every and done % every == 0 and done < total
-        if due or self._stop_signal:
-            tensors, meta = state()
-            self.store.save(done, tensors, {**meta, "seconds": self.seconds})
+        if self._stop_signal or (every and done % every == 0 and done != total):
+            self._write(state)
+        elif done == total or self._due_by_clock():
+            self._try_to_write(state)
         if self._stop_signal:
-            console().print(f"{self.kind}: stopped after step {done} of {total}, saved. Run the same command to go on.")
+            of = "" if total is None else f" of {total}"
+            console().print(f"{self.kind}: stopped after step {done}{of}, saved. Run the same command to resume.")
             if self._stop_signal == signal.SIGINT:
                 raise KeyboardInterrupt
             raise SystemExit(128 + self._stop_signal)
+
+    def _due_by_clock(self) -> bool:
+        wait_s = max(self.save.save_every_minutes * 60, self._save_cost_s / _SAVE_SHARE)
+        return self.save.save_every_minutes > 0 and time.monotonic() - self._saved_at >= wait_s
+
+    def _write(self, state: StateFunction) -> None:
+        started = time.monotonic()
+        tensors, meta = state()
+        self.store.save(self._done, tensors, {**meta, "seconds": self.seconds}, self._rng)
+        self._saved_at = time.monotonic()
+        self._save_cost_s = self._saved_at - started
+
+    def _try_to_write(self, state: StateFunction) -> None:
+        """A checkpoint that nobody asked for: a disk without room for it does not stop the run."""
+        self._saved_at = time.monotonic()
+        try:
+            self._write(state)
+        except CheckpointError as error:
+            console().print(f"{self.kind}: no checkpoint after step {self._done}: {error}. The run continues without it.")
+
+    def save_last(self, done: int, state: StateFunction) -> None:
+        """Checkpoint after the last step of a loop that the caller ended itself."""
+        if done > self.first_step:
+            self._done, self._rng = done, rng_state()
+            self._try_to_write(state)
+
+    @contextlib.contextmanager
+    def saved_on_error(self, state: StateFunction) -> Iterator[None]:
+        """Save the last whole step before an error of the block is reported; the block must not change the state."""
+        try:
+            yield
+        except Exception:
+            if self._done and self._done not in self.store.steps():
+                self._try_to_write(state)
+            if self._done in self.store.steps():
+                console().print(f"{self.kind}: saved after step {self._done}. Run the same command to resume.")
+            raise
+
+    def checkpoint_words(self) -> str:
+        """A sentence about the newest checkpoint on disk, for messages about a run that stops."""
+        if not (steps := self.store.steps()):
+            return "There is no checkpoint"
+        return f"The newest checkpoint is that of step {steps[-1]} in {self.store.folder}"
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._stop_signal:  # asked twice: leave now; the last checkpoint stands
@@ -165,6 +223,7 @@ def check_inputs(out: str, paths: Sequence[str]) -> None:
 
 def start(kind: str, out: str, config: Any, save: SaveConfig) -> Run | dict[str, Any]:
     """Open the run folder `out`: a Run to work on, or the result when the same run is already complete."""
+    _check_save(save)
     folder = Path(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -181,7 +240,8 @@ def start(kind: str, out: str, config: Any, save: SaveConfig) -> Run | dict[str,
 def _open(kind: str, folder: Path, config: Any, save: SaveConfig, lock: Any) -> Run | dict[str, Any]:
     text = dump_toml(config, header=f"chatwright {kind}")
     _check_same_config(folder, kind, text)
-    _remove_leftovers(folder)
+    for place in (folder, folder / CHECKPOINTS):
+        remove_leftovers(place)
     result = finished_result(folder)
     if result is not None:
         console().print(f"{kind}: {folder} is complete (use another --out to train again)")
@@ -195,7 +255,7 @@ def _open(kind: str, folder: Path, config: Any, save: SaveConfig, lock: Any) -> 
     for reason in refused:
         console().print(f"{kind}: a checkpoint was refused: {reason}")
     if resumed:
-        console().print(f"{kind}: going on after step {resumed.step}")
+        console().print(f"{kind}: resuming after step {resumed.step}")
     metrics = Metrics(folder, save.sinks, resume_step=resumed.step if resumed else 0)
     before = float(resumed.meta.get("seconds", 0.0)) if resumed else 0.0
     run = Run(
@@ -203,6 +263,11 @@ def _open(kind: str, folder: Path, config: Any, save: SaveConfig, lock: Any) -> 
     )
     weakref.finalize(run, lock.close)  # when a recipe raises, the folder is free as soon as the error is dealt with
     return run
+
+
+def _check_save(save: SaveConfig) -> None:
+    if save.save_every_steps < 0 or not save.save_every_minutes >= 0 or save.keep_checkpoints < 1:
+        raise ConfigError("--train: save-every-steps and save-every-minutes must be 0 or more, keep-checkpoints at least 1")
 
 
 def _lock_folder(folder: Path) -> Any:
@@ -213,13 +278,6 @@ def _lock_folder(folder: Path) -> Any:
         handle.close()
         raise ConfigError(f"{folder}: another process is working on this run; wait for it or use another --out") from None
     return handle
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Half-written folders and files of killed processes; the lock is ours, so nobody is writing them."""
-    for place in (folder, folder / CHECKPOINTS):
-        for path in [*place.glob(".*.tmp"), *place.glob(".*.old")]:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _check_same_config(folder: Path, kind: str, text: str) -> None:

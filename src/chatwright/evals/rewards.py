@@ -78,6 +78,7 @@ class LearnedReward:
     def score_ids(self, prompt_ids: Sequence[Sequence[int]], response_ids: Sequence[Sequence[int]]) -> torch.Tensor:
         """[B] scores of prompt + response."""
         device = self.model.head.weight.device
+        response_ids = self._within_context(prompt_ids, response_ids)
         out_B = torch.zeros(len(prompt_ids))
         pad_id = self.tokenizer.pad_id
         for batch in response_batches(
@@ -87,6 +88,31 @@ class LearnedReward:
             rows = torch.arange(len(batch.rows), device=device)
             out_B[list(batch.rows)] = self.model.head(hidden_BTD[rows, batch.last_B]).cpu()
         return out_B
+
+    @property
+    def context(self) -> int:
+        """Longest prompt and answer together, in tokens."""
+        return self.model.trunk.config.max_positions
+
+    def prompt_ids(self, prompt: Prompt) -> tuple[int, ...]:
+        """The prompt in this model's own tokens."""
+        return render(prompt.messages, self.tokenizer, add_generation_prompt=True).ids
+
+    def _within_context(
+        self, prompt_ids: Sequence[Sequence[int]], response_ids: Sequence[Sequence[int]]
+    ) -> list[Sequence[int]]:
+        """Responses cut to the room that the context leaves. DataError when a prompt leaves none."""
+        rooms = [self.context - len(ids) for ids in prompt_ids]
+        if rooms and min(rooms) < 1:
+            raise DataError(
+                f"reward model: a prompt of {self.context - min(rooms)} tokens leaves no room for an answer in its "
+                f"context of {self.context} tokens; shorten the prompt or take a reward model with a longer context"
+            )
+        cut = sum(len(ids) > room for ids, room in zip(response_ids, rooms, strict=True))
+        if cut:
+            words = f"{cut} of {len(rooms)} answers cut at its context of {self.context} tokens"
+            print(f"reward model: {words}", file=sys.stderr)
+        return [ids[:room] for ids, room in zip(response_ids, rooms, strict=True)]
 
     def score_texts(self, answers: Sequence[tuple[Conversation, str, bool]]) -> torch.Tensor:
         """[B] scores of (messages, answer, ended) in this model's own tokens."""
@@ -153,6 +179,29 @@ class RewardMix:
     def score(self, answers: Sequence[Answered]) -> torch.Tensor:
         """[B]."""
         return torch.stack([weight * part.score(answers) for weight, part in self.parts]).sum(0)
+
+    def networks(self) -> list[ScalarModel]:
+        """The learned ones' networks."""
+        return [part.model if isinstance(part, LearnedReward) else part.inner.model
+                for _, part in self.parts if isinstance(part, LearnedReward | ForeignReward)]  # fmt: skip
+
+    def contexts(self) -> dict[str, int]:
+        """Context in tokens of every learned reward that reads the policy's own tokens."""
+        learned = [part for _, part in self.parts if isinstance(part, LearnedReward)]
+        return {f"reward model {number}": part.context for number, part in enumerate(learned, start=1)}
+
+    def fitting(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[bool]:
+        """Whether each prompt and an answer of so many tokens fit into every reward model with a tokenizer of its own."""
+        foreign = [part.inner for _, part in self.parts if isinstance(part, ForeignReward)]
+        fits = [all(len(m.prompt_ids(p)) + max_new_tokens <= m.context for m in foreign) for p in prompts]
+        if not all(fits):
+            shortest = min(model.context for model in foreign)
+            print(
+                f"{sum(fits)} of {len(prompts)} prompts used; with an answer of {max_new_tokens} tokens the others are over "
+                f"the reward model's context of {shortest} tokens",
+                file=sys.stderr,
+            )
+        return fits
 
 
 def _rows(answers: Sequence[Answered]) -> list[dict[str, object]]:

@@ -1,4 +1,4 @@
-"""Run-time invariants and guard rails of PPO: what must hold exactly, and what must not run away.
+"""Run-time invariants and guard rails of PPO, and the newest weights that were measured to be inside the limits.
 
 A breach says why in plain words. Tolerances are for fp32; bf16 has its own, as its numbers have 8 bits.
 """
@@ -6,11 +6,12 @@ A breach says why in plain words. Tolerances are for fp32; bf16 has its own, as 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 
+from chatwright.engine.optim import EMA, MasterAdamW
 from chatwright.errors import TrainingStopped
 from chatwright.generation.api import SamplingParams
 from chatwright.generation.local import LocalGenerator
@@ -41,7 +42,8 @@ class GuardConfig:
     max_clip_fraction: float = 0.5
     """Limit of the share of clipped ratios."""
     on_breach: Literal["rollback", "stop"] = "rollback"
-    """rollback: export the last checkpoint before the breach; stop: end with an error."""
+    """rollback: export the newest weights whose own measured figures are inside the limits (a copy of the trained weights is
+    kept in memory for this); stop: end with an error."""
 
 
 def check_first_minibatch(largest: float, dtype: torch.dtype, cfg: GuardConfig, where: str) -> None:
@@ -82,21 +84,78 @@ def check_start(
         raise TrainingStopped("ppo: KL(pi, pi) is not 0 at the start; the reference is computed in another way")
 
 
-def guard_breach(values: Mapping[str, float], cfg: GuardConfig, where: str) -> str:
-    """Why this iteration crosses a limit, in plain words; empty when it does not."""
-    checks = (
-        (values["kl_per_token"] > cfg.max_kl_per_token, "the policy has moved too far from the reference", "kl_per_token"),
-        (values["entropy"] < cfg.min_entropy, "the policy has nearly stopped to vary its answers", "entropy"),
-        (values["answer_tokens"] < cfg.min_answer_tokens, "the answers have become too short", "answer_tokens"),
-        (values["clip_fraction"] > cfg.max_clip_fraction, "most updates are clipped: the rate is too high", "clip_fraction"),
-    )
-    limits = {
-        "kl_per_token": cfg.max_kl_per_token,
-        "entropy": cfg.min_entropy,
-        "answer_tokens": cfg.min_answer_tokens,
-        "clip_fraction": cfg.max_clip_fraction,
-    }
-    for broken, words, name in checks:
-        if broken:
+_MEASURED = (
+    ("kl_per_token", "the policy has moved too far from the reference"),
+    ("entropy", "the policy has nearly stopped to vary its answers"),
+    ("answer_tokens", "the answers have become too short"),
+)
+
+
+def measured_breach(values: Mapping[str, float], cfg: GuardConfig, where: str) -> str:
+    """Why these figures of a batch, measured before its update, cross a limit; empty when they do not. A figure that is no
+    number crosses it."""
+    limits = {"kl_per_token": cfg.max_kl_per_token, "entropy": cfg.min_entropy, "answer_tokens": cfg.min_answer_tokens}
+    for name, words in _MEASURED:
+        inside = values[name] <= limits[name] if name == "kl_per_token" else values[name] >= limits[name]
+        if not inside:
             return f"{where}: {words} ({name} {values[name]:.3g} against the limit {limits[name]:g})"
     return ""
+
+
+def update_breach(clip_fraction: float, cfg: GuardConfig, where: str) -> str:
+    """Why an update crosses a limit; empty when it does not."""
+    if clip_fraction <= cfg.max_clip_fraction:
+        return ""
+    return (
+        f"{where}: most updates are clipped: the rate is too high "
+        f"(clip_fraction {clip_fraction:.3g} against the limit {cfg.max_clip_fraction:g})"
+    )
+
+
+@dataclass(kw_only=True)
+class LastGood:
+    """The newest weights whose own figures, measured on the batch after them, are inside the limits.
+
+    A copy of the trained weights in the compute format, in the CPU's memory: 2 or 4 bytes a weight, with an average twice
+    that. It is part of a checkpoint, so that a resumed run rolls back to the same weights.
+    """
+
+    optimizer: MasterAdamW
+    ema: EMA | None
+    step: int = -1
+    """Updates behind the weights; -1: none were measured to be inside the limits."""
+    figures: dict[str, float] = field(default_factory=dict)
+    """Their figures."""
+    tensors: dict[str, torch.Tensor] = field(default_factory=dict)
+    """`weights.NAME`, and `average.NAME` with an average."""
+
+    @torch.no_grad()
+    def keep(self, step: int, figures: Mapping[str, float]) -> None:
+        """Copy the weights as they are."""
+        self.step, self.figures = step, dict(figures)
+        params = self.optimizer.params
+        self.tensors = {f"weights.{name}": _copy(p, p.dtype) for name, p in params.items()}
+        if self.ema is not None:
+            self.tensors |= {f"average.{n}": _copy(value, params[n].dtype) for n, value in self.ema.average.items()}
+
+    def put_back(self, kind: Literal["weights", "average"]) -> None:
+        """The kept weights, or their average, become the model's."""
+        with torch.no_grad():
+            for name, parameter in self.optimizer.params.items():
+                parameter.copy_(self.tensors[f"{kind}.{name}"])
+
+    def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """For the checkpoint."""
+        return {f"good.{name}": tensor for name, tensor in self.tensors.items()}, {
+            "step": self.step,
+            "figures": self.figures,
+        }
+
+    def restore(self, tensors: Mapping[str, torch.Tensor], meta: Mapping[str, Any]) -> None:
+        """Inverse of `state`."""
+        self.step, self.figures = int(meta["step"]), dict(meta["figures"])
+        self.tensors = {name.removeprefix("good."): tensors[name] for name in tensors if name.startswith("good.")}
+
+
+def _copy(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return tensor.detach().to("cpu", dtype, copy=True)

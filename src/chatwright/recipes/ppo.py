@@ -6,30 +6,31 @@ One iteration, five steps, each a function from dataclass to dataclass:
     2 score       reward model, log-probabilities of policy and reference, values   Scored
     3 advantages  per-token KL reward, GAE, whitening                           Advantaged
     4 update      clipped policy loss + gamma * ptx loss, then the critic       UpdateStats
-    5 log         figures, guard rails, KL controller
+    5 log         figures, KL controller
+
+Guard rails look at the figures of steps 2 and 4 (`guards.py`); what is exported was measured to be inside the limits.
 
 Shapes: B answers, T answer positions (padded), N answer tokens of a micro-batch, D width, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from chatwright.data.batches import LMBatch
 from chatwright.data.cursor import Order
-from chatwright.data.prompts import PromptExample, load_examples
-from chatwright.data.ptx import PtxText, open_ptx
+from chatwright.data.prompts import PromptExample
+from chatwright.data.ptx import PtxText
 from chatwright.data.responses import ResponseBatch, response_batches
 from chatwright.engine import run as runs
-from chatwright.engine.metrics import Metrics, read_metrics
+from chatwright.engine.metrics import Metrics
 from chatwright.engine.schedule import rate_at
 from chatwright.engine.step import accumulate
-from chatwright.errors import ConfigError, TrainingStopped
+from chatwright.errors import TrainingStopped
 from chatwright.evals.rewards import Answered, answered, check_gate
 from chatwright.generation.api import SamplingParams
 from chatwright.kernels.cross_entropy import token_logprobs
@@ -39,10 +40,9 @@ from chatwright.objectives import ppo as objective
 from chatwright.objectives.lm import batch_nll, mean_nll
 from chatwright.objectives.stats import masked_mean, whiten
 from chatwright.progress import console
-from chatwright.recipes.guards import GuardConfig, check_first_minibatch, check_start, guard_breach
+from chatwright.recipes.guards import check_first_minibatch, check_start, measured_breach, update_breach
 from chatwright.recipes.ppo_config import PPOAlgorithmConfig, PPOConfig, PtxConfig, RolloutConfig
-from chatwright.recipes.ppo_models import Models, open_models, reference_model
-from chatwright.records import load_prompts
+from chatwright.recipes.ppo_models import Models, Training, open_training, reference_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -324,8 +324,8 @@ def _critic_step(
 # ------------------------------------------------------------------------------------------------------- 5 log
 
 
-def figures(advantaged: Advantaged, stats: UpdateStats, beta: float) -> dict[str, float]:
-    """What metrics.jsonl says of one iteration. KL in nats; k1 is never clamped."""
+def figures(advantaged: Advantaged, beta: float) -> dict[str, float]:
+    """Figures of the policy that wrote the batch, before its update. KL in nats; k1 is never clamped."""
     scored = advantaged.scored
     mask_BT = scored.rollouts.mask_BT
     counted = float(mask_BT.sum())
@@ -345,7 +345,6 @@ def figures(advantaged: Advantaged, stats: UpdateStats, beta: float) -> dict[str
         "explained_variance": 1.0 - float(residual) / max(float(spread), 1e-8),
         "rollout_gap": float(masked_mean(gap_BT, mask_BT)),
         "beta": beta,
-        **vars(stats),
     }
 
 
@@ -368,68 +367,80 @@ def main(cfg: PPOConfig) -> dict[str, Any]:
     if not cfg.ignore_gate:
         check_gate(cfg.reward)
     torch.manual_seed(cfg.seed)
-    models = open_models(cfg)
-    prompts = load_examples(load_prompts(cfg.data), models.tokenizer)
-    if not prompts:
-        raise ConfigError(f"--data {' '.join(cfg.data)}: no prompt is left to answer")
-    ptx = open_ptx(
-        cfg.ptx.data,
-        models.tokenizer,
-        block_tokens=cfg.ptx.block_tokens,
-        held_out=cfg.ptx.held_out,
-        seed=cfg.seed + 1,
-        micro_tokens=cfg.train.micro_tokens,
-        device=models.policy.embed.weight.device,
-    )
-    console().print(f"ppo: {len(prompts)} prompts, {ptx.num_train} ptx sequences (+ {ptx.num_held_out} held out)")
-    controller = objective.KLController(beta=cfg.ppo.beta, target=cfg.ppo.kl_target, horizon=cfg.ppo.kl_horizon)
+    training, ptx = open_training(cfg)
+    models = training.models
     if run.resumed:
-        controller = _restore(run.resumed, models, controller)
-        ptx_before: float | None = run.resumed.meta["ptx_before"]
+        training.restore(run.resumed.tensors, run.resumed.meta)
     else:
         with reference_model(models) as reference:
-            check_start(models.policy, reference, models.generator, prompts[0].ids, cfg.guard)
-        ptx_before = _ptx_loss(models, ptx)
-
-    def state() -> tuple[Mapping[str, torch.Tensor], Mapping[str, Any]]:
-        return models.state_tensors(), {"beta": controller.beta, "ptx_before": ptx_before}
-
-    prompt_order = Order(len(prompts), cfg.seed)
+            check_start(models.policy, reference, models.generator, training.prompts[0].ids, cfg.guard)
+        training.ptx_before = _ptx_loss(models, ptx)
     written = Metrics(run.folder, resume_step=run.first_step, name="rollouts.jsonl")
     stopped = ""
-    for step, bar in run.steps(cfg.train.steps, state):
+    for step, bar in run.steps(cfg.train.steps, training.state):
         where = f"ppo step {step + 1}"
-        chosen = prompt_order.batch(step, cfg.rollout.batch_size)
-        seeds = [cfg.seed * 1_000_003 + step * cfg.rollout.batch_size + i for i in range(len(chosen))]
-        rollouts = sample(models, [prompts[i] for i in chosen], cfg.rollout, seeds)
-        scored = score(rollouts, models, cfg, step=step)
-        advantaged = advantages(scored, controller.beta, cfg.ppo)
-        stats = update(advantaged, models, ptx, cfg, step=step, where=where)
-        if models.ema is not None:
-            models.ema.update()
-        values = figures(advantaged, stats, controller.beta)
+        with run.saved_on_error(training.state):  # a reward endpoint that stays away costs no step
+            advantaged = iteration_batch(training, cfg, step)
+        values = figures(advantaged, training.controller.beta)
+        stopped = measured_breach(values, cfg.guard, where)
+        if not stopped:
+            training.good.keep(step, values)
+            updated, stopped = _guarded_update(advantaged, training, ptx, cfg, step, where)
+            values |= updated
         run.metrics.log(step + 1, values)
-        _log_rollouts(written, step + 1, scored)
-        controller = controller.updated(values["kl_per_answer"], len(chosen))
-        tokens = int(values["answer_tokens"] * len(chosen))
+        _log_rollouts(written, step + 1, advantaged.scored)
+        num_answers = len(advantaged.scored.rollouts.answers)
+        training.controller = training.controller.updated(values["kl_per_answer"], num_answers)
+        tokens = int(values["answer_tokens"] * num_answers)
         bar.advance(tokens=tokens, note=f"reward {values['reward']:+.2f}, KL {values['kl_per_token']:.3f}/token")
-        stopped = guard_breach(values, cfg.guard, where)
         if stopped:
             break
     written.close()
-    steps = cfg.train.steps
-    if stopped:
-        steps = _roll_back(run, models, controller, stopped, cfg.guard)
-    if models.ema is not None:
-        models.ema.copy_to_model()
+    return _finish(run, training, ptx, cfg, stopped)
+
+
+def iteration_batch(training: Training, cfg: PPOConfig, step: int) -> Advantaged:
+    """Steps 1 to 3 of the iteration after `step` updates."""
+    chosen = Order(len(training.prompts), cfg.seed).batch(step, cfg.rollout.batch_size)
+    seeds = [cfg.seed * 1_000_003 + step * cfg.rollout.batch_size + i for i in range(len(chosen))]
+    rollouts = sample(training.models, [training.prompts[i] for i in chosen], cfg.rollout, seeds)
+    return advantages(score(rollouts, training.models, cfg, step=step), training.controller.beta, cfg.ppo)
+
+
+def _guarded_update(
+    advantaged: Advantaged, training: Training, ptx: PtxText, cfg: PPOConfig, step: int, where: str
+) -> tuple[dict[str, float], str]:
+    """(figures of the update, why it crosses a limit). A loss that is not finite counts as a limit: nothing is lost by it,
+    since the weights from before the update are kept."""
+    try:
+        stats = update(advantaged, training.models, ptx, cfg, step=step, where=where)
+    except TrainingStopped as error:
+        return {}, str(error).rstrip(".")
+    if training.models.ema is not None:
+        training.models.ema.update()
+    return dict(vars(stats)), update_breach(stats.clip_fraction, cfg.guard, where)
+
+
+def _finish(run: runs.Run, training: Training, ptx: PtxText, cfg: PPOConfig, stopped: str) -> dict[str, Any]:
+    """Choose the weights to export, measure, seal the run."""
+    models, good = training.models, training.good
+    if not stopped:  # the last update has been measured by nobody yet: on the batch that would come next
+        with run.saved_on_error(training.state):
+            values = figures(iteration_batch(training, cfg, cfg.train.steps), training.controller.beta)
+        stopped = measured_breach(values, cfg.guard, f"ppo after step {cfg.train.steps}")
+        if not stopped:
+            good.keep(cfg.train.steps, values)
+    exported = _restore_good(run, training, cfg, stopped)
+    shown = {"reward": "reward_mean", "kl_per_token": "kl_per_token", "entropy": "entropy", "ended_share": "ended_share",
+             "answer_tokens": "answer_tokens"}  # fmt: skip
     result = {
         "model": cfg.model,
         "reward": list(cfg.reward),
-        "steps": steps,
+        "steps": good.step,
         "stopped_by": stopped,
-        **_figures_at(run.folder / "metrics.jsonl", steps),
+        **{to: exported[name] for name, to in shown.items()},
         "ptx_sequences": ptx.num_train,
-        "ptx_loss_before": ptx_before,
+        "ptx_loss_before": training.ptx_before,
         "ptx_loss_after": _ptx_loss(models, ptx),
         "data": runs.data_hashes(cfg.data + cfg.ptx.data),
     }
@@ -437,31 +448,32 @@ def main(cfg: PPOConfig) -> dict[str, Any]:
     return run.finish(result, lambda folder: save_final(policy, folder, tokenizer, base=cfg.model))
 
 
-def _figures_at(metrics: Path, step: int) -> dict[str, float]:
-    """What the weights of `step` were measured by, the batch before them: for `runs list` and `runs compare`."""
-    row: dict[str, Any] = next((row for row in reversed(read_metrics(metrics)) if row["step"] == step), {})
-    names = {"reward": "reward_mean", "kl_per_token": "kl_per_token", "entropy": "entropy", "ended_share": "ended_share"}
-    return {shown: row[name] for name, shown in names.items() if name in row}
+def _restore_good(run: runs.Run, training: Training, cfg: PPOConfig, stopped: str) -> dict[str, float]:
+    """Put the weights to export into the policy, their average where one is kept; their own figures, measured on the batch
+    after them. TrainingStopped when no trained weights are inside the limits, or --guard.on-breach stop asks for it."""
+    good = training.good
+    if stopped and cfg.guard.on_breach == "stop":
+        raise TrainingStopped(f"{stopped}. Nothing was exported. {run.checkpoint_words()}")
+    if stopped and good.step < 1:
+        raise TrainingStopped(
+            f"{stopped}. Nothing was exported: no update stayed inside the limits, so {cfg.model} is still the model to "
+            "use. Try a lower --optim.lr, or other --guard limits"
+        )
+    good.put_back("weights")
+    if stopped:
+        console().print(f"{stopped}. Rolled back to the weights after step {good.step}, which are inside the limits")
+    if training.models.ema is None:
+        return good.figures
+    good.put_back("average")
+    averaged = figures(iteration_batch(training, cfg, good.step), training.controller.beta)
+    if not (breach := measured_breach(averaged, cfg.guard, "ppo, average of the weights")):
+        return averaged
+    console().print(f"{breach}. The weights after step {good.step} are exported instead of their average")
+    good.put_back("weights")
+    return good.figures
 
 
 def _ptx_loss(models: Models, ptx: PtxText) -> float | None:
     """Held-out pre-training loss in nats per token, None without ptx data."""
     batches = ptx.held_out()
     return mean_nll(models.policy, batches) if batches else None
-
-
-def _restore(loaded: runs.Loaded, models: Models, controller: objective.KLController) -> objective.KLController:
-    models.load_state_tensors(loaded.tensors)
-    return objective.KLController(beta=loaded.meta["beta"], target=controller.target, horizon=controller.horizon)
-
-
-def _roll_back(
-    run: runs.Run, models: Models, controller: objective.KLController, reason: str, guard: GuardConfig
-) -> int:
-    """Go back to the last checkpoint before the breach; its step. TrainingStopped when there is none, or asked for."""
-    loaded, _ = run.store.latest()
-    if guard.on_breach == "stop" or loaded is None:
-        raise TrainingStopped(f"{reason}. Nothing was exported; the checkpoints in {run.folder} stand")
-    _restore(loaded, models, controller)
-    console().print(f"{reason}. Rolled back to step {loaded.step}")
-    return loaded.step

@@ -20,6 +20,8 @@ class RolloutConfig:
 
     batch_size: int = 32
     """Answers (episodes) in one iteration. The paper: 512."""
+    generate_batch: int = 64
+    """Answers written at the same time; changes memory (the key-value cache) and speed, not the result."""
     max_new_tokens: int = 64
     """Longest answer in tokens."""
     temperature: float = 1.0
@@ -33,6 +35,8 @@ class RolloutConfig:
     def __post_init__(self) -> None:
         if not self.temperature > 0:
             raise ConfigError(f"--rollout.temperature {self.temperature}: PPO learns from samples; it must be above 0")
+        if min(self.batch_size, self.generate_batch, self.max_new_tokens) < 1:
+            raise ConfigError("--rollout: batch-size, generate-batch and max-new-tokens must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)

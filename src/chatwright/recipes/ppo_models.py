@@ -1,13 +1,16 @@
-"""The networks of PPO: policy, reference, critic, reward; how they are opened, saved and restored."""
+"""The networks of PPO: policy, reference, critic, reward; how they are opened, saved and restored; what fits into them."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
+from chatwright.data.prompts import PromptExample, load_examples
+from chatwright.data.ptx import PtxText, open_ptx
 from chatwright.engine.optim import EMA, MasterAdamW
 from chatwright.errors import ConfigError
 from chatwright.evals.rewards import RewardMix, open_reward, open_scalar
@@ -18,8 +21,14 @@ from chatwright.model.heads import ScalarModel
 from chatwright.model.lora import adapter_off, inject
 from chatwright.model.precision import pick_device, pick_dtype
 from chatwright.model.transformer import Transformer
+from chatwright.objectives.ppo import KLController
+from chatwright.progress import console
+from chatwright.recipes.guards import LastGood
 from chatwright.recipes.ppo_config import PPOConfig
+from chatwright.records import load_prompts
 from chatwright.text.tokenizer import Tokenizer
+
+_MAX_PROMPT_TOKENS = 1024  # the paper drops longer prompts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +60,31 @@ class Models:
         self.critic_optim.load_state_tensors(tensors, "critic")
         if self.ema is not None:
             self.ema.load_state_tensors(tensors, "ema")
+
+
+@dataclass(kw_only=True)
+class Training:
+    """Everything that an iteration changes: what a checkpoint holds."""
+
+    models: Models
+    prompts: Sequence[PromptExample]
+    controller: KLController
+    good: LastGood
+    ptx_before: float | None = None
+    """Held-out pre-training loss before the first update."""
+
+    def state(self) -> tuple[Mapping[str, torch.Tensor], Mapping[str, Any]]:
+        """For the checkpoint."""
+        tensors, good = self.good.state()
+        meta = {"beta": self.controller.beta, "ptx_before": self.ptx_before, "good": good}
+        return {**self.models.state_tensors(), **tensors}, meta
+
+    def restore(self, tensors: Mapping[str, torch.Tensor], meta: Mapping[str, Any]) -> None:
+        """Inverse of `state`."""
+        self.models.load_state_tensors(tensors)
+        self.controller = replace(self.controller, beta=meta["beta"])
+        self.good.restore(tensors, meta["good"])
+        self.ptx_before = meta["ptx_before"]
 
 
 @contextlib.contextmanager
@@ -98,11 +132,76 @@ def open_models(cfg: PPOConfig) -> Models:
         critic=critic,
         reward=reward,
         tokenizer=tokenizer,
-        generator=LocalGenerator(policy, tokenizer, max_batch=cfg.rollout.batch_size),
+        generator=LocalGenerator(policy, tokenizer, max_batch=cfg.rollout.generate_batch),
         policy_optim=policy_optim,
         critic_optim=MasterAdamW(critic.named_parameters(), cfg.critic_optim),
         ema=EMA(policy_optim, cfg.train.ema) if cfg.train.ema else None,
         shared_bottom=shared,
+    )
+
+
+def open_training(cfg: PPOConfig) -> tuple[Training, PtxText]:
+    """Networks, prompts and pre-training text of a run, with a line about what they are and what they need."""
+    models = open_models(cfg)
+    prompts = open_prompts(cfg, models)
+    ptx = open_ptx(
+        cfg.ptx.data,
+        models.tokenizer,
+        block_tokens=cfg.ptx.block_tokens,
+        held_out=cfg.ptx.held_out,
+        seed=cfg.seed + 1,
+        micro_tokens=cfg.train.micro_tokens,
+        device=models.policy.embed.weight.device,
+        context=models.policy.config.max_positions,
+    )
+    console().print(f"ppo: {len(prompts)} prompts, {ptx.num_train} ptx sequences (+ {ptx.num_held_out} held out)")
+    console().print(memory_words(cfg, models, max(len(prompt.ids) for prompt in prompts)))
+    controller = KLController(beta=cfg.ppo.beta, target=cfg.ppo.kl_target, horizon=cfg.ppo.kl_horizon)
+    good = LastGood(optimizer=models.policy_optim, ema=models.ema)
+    return Training(models=models, prompts=prompts, controller=controller, good=good), ptx
+
+
+def open_prompts(cfg: PPOConfig, models: Models) -> list[PromptExample]:
+    """Prompts that leave room for an answer in the context of every network that reads them; the others are counted."""
+    contexts = {"policy": models.policy.config.max_positions, "critic": models.critic.trunk.config.max_positions}
+    if models.reference is not None:
+        contexts["reference"] = models.reference.config.max_positions
+    contexts |= models.reward.contexts()
+    name = min(contexts, key=lambda network: contexts[network])
+    room = contexts[name] - cfg.rollout.max_new_tokens
+    if room < 1:
+        raise ConfigError(
+            f"--rollout.max-new-tokens {cfg.rollout.max_new_tokens}: leaves no room for a prompt in the {name}'s context of "
+            f"{contexts[name]} tokens"
+        )
+    prompts = load_examples(load_prompts(cfg.data), models.tokenizer, max_tokens=min(room, _MAX_PROMPT_TOKENS))
+    fitting = models.reward.fitting([example.prompt for example in prompts], cfg.rollout.max_new_tokens)
+    kept = [example for example, fits in zip(prompts, fitting, strict=True) if fits]
+    if not kept:
+        raise ConfigError(
+            f"--data {' '.join(cfg.data)}: no prompt is left to answer: each needs room for {cfg.rollout.max_new_tokens} "
+            f"tokens of an answer in the {name}'s context of {contexts[name]} tokens"
+        )
+    return kept
+
+
+def memory_words(cfg: PPOConfig, models: Models, prompt_tokens: int) -> str:
+    """A line about the memory that the run holds on its device, in GB (10^9 bytes); activations come on top."""
+    networks = [models.policy, models.reference, models.critic, *models.reward.networks()]
+    networks += [models.policy]  # the generator's packed copy
+    weights = sum(p.numel() * p.element_size() for m in networks if m is not None for p in m.parameters())
+    trained = [p for o in (models.policy_optim, models.critic_optim) for p in o.params.values()]
+    # Moments and gradient in fp32, and a master where the compute format is another.
+    optimisers = sum(p.numel() * (12 if p.dtype == torch.float32 else 16) for p in trained)
+    optimisers += sum(4 * value.numel() for value in models.ema.average.values()) if models.ema is not None else 0
+    config, rows = models.policy.config, min(cfg.rollout.generate_batch, cfg.rollout.batch_size)
+    tokens = prompt_tokens + cfg.rollout.max_new_tokens
+    item = models.policy.embed.weight.element_size()
+    cache = 2 * config.num_layers * config.num_kv_heads * config.head_dim * item * rows * tokens
+    return (
+        f"ppo: {(weights + optimisers + cache) / 1e9:.2f} GB of memory: weights {weights / 1e9:.2f}, optimisers "
+        f"{optimisers / 1e9:.2f}, key-value cache {cache / 1e9:.2f} for {rows} answers at once of up to {tokens} tokens "
+        "with their prompts (--rollout.generate-batch); activations come on top"
     )
 
 

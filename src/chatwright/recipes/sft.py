@@ -160,6 +160,7 @@ def main(cfg: SFTConfig) -> dict[str, Any]:
         seed=cfg.seed + 1,
         micro_tokens=cfg.train.micro_tokens,
         device=device,
+        context=model.config.max_positions,
     )
     num_tokens = sum(len(example.ids) for example in examples)
     console().print(f"sft: {len(examples)} demonstrations, {num_tokens} tokens, {dtype} on {device}")

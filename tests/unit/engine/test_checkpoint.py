@@ -47,6 +47,43 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CheckpointStore:
     return made
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_kill_between_the_two_renames_loses_no_folder(tmp_path: Path, whole: bool) -> None:
+    """The new folder takes its place when it is whole, else the old one returns; prune deletes neither."""
+    final = tmp_path / "best"
+    for text in ("old", "new"):
+        with atomic_folder(final) as aside:
+            (aside / "w").write_text(text)
+        final.rename(tmp_path / f"kept-{text}")
+    (tmp_path / "kept-old").rename(tmp_path / ".best.7.old")
+    (tmp_path / "kept-new").rename(tmp_path / ".best.7.tmp")
+    if not whole:
+        (tmp_path / ".best.7.tmp" / "w").write_text("ne")
+    (tmp_path / ".other.7.tmp").mkdir()
+    kept = tmp_path / (".best.7.tmp" if whole else ".best.7.old")
+    assert kept not in checkpoint.leftovers(tmp_path) and len(checkpoint.leftovers(tmp_path)) == 2
+    checkpoint.remove_leftovers(tmp_path)
+    assert (final / "w").read_text() == ("new" if whole else "old")
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]
+
+
+def test_a_failed_second_rename_puts_the_old_folder_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    final = tmp_path / "final"
+    with atomic_folder(final) as aside:
+        (aside / "w").write_text("old")
+    real = os.replace
+
+    def replace(source: Path, target: Path) -> None:
+        if str(source).endswith(".tmp") and Path(target) == final:
+            raise OSError(28, "No space left on device")
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(CheckpointError, match="No space left"), atomic_folder(final) as aside:
+        (aside / "w").write_text("new")
+    assert (final / "w").read_text() == "old"
+
+
 def test_what_is_saved_is_what_is_loaded(store: CheckpointStore) -> None:
     loaded, refused = store.latest()
     assert loaded is not None and refused == []

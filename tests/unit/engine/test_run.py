@@ -105,7 +105,7 @@ def test_ctrl_c_saves_after_the_step_and_says_how_to_go_on(tmp_path: Path, capfd
         walk.go(5, signal_at=1)
     assert signal.getsignal(signal.SIGINT) is before
     close(walk.run)
-    assert "stopped after step 2 of 5, saved. Run the same command to go on" in capfd.readouterr().err
+    assert "stopped after step 2 of 5, saved. Run the same command to resume" in capfd.readouterr().err
     assert start(tmp_path / "r", config).first_step == 2
 
 
@@ -173,7 +173,7 @@ def test_a_finished_run_that_was_damaged_is_an_error_naming_the_file(tmp_path: P
 
 @pytest.mark.parametrize("missing", [(MANIFEST,), (MANIFEST, "result.json"), (MANIFEST, "result.json", "final")])
 def test_killed_while_finishing_it_goes_on_from_the_last_checkpoint(tmp_path: Path, missing: tuple[str, ...]) -> None:
-    """Checkpoints go only after the manifest stands, so nothing is trained twice from the beginning."""
+    """Checkpoints go only after the manifest is written, so no step is trained twice: the last one has a checkpoint."""
     walk = Walk(start(tmp_path / "r"))
     walk.go(4)
     kept = tmp_path / "kept"
@@ -184,9 +184,100 @@ def test_killed_while_finishing_it_goes_on_from_the_last_checkpoint(tmp_path: Pa
         path = tmp_path / "r" / name
         path.unlink() if path.is_file() else [child.unlink() for child in path.iterdir()] and path.rmdir()
     again = Walk(start(tmp_path / "r"))
-    assert again.run.first_step == 3
+    assert again.run.first_step == 4
     again.go(4)
     assert again.finish()["weight"] == expected["weight"]
+
+
+def test_the_last_step_has_a_checkpoint_before_the_run_is_evaluated(tmp_path: Path) -> None:
+    """Even with the default settings: what comes after the loop (report, judge, network) may fail."""
+    config = Config(train=SaveConfig())
+    walk = Walk(start(tmp_path / "r", config))
+    walk.go(3)
+    close(walk.run)  # killed before `finish`
+    again = Walk(start(tmp_path / "r", config))
+    assert again.run.first_step == 3 and torch.equal(again.weight, walk.weight)
+    again.go(3)
+    assert again.finish()["weight"] == walk.weight.tolist()
+
+
+def test_a_full_disk_after_the_last_step_does_not_stop_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise CheckpointError("no space left on device")
+
+    monkeypatch.setattr(runs.CheckpointStore, "save", full)
+    walk = Walk(start(tmp_path / "r", Config(train=SaveConfig())))
+    walk.go(2)
+    assert walk.finish()["weight"] == walk.weight.tolist()
+    assert "no checkpoint after step 2: no space left on device" in capfd.readouterr().err
+
+
+def test_checkpoints_are_written_by_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every 5 minutes by default; less often where a save takes more than 5 % of the time."""
+    now = [0.0]
+    monkeypatch.setattr(runs.time, "monotonic", lambda: now[0])
+    saved: list[int] = []
+    cost_s = {20: 60.0}  # seconds that saving takes
+    real = runs.CheckpointStore.save
+
+    def save(self: Any, step: int, *args: Any) -> Path:
+        saved.append(step)
+        now[0] += cost_s.get(step, 0.0)
+        return real(self, step, *args)
+
+    monkeypatch.setattr(runs.CheckpointStore, "save", save)
+    walk = Walk(start(tmp_path / "r", Config(train=SaveConfig())))
+    for _ in walk.run.steps(60, walk.state):
+        now[0] += 30.0
+    assert saved == [10, 20, 60]  # after 300 s, 600 s, and then not within 1,200 s of a save of 60 s
+    saved.clear()
+    never = Walk(start(tmp_path / "n", Config(train=SaveConfig(save_every_minutes=0))))
+    for _ in never.run.steps(30, never.state):
+        now[0] += 3000.0
+    assert saved == [30]
+
+
+def test_an_error_in_a_step_saves_the_step_before_it_bit_for_bit(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    straight = Walk(start(tmp_path / "a"))
+    straight.go(5)
+    config = Config(train=SaveConfig())
+    walk = Walk(start(tmp_path / "r", config))
+    with pytest.raises(ZeroDivisionError):
+        for step, _ in walk.run.steps(5, walk.state):
+            with walk.run.saved_on_error(walk.state):
+                if step == 3:
+                    torch.rand(5)  # the step has drawn numbers before it failed
+                    raise ZeroDivisionError
+            walk.weight = walk.weight + torch.rand(3) * (step + 1)
+    close(walk.run)
+    assert "saved after step 3. Run the same command to resume" in capfd.readouterr().err
+    again = Walk(start(tmp_path / "r", config))
+    assert again.run.first_step == 3
+    again.go(5)
+    assert torch.equal(again.weight, straight.weight)
+
+
+def test_an_error_before_the_first_step_claims_no_checkpoint(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    walk = Walk(start(tmp_path / "r", Config(train=SaveConfig())))
+    with pytest.raises(ZeroDivisionError):
+        for _ in walk.run.steps(5, walk.state):
+            with walk.run.saved_on_error(walk.state):
+                raise ZeroDivisionError
+    assert "saved" not in capfd.readouterr().err and walk.run.checkpoint_words() == "There is no checkpoint"
+    assert not (tmp_path / "r" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    "changes", [{"save_every_steps": -1}, {"save_every_minutes": float("nan")}, {"keep_checkpoints": 0}]
+)
+def test_impossible_settings_of_saving_are_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="save-every-steps"):
+        start(tmp_path / "r", Config(train=SaveConfig(**changes)))
+    assert not (tmp_path / "r").exists()
 
 
 def test_checkpoints_are_dropped_only_after_the_manifest_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,11 @@ from chatwright.errors import ConfigError, TrainingStopped
 from chatwright.generation.lm import load_model
 from chatwright.model.lora import LoraConfig
 from chatwright.objectives.lm import batch_nll
+from chatwright.objectives.ppo import KLController
 from chatwright.recipes import guards, ppo, reward
 from chatwright.recipes.guards import GuardConfig
 from chatwright.recipes.ppo_config import PPOConfig, RolloutConfig
-from chatwright.recipes.ppo_models import Models, open_models
+from chatwright.recipes.ppo_models import Models, Training, open_models
 from chatwright.records import load_prompts
 
 
@@ -34,7 +36,10 @@ def likes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     import sys
 
     folder = tmp_path_factory.mktemp("reward_module")
-    (folder / "likes_e.py").write_text("def score(items):\n    return [i['completion'].count('e') / 3 for i in items]\n")
+    (folder / "likes_e.py").write_text(
+        "def score(items):\n    return [i['completion'].count('e') / 3 for i in items]\n"
+        "def length(items):\n    return [len(i['completion']) / 9 for i in items]\n"
+    )
     sys.path.insert(0, str(folder))
     yield "python:likes_e:score"
     sys.path.remove(str(folder))
@@ -63,7 +68,7 @@ def scored(cfg: PPOConfig, num: int = 16, seed: int = 0) -> tuple[Models, ppo.Sc
 def ptx_of(cfg: PPOConfig, models: Models) -> Any:
     return open_ptx(
         cfg.ptx.data, models.tokenizer, block_tokens=cfg.ptx.block_tokens, held_out=cfg.ptx.held_out, seed=1,
-        micro_tokens=cfg.train.micro_tokens, device=torch.device("cpu"),
+        micro_tokens=cfg.train.micro_tokens, device=torch.device("cpu"), context=128,
     )  # fmt: skip
 
 
@@ -449,7 +454,7 @@ def test_a_reward_that_likes_a_letter_rises(config: Callable[..., PPOConfig], li
     first, last = (sum(row["reward"] for row in part) / 2 for part in (rows[:2], rows[-2:]))
     assert last > first + 0.8, (first, last)
     assert result["steps"] == 10 and result["stopped_by"] == ""
-    assert result["reward_mean"] == rows[-1]["reward"] and result["kl_per_token"] == rows[-1]["kl_per_token"]
+    assert result["reward_mean"] > rows[-1]["reward"]  # of the exported weights, which one more update has made
     assert rows[0]["kl_per_token"] == 0.0 and rows[-1]["kl_per_token"] > 0.1
     assert all(row["first_log_ratio"] < 1e-4 and row["rollout_gap"] < 1e-4 for row in rows)
     written = tiny.read_rows(Path(cfg.out) / "rollouts.jsonl")
@@ -560,48 +565,181 @@ def test_networks_that_do_not_belong_together_are_refused(
 # ---- guard rails -----------------------------------------------------------------------------------------------------
 
 
-def test_a_breach_rolls_back_to_the_last_checkpoint(config: Callable[..., PPOConfig]) -> None:
-    """The exported weights are those of the checkpoint, as a run of that many steps would have made them."""
-    limit = 0.02
-    guard = {"max_kl_per_token": limit}
-    cfg = config("breach", train={"steps": 12, "save_every_steps": 2}, guard=guard, optim={"lr": 3e-4})
+BREACHES: dict[str, dict[str, Any]] = {
+    "kl_per_token": {"max_kl_per_token": 0.6},
+    "entropy": {"min_entropy": 2.0},
+    "answer_tokens": {"min_answer_tokens": 6.0},
+    "clip_fraction": {"max_clip_fraction": 0.2},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "save_every_steps"), [*((name, 0) for name in BREACHES), ("kl_per_token", 1), ("kl_per_token", 3)]
+)
+def test_a_breach_exports_weights_whose_own_figures_are_inside_the_limits(
+    config: Callable[..., PPOConfig], likes: str, reward_run: str, name: str, save_every_steps: int
+) -> None:
+    """Not those of the checkpoint before: step k measures the weights that step k - 1 made."""
+    sign = "-1*" if name == "answer_tokens" else ""
+    cfg = config(
+        "breach", reward=(sign + likes.replace(":score", ":length") if sign else likes,), critic=reward_run,
+        train={"steps": 14, "save_every_steps": save_every_steps}, guard=BREACHES[name], optim={"lr": 5e-3},
+        rollout={"batch_size": 32, "eos_rule": "none"}, ppo={"beta": 0.0},
+    )  # fmt: skip
     result = ppo.main(cfg)
     rows = metrics(cfg.out)
-    stopped_after = rows[-1]["step"]
-    assert 2 < stopped_after < 12 and all(row["kl_per_token"] <= limit for row in rows[:-1])
-    assert f"ppo step {stopped_after}: the policy has moved too far from the reference" in result["stopped_by"]
-    kept = (stopped_after - 1) // 2 * 2
-    assert result["steps"] == kept
-    # warm-up and a constant rate do not depend on the length of the run
-    other = ppo.main(config("short", train={"steps": kept}, optim={"lr": 3e-4}))
+    breach = rows[-1]["step"]
+    assert 2 < breach <= 14 and f"ppo step {breach}: " in result["stopped_by"] and name in result["stopped_by"]
+    # A measured figure condemns the weights of the step before; the share of clipped ratios only the update itself.
+    assert result["steps"] == (breach - 1 if name == "clip_fraction" else breach - 2)
+    exported = dataclasses.replace(cfg, model=result["path"], reference=cfg.model, out=cfg.out + "-again")
+    models = open_models(exported)
+    training = Training(
+        models=models, prompts=load_examples(load_prompts(cfg.data), models.tokenizer),
+        controller=KLController(beta=0.0), good=guards.LastGood(optimizer=models.policy_optim, ema=None),
+    )  # fmt: skip
+    own = ppo.figures(ppo.iteration_batch(training, exported, result["steps"]), 0.0)
+    assert guards.measured_breach(own, cfg.guard, "") == ""
+    row = rows[result["steps"]]
+    assert row["step"] == result["steps"] + 1
+    for shown, logged in (("kl_per_token", "kl_per_token"), ("entropy", "entropy"), ("reward_mean", "reward")):
+        assert result[shown] == row[logged] == pytest.approx(own[logged], rel=1e-4, abs=1e-4)
+
+
+def test_the_last_update_is_measured_too(config: Callable[..., PPOConfig], likes: str, reward_run: str) -> None:
+    """The run ends before the step that would have shown the breach; the exported weights are inside the limits, too."""
+    settings: dict[str, Any] = {
+        "reward": (likes,), "critic": reward_run, "optim": {"lr": 5e-3}, "ppo": {"beta": 0.0},
+        "rollout": {"batch_size": 32, "eos_rule": "none"}, "guard": BREACHES["kl_per_token"],
+    }  # fmt: skip
+    long = ppo.main(config("long", train={"steps": 14}, **settings))
+    breach = metrics(config("long", **settings).out)[-1]["step"]
+    short = ppo.main(config("short", train={"steps": breach - 1}, **settings))
+    assert short["steps"] == long["steps"] == breach - 2 and short["kl_per_token"] == long["kl_per_token"] <= 0.6
+    assert f"ppo after step {breach - 1}: the policy has moved too far" in short["stopped_by"]
+    assert tiny.tensor_hashes(Path(short["path"])) == tiny.tensor_hashes(Path(long["path"]))
+    shorter = ppo.main(config("shorter", train={"steps": breach - 2}, **settings))
+    assert shorter["stopped_by"] == "" and shorter["kl_per_token"] == long["kl_per_token"]
+    assert tiny.tensor_hashes(Path(shorter["path"])) == tiny.tensor_hashes(Path(long["path"]))
+
+
+@pytest.mark.parametrize("killed_at", ["before the breach", "at the breach"])
+def test_a_run_killed_around_a_breach_exports_the_same(
+    config: Callable[..., PPOConfig],
+    likes: str,
+    reward_run: str,
+    monkeypatch: pytest.MonkeyPatch,
+    opened: Any,
+    killed_at: str,
+) -> None:
+    def settings(out: str) -> PPOConfig:
+        return config(
+            out, reward=(likes,), critic=reward_run, train={"steps": 14, "save_every_steps": 1, "keep_checkpoints": 1},
+            guard=BREACHES["kl_per_token"], optim={"lr": 5e-3}, ppo={"beta": 0.0},
+            rollout={"batch_size": 32, "eos_rule": "none"},
+        )  # fmt: skip
+
+    expected = ppo.main(settings("straight"))
+    breach = metrics(settings("straight").out)[-1]["step"]
+
+    class Killed(BaseException):
+        pass
+
+    real = ppo.measured_breach
+
+    def kill(values: Any, guard: GuardConfig, where: str) -> str:
+        if where == f"ppo step {breach - (killed_at == 'before the breach')}":
+            raise Killed
+        return real(values, guard, where)
+
+    monkeypatch.setattr(ppo, "measured_breach", kill)
+    with pytest.raises(Killed):
+        ppo.main(settings("killed"))
+    opened.close()
+    monkeypatch.setattr(ppo, "measured_breach", real)
+    result = ppo.main(settings("killed"))
+    same = ("steps", "stopped_by", "kl_per_token", "entropy", "reward_mean")
+    assert {name: result[name] for name in same} == {name: expected[name] for name in same}
+    assert tiny.tensor_hashes(Path(result["path"])) == tiny.tensor_hashes(Path(expected["path"]))
+
+
+def test_a_loss_that_is_no_number_exports_the_weights_from_before_it(
+    config: Callable[..., PPOConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = ppo.objective.policy_loss
+    calls = [0]
+
+    def broken(*args: Any) -> Any:
+        calls[0] += 1
+        terms = real(*args)
+        in_step_3 = calls[0] == 6  # its second minibatch: the first one has moved the weights
+        return dataclasses.replace(terms, loss_sum=terms.loss_sum * math.nan) if in_step_3 else terms
+
+    monkeypatch.setattr(ppo.objective, "policy_loss", broken)
+    result = ppo.main(config("nan", train={"steps": 5}, rollout={"batch_size": 16}))
+    assert result["steps"] == 2 and "ppo step 3, policy: the loss is nan" in result["stopped_by"]
+    monkeypatch.undo()
+    other = ppo.main(config("two", train={"steps": 2}, rollout={"batch_size": 16}))
     assert tiny.tensor_hashes(Path(result["path"])) == tiny.tensor_hashes(Path(other["path"]))
 
 
-@pytest.mark.parametrize("save", [{"save_every_steps": 1}, {}])
-def test_a_breach_stops_with_an_error_when_asked_or_when_there_is_nothing_to_go_back_to(
-    config: Callable[..., PPOConfig], save: dict[str, Any]
+def test_an_average_is_measured_itself(config: Callable[..., PPOConfig], likes: str, reward_run: str) -> None:
+    settings: dict[str, Any] = {
+        "reward": (likes,), "critic": reward_run, "optim": {"lr": 5e-3}, "ppo": {"beta": 0.0},
+        "rollout": {"batch_size": 32, "eos_rule": "none"}, "guard": BREACHES["kl_per_token"],
+    }  # fmt: skip
+    raw = ppo.main(config("raw", train={"steps": 14}, **settings))
+    averaged = ppo.main(config("averaged", train={"steps": 14, "ema": 0.8}, **settings))
+    assert averaged["steps"] == raw["steps"] and 0 < averaged["kl_per_token"] < raw["kl_per_token"]
+
+
+@pytest.mark.parametrize("on_breach", ["rollback", "stop"])
+@pytest.mark.parametrize("save_every_steps", [0, 1])
+def test_where_nothing_trained_is_good_nothing_is_exported_and_nothing_is_claimed(
+    config: Callable[..., PPOConfig], on_breach: str, save_every_steps: int
 ) -> None:
-    guard = {"min_answer_tokens": 1e9, "on_breach": "stop" if save else "rollback"}
-    cfg = config(train={"steps": 3, **save}, guard=guard)
-    with pytest.raises(TrainingStopped, match="ppo step 1: the answers have become too short.*Nothing was exported"):
+    guard = {"min_answer_tokens": 1e9, "on_breach": on_breach}
+    cfg = config(train={"steps": 3, "save_every_steps": save_every_steps}, guard=guard)
+    words = "ppo step 1: the answers have become too short.*Nothing was exported"
+    with pytest.raises(TrainingStopped, match=words) as error:
         ppo.main(cfg)
-    assert not (Path(cfg.out) / "final").exists()
+    assert not (Path(cfg.out) / "final").exists() and not list(Path(cfg.out).glob("checkpoints/step-*"))
+    said = "There is no checkpoint" if on_breach == "stop" else f"{cfg.model} is still the model to use"
+    assert said in str(error.value) and "stand" not in str(error.value)
+
+
+def test_a_breach_that_stops_names_the_newest_checkpoint(config: Callable[..., PPOConfig]) -> None:
+    cfg = config(
+        train={"steps": 12, "save_every_steps": 1}, optim={"lr": 3e-4},
+        guard={"max_kl_per_token": 0.02, "on_breach": "stop"},
+    )  # fmt: skip
+    words = r"Nothing was exported. The newest checkpoint is that of step (\d+) in "
+    with pytest.raises(TrainingStopped, match=words) as error:
+        ppo.main(cfg)
+    (step,) = re.findall(r"of step (\d+) in", str(error.value))
+    assert sorted(Path(cfg.out).glob("checkpoints/step-*"))[-1].name == f"step-{int(step):06d}"
 
 
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
         ("kl_per_token", 0.6, "moved too far"),
+        ("kl_per_token", math.nan, "moved too far"),
         ("entropy", 0.01, "stopped to vary"),
         ("answer_tokens", 1.0, "too short"),
-        ("clip_fraction", 0.9, "clipped"),
     ],
 )
 def test_each_limit_says_why_in_plain_words(name: str, value: float, words: str) -> None:
-    fine = {"kl_per_token": 0.1, "entropy": 2.0, "answer_tokens": 20.0, "clip_fraction": 0.1}
-    assert guards.guard_breach(fine, GuardConfig(), "ppo step 4") == ""
-    said = guards.guard_breach({**fine, name: value}, GuardConfig(), "ppo step 4")
+    fine = {"kl_per_token": 0.1, "entropy": 2.0, "answer_tokens": 20.0}
+    assert guards.measured_breach(fine, GuardConfig(), "ppo step 4") == ""
+    said = guards.measured_breach({**fine, name: value}, GuardConfig(), "ppo step 4")
     assert words in said and said.startswith("ppo step 4: ") and f"{name} {value:.3g} against the limit" in said
+
+
+def test_the_limit_of_clipped_ratios_says_why() -> None:
+    assert guards.update_breach(0.1, GuardConfig(), "ppo step 4") == ""
+    said = guards.update_breach(0.9, GuardConfig(), "ppo step 4")
+    assert said.startswith("ppo step 4: most updates are clipped") and "clip_fraction 0.9 against the limit 0.5" in said
 
 
 def test_the_start_is_checked_cache_against_full_forward(config: Callable[..., PPOConfig]) -> None:
@@ -636,7 +774,7 @@ def test_a_checkpoint_holds_policy_critic_both_optimisers_and_the_average(
 
     real = CheckpointStore.save
     monkeypatch.setattr(
-        CheckpointStore, "save", lambda self, step, tensors, meta: saved.update(tensors) or real(self, step, tensors, meta)
+        CheckpointStore, "save", lambda self, step, tensors, *rest: saved.update(tensors) or real(self, step, tensors, *rest)
     )
     ppo.main(config(train={"steps": 2, "save_every_steps": 1, "ema": 0.9}))
     for start in (
