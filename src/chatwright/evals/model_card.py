@@ -16,7 +16,9 @@ from typing import Any
 
 from chatwright.engine.checkpoint import file_sha256
 from chatwright.errors import ConfigError
+from chatwright.hub import model_folder
 from chatwright.hub.named import NAMED, NamedModel
+from chatwright.hub.run_folders import FINAL
 from chatwright.jsonl import read_lines
 
 _STAGE_WORDS = {
@@ -67,11 +69,13 @@ class Lineage:
 
 
 def run_of(model: str | Path) -> Path | None:
-    """The finished run that wrote `model` (a run folder or its final/), or None for any other model."""
-    path = Path(model)
-    for folder in (path, path.parent) if path.name == "final" else (path,):
-        if (folder / "result.json").is_file():
-            return folder
+    """The finished run that wrote `model` (a run folder, its final/, a chain of runs); None for any other model."""
+    if not str(model):
+        return None
+    for path in (Path(model), model_folder(model)):
+        for folder in (path, path.parent) if path.name == FINAL else (path,):
+            if (folder / "result.json").is_file():
+                return folder
     return None
 
 

@@ -15,7 +15,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -24,7 +23,9 @@ from chatwright.data.responses import response_batches
 from chatwright.errors import ConfigError, DataError, GateError
 from chatwright.generation.api import Completion
 from chatwright.generation.lm import check_manifest
-from chatwright.model.formats.reward import final_folder, load_scalar_model
+from chatwright.hub import model_folder
+from chatwright.hub.run_folders import FINAL
+from chatwright.model.formats.reward import load_scalar_model
 from chatwright.model.heads import ScalarModel
 from chatwright.records import Conversation, Prompt
 from chatwright.text.chat import answer_ids, render
@@ -232,7 +233,7 @@ def _is_folder(source: str) -> bool:
 
 def open_scalar(folder: str, *, dtype: torch.dtype, device: torch.device | str) -> ScalarModel:
     """Load the network of a reward run, checked against its manifest. Raises ModelError, CheckpointError."""
-    check_manifest(final_folder(folder))
+    check_manifest(model_folder(folder, "reward"))
     model, _ = load_scalar_model(folder, dtype=dtype, device=device)
     return model
 
@@ -243,7 +244,7 @@ def open_learned(
     """Load a reward run (or its final folder) with its own tokenizer."""
     model = open_scalar(folder, dtype=dtype, device=device)
     model.requires_grad_(False)
-    return LearnedReward(model, Tokenizer.from_folder(final_folder(folder)), micro_tokens=micro_tokens)
+    return LearnedReward(model, Tokenizer.from_folder(model_folder(folder, "reward")), micro_tokens=micro_tokens)
 
 
 def open_reward(
@@ -279,7 +280,8 @@ def check_gate(sources: Sequence[str]) -> None:
         _, place = split_weight(source)
         if not _is_folder(place):
             continue
-        card_file = Path(place) / "report_card.json"
+        folder = model_folder(place, "reward")
+        card_file = (folder.parent if folder.name == FINAL else folder) / "report_card.json"
         if not card_file.is_file():
             raise GateError(
                 f"{card_file}: missing, so nothing is known of this reward model. Train it with --eval.share above 0, "

@@ -23,11 +23,11 @@ from typing import Any, Literal
 
 import torch
 
+from chatwright import hub
 from chatwright.data.masking import pieces_of, vocabulary_of
 from chatwright.errors import ConfigError, DataError, ModelError
 from chatwright.generation.lm import LM
 from chatwright.kernels.cross_entropy import token_logprobs
-from chatwright.model.formats.reward import final_folder
 
 ABOUT = "pretrain.json"
 MAX_BLANK = 64  # characters of one blank
@@ -368,7 +368,7 @@ def _begins_well(data: bytes) -> bool:
 
 def about_of(model: str | Path) -> dict[str, Any]:
     """What `chatwright pretrain` wrote beside a model ({"objective", "mask_id", "start_id"}); empty for other models."""
-    file = final_folder(Path(model).expanduser()) / ABOUT
+    file = hub.model_folder(model) / ABOUT
     if not file.is_file():
         return {}
     try:

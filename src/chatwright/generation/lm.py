@@ -19,7 +19,7 @@ from chatwright.errors import CheckpointError, ConfigError, DataError, ModelErro
 from chatwright.generation.api import Completion, SamplingParams
 from chatwright.generation.embed import Embedder
 from chatwright.generation.local import LocalGenerator
-from chatwright.hub.store import MANIFEST, sha256
+from chatwright.hub.store import MANIFEST, say, sha256
 from chatwright.model import lora
 from chatwright.model.formats.convert import ensure_hf_folder
 from chatwright.model.formats.huggingface import as_dtype, load_folder, save_folder
@@ -140,12 +140,13 @@ class LM:
 
 
 def load(name_or_folder: str | Path, dtype: str | torch.dtype = "float32", device: str = "auto") -> LM:
-    """Open a model by name (`smollm2-135m-instruct`, `owner/name`), folder (Hugging Face, adapter or run folder) or GGUF.
+    """Open a model by name (`smollm2-135m-instruct`, `owner/name`), folder (Hugging Face, adapter,
+    run, or chain of runs: its last model) or GGUF.
 
     `dtype` "auto" is bfloat16 where the hardware multiplies it, float32 elsewhere. Raises HubError, ModelError.
     """
     model, tokenizer = load_model(name_or_folder, dtype=dtype, device=device)
-    folder = _final_folder(Path(name_or_folder).expanduser())
+    folder = hub.model_folder(name_or_folder)
     return LM(model, tokenizer, embedder=Embedder.of(model, tokenizer, folder if folder.is_dir() else None))
 
 
@@ -158,7 +159,9 @@ def load_model(
     """
     device = pick_device(device)
     dtype = pick_dtype("auto", device) if dtype == "auto" else as_dtype(dtype)
-    path = _final_folder(Path(name_or_folder).expanduser())
+    given, path = Path(name_or_folder).expanduser(), hub.model_folder(name_or_folder)
+    if path.parent not in (given, given.parent):
+        say(f"{given}: its last model is {path}")
     if path.is_dir():
         check_manifest(path)
     found = hub.resolve(path if path.is_dir() else name_or_folder)
@@ -179,17 +182,6 @@ def save_model(model: Transformer, folder: str | Path, tokenizer: Tokenizer, *, 
         tokenizer.save(folder)
     else:
         save_folder(model, folder, tokenizer)
-
-
-def _final_folder(path: Path) -> Path:
-    """The `final/` of a run folder, any other path as it is."""
-    final = path / "final"
-    here = any((path / name).is_file() for name in ("config.json", ADAPTER_CONFIG))
-    if here or not path.is_dir():
-        return path
-    if (path / "config.toml").is_file() and not final.is_dir():
-        raise CheckpointError(f"{path}: this run is not finished, so it has no final/ model; run the same command again")
-    return final if final.is_dir() else path
 
 
 def check_manifest(folder: Path) -> None:

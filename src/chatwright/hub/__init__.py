@@ -1,6 +1,7 @@
 """Names -> model files on disk: fetched once, hash-checked, cached. Converts nothing and imports no torch.
 
-`resolve` takes a name of ours (`smollm2-135m-instruct`), a Hugging Face name (`owner/name`), a folder, or a GGUF file.
+`resolve` takes a name of ours (`smollm2-135m-instruct`), a Hugging Face name (`owner/name`), a folder (of a model, a run, or
+a chain of runs), or a GGUF file.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ from chatwright.errors import HubError
 from chatwright.hub import remote
 from chatwright.hub.named import DEFAULT, NAMED, NamedModel
 from chatwright.hub.remote import cached_snapshots
+from chatwright.hub.run_folders import model_folder, names_in
 from chatwright.hub.store import cache_folder
 from chatwright.hub.wheels import cached_file, fetch
 
-__all__ = ["DEFAULT", "NAMED", "NamedModel", "cache_folder", "cached_snapshots", "is_cached", "is_name", "resolve"]
+__all__ = [
+    "DEFAULT", "NAMED", "NamedModel", "cache_folder", "cached_snapshots", "is_cached", "is_name", "model_folder", "resolve",
+]  # fmt: skip
 
 
 def resolve(name_or_folder: str | Path, *, refresh: bool = False) -> Path:
@@ -30,7 +34,7 @@ def resolve(name_or_folder: str | Path, *, refresh: bool = False) -> Path:
         return fetch(NAMED[name])
     path = Path(name).expanduser()
     if path.is_dir():
-        return _local_folder(path)
+        return _local_folder(model_folder(path))
     if path.is_file():
         if path.suffix == ".gguf":
             return path
@@ -62,5 +66,7 @@ def _local_folder(path: Path) -> Path:
     files = sorted(path.glob("*.gguf"))
     if len(files) == 1:
         return files[0]
-    found = f"{len(files)} .gguf files: name one of them" if files else "no config.json and no .gguf file in it"
-    raise HubError(f"{path}: {found}")
+    if files:
+        raise HubError(f"{path}: {len(files)} .gguf files: name one of them ({names_in(path, files)})")
+    inside = names_in(path, sorted(item for item in path.iterdir() if not item.name.startswith(".")))
+    raise HubError(f"{path}: no model in it: no config.json, no .gguf file, no finished run ({inside or 'it is empty'})")

@@ -170,9 +170,8 @@ def _model_folder(model: str) -> Path:
     from chatwright import hub
     from chatwright.generation.lm import ADAPTER_CONFIG
     from chatwright.model.formats.convert import ensure_hf_folder
-    from chatwright.model.formats.reward import final_folder
 
-    path = final_folder(Path(model).expanduser())
+    path = hub.model_folder(model)
     folder = path if path.is_dir() else ensure_hf_folder(hub.resolve(model))
     if (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").is_file():
         raise ConfigError(

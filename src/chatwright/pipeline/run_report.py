@@ -28,8 +28,8 @@ def write(stages: Stages, folder: Path, times: StageTimes, file: str) -> dict[st
     from chatwright.engine.checkpoint import write_text
     from chatwright.evals import stage_table, teach_report
     from chatwright.evals.terminal import print_table
+    from chatwright.hub import model_folder
     from chatwright.labellers.rubric import gold_judge, rubric_for
-    from chatwright.model.formats.reward import final_folder
     from chatwright.recipes.evaluate import named_models
 
     evaluate, ppo = _of(stages, "evaluate")[-1], _of(stages, "ppo")[0]
@@ -60,7 +60,7 @@ def write(stages: Stages, folder: Path, times: StageTimes, file: str) -> dict[st
         evaluation,
         seconds=times.state["seconds"],
         peak_rss_bytes=times.state["peak_rss_bytes"],
-        paths={name: str(final_folder(source)) for name, source in models.items()},
+        paths={name: str(model_folder(source)) for name, source in models.items()},
         about=about,
         judge=gold_judge(rubric_for(about["language"])) if evaluate.judge.startswith("museum-") else None,
     )
@@ -79,7 +79,7 @@ def write(stages: Stages, folder: Path, times: StageTimes, file: str) -> dict[st
     page["samples"] = stage_table.samples(done)
     teach_report.write(folder, report, page, write_text)
     print_table(report)
-    print(f"\nreport:    {folder / 'report.html'}\nmodel:     {final_folder(ppo.out)}\nchat with: {about['chat_command']}")
+    print(f"\nreport:    {folder / 'report.html'}\nmodel:     {model_folder(ppo.out)}\nchat with: {about['chat_command']}")
     return report
 
 

@@ -11,14 +11,15 @@ from typing import Any, Literal
 
 from chatwright.engine.checkpoint import atomic_folder
 from chatwright.errors import ConfigError, ModelError
-from chatwright.evals.model_card import licence_of, lineage, model_card, run_of
+from chatwright.evals.model_card import licence_of, lineage, model_card
 from chatwright.generation.lm import load_model
+from chatwright.hub import model_folder
 from chatwright.model.formats.embedding import HEAD_FILE as EMBEDDING_HEAD
 from chatwright.model.formats.embedding import META_FILE as EMBEDDING_META
 from chatwright.model.formats.embedding import has_embedding_head
 from chatwright.model.formats.gguf_write import Kind, write_gguf
 from chatwright.model.formats.huggingface import save_folder
-from chatwright.model.formats.reward import HEAD_FILE, final_folder
+from chatwright.model.formats.reward import HEAD_FILE
 from chatwright.model.lora import merge
 from chatwright.progress import console
 
@@ -62,7 +63,7 @@ def main(cfg: ExportConfig) -> dict[str, Any]:
 
 
 def _write_folder(cfg: ExportConfig, folder: Path) -> str:
-    source = final_folder(run_of(cfg.model) or cfg.model)
+    source = model_folder(cfg.model)
     if (source / HEAD_FILE).is_file():
         _copy_reward_model(cfg, source, folder)
         return ""
@@ -85,9 +86,9 @@ def _copy_reward_model(cfg: ExportConfig, source: Path, folder: Path) -> None:
 
 
 def _write_gguf(cfg: ExportConfig, folder: Path, name: str, licence: str) -> str:
-    if (final_folder(run_of(cfg.model) or cfg.model) / HEAD_FILE).is_file():
+    if (model_folder(cfg.model) / HEAD_FILE).is_file():
         raise ModelError(f"{cfg.model}: is a reward model, which GGUF has no place for; use --to hf")
-    if has_embedding_head(final_folder(run_of(cfg.model) or cfg.model)):
+    if has_embedding_head(model_folder(cfg.model)):
         raise ModelError(f"{cfg.model}: has an embedding head, which GGUF has no place for; use --to hf")
     dtype = stored_dtype(cfg.model)
     model, tokenizer = load_model(cfg.model, dtype=dtype, device="cpu")
@@ -102,7 +103,7 @@ def _write_gguf(cfg: ExportConfig, folder: Path, name: str, licence: str) -> str
 
 def stored_dtype(model: str) -> str:
     """float32, float16 or bfloat16, as the folder's config.json says; float32 for anything else."""
-    path = final_folder(run_of(model) or model) / "config.json"
+    path = model_folder(model) / "config.json"
     if not path.is_file():
         return "float32"
     stored = json.loads(path.read_text(encoding="utf-8")).get("torch_dtype")

@@ -16,7 +16,7 @@ from chatwright.errors import ConfigError
 from chatwright.evals.rewards import RewardMix, open_reward, open_scalar
 from chatwright.generation.lm import load_model
 from chatwright.generation.local import LocalGenerator
-from chatwright.model.formats.reward import final_folder
+from chatwright.hub import model_folder
 from chatwright.model.heads import ScalarModel
 from chatwright.model.lora import adapter_off, inject
 from chatwright.model.precision import pick_device, pick_dtype
@@ -113,7 +113,7 @@ def open_models(cfg: PPOConfig) -> Models:
     if not critic_folder:
         raise ConfigError("--critic: name a reward run folder to start the critic from; --reward names none")
     critic = open_scalar(critic_folder, dtype=dtype, device=device)
-    if Tokenizer.from_folder(final_folder(critic_folder)).fingerprint != tokenizer.fingerprint:
+    if Tokenizer.from_folder(model_folder(critic_folder, "reward")).fingerprint != tokenizer.fingerprint:
         raise ConfigError(f"--critic {critic_folder}: not the policy's tokenizer; name a reward run of the same model")
     critic.tie_parameter.requires_grad_(False)
     if cfg.ppo.critic_head == "zeros":

@@ -117,9 +117,8 @@ def test_a_mixed_sequence_weighs_as_much_as_a_demonstration_however_long_it_is(b
     optimizer = MasterAdamW(model.named_parameters(), OptimConfig(lr=0.0))
     examples = load_examples(load_demonstrations(bench.demonstrations), tokenizer, max_tokens=512)[:3]
     taught = micro_batches(examples, 512, tokenizer.pad_id)
-    text = open_ptx(
-        (bench.corpus,), tokenizer, block_tokens=100, held_out=0, seed=0, micro_tokens=512, device=torch.device("cpu")
-    )
+    cpu, sizes = torch.device("cpu"), {"block_tokens": 100, "held_out": 0, "micro_tokens": 512, "context": 128}
+    text = open_ptx((bench.corpus,), tokenizer, seed=0, device=cpu, **sizes)
 
     def gradient(*kinds: tuple[list[Any], float]) -> torch.Tensor:
         parts = [weight * batch_nll(model, b)[0] / sum(x.num_targets for x in some) for some, weight in kinds for b in some]

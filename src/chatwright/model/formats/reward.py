@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from chatwright.errors import ModelError
+from chatwright.hub import model_folder
 from chatwright.model.formats.huggingface import SavesTokenizer, load_folder, save_folder
 from chatwright.model.heads import ScalarModel
 
@@ -31,17 +32,11 @@ def save_scalar_model(model: ScalarModel, folder: Path, tokenizer: SavesTokenize
     (folder / META_FILE).write_text(json.dumps(dict(meta), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def final_folder(path: str | Path) -> Path:
-    """`path` itself, or its final/ when `path` is a run folder."""
-    folder = Path(path)
-    return folder / "final" if (folder / "final").is_dir() else folder
-
-
 def load_scalar_model(
     path: str | Path, *, dtype: torch.dtype, device: torch.device | str
 ) -> tuple[ScalarModel, dict[str, Any]]:
     """Load a reward run or folder. A missing or foreign head is an error that names the file: never a fresh head."""
-    folder = final_folder(path)
+    folder = model_folder(path, "reward")
     if not (folder / HEAD_FILE).is_file():
         raise ModelError(f"{folder / HEAD_FILE}: missing; this is not a reward model. Train one with `chatwright reward`")
     try:
