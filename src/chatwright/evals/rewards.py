@@ -6,6 +6,7 @@ Shapes: B answers.
 
 from __future__ import annotations
 
+import http.client
 import importlib
 import json
 import os
@@ -27,11 +28,15 @@ from chatwright.hub import model_folder
 from chatwright.hub.run_folders import FINAL
 from chatwright.model.formats.reward import load_scalar_model
 from chatwright.model.heads import ScalarModel
+from chatwright.progress import console
 from chatwright.records import Conversation, Prompt
+from chatwright.retries import TransientError, may_pass, retry_after_s, with_retries
 from chatwright.text.chat import answer_ids, render
 from chatwright.text.tokenizer import Tokenizer
 
 _HTTP_TIMEOUT_S = 60.0
+_RETRIES = 6
+_RETRY_WAIT_S = 2.0  # doubles: two minutes in all before a run is saved and stopped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +138,8 @@ class ForeignReward:
 
 
 class PythonReward:
-    """`python:module:function`; called with a list of {"messages", "completion", "ended"}, returns one number each."""
+    """`python:module:function`; called with a list of {"messages", "completion", "ended", "meta"}, returns one number each.
+    `meta` holds the other fields of the prompt's row, such as a reference answer."""
 
     def __init__(self, source: str) -> None:
         if not {"", os.getcwd()} & set(sys.path):  # `python -m` looks into the working folder, a console script does not
@@ -149,25 +155,51 @@ class PythonReward:
 
     def score(self, answers: Sequence[Answered]) -> torch.Tensor:
         """[B] from the function."""
-        return _as_scores(self.function(_rows(answers)), len(answers), self.source)
+        try:
+            values = self.function(_rows(answers))
+        except Exception as error:  # the user's own code
+            raise DataError(f"reward {self.source}: raised {type(error).__name__}: {error}") from error
+        return _as_scores(values, len(answers), self.source)
 
 
 class HttpReward:
-    """POST {"items": [...]} to an endpoint that answers {"scores": [...]}."""
+    """POST {"items": [...]} to an endpoint that answers {"scores": [...]}; items as for `PythonReward`.
+
+    A time-out, a broken connection, 429 and 5xx are tried again with growing waits; what the endpoint refuses is not.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url
 
     def score(self, answers: Sequence[Answered]) -> torch.Tensor:
-        """[B] from the endpoint."""
+        """[B] from the endpoint. DataError when it refuses, does not answer, or answers something else."""
         body = json.dumps({"items": _rows(answers)}).encode()
+
+        def notice(words: str) -> None:
+            console().print(f"reward endpoint {self.url}: {words}")
+
+        try:
+            raw = with_retries(lambda: self._post(body), retries=_RETRIES, wait_s=_RETRY_WAIT_S, notice=notice)
+            scores = json.loads(raw)["scores"]
+        except TransientError as error:
+            raise DataError(f"reward endpoint {self.url}: {error}") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"reward endpoint {self.url}: {error}; it must answer {{'scores': [...]}}") from None
+        return _as_scores(scores, len(answers), self.url)
+
+    def _post(self, body: bytes) -> bytes:
         request = urllib.request.Request(self.url, data=body, headers={"Content-Type": "application/json"})
         try:
             with urllib.request.urlopen(request, timeout=_HTTP_TIMEOUT_S) as response:
-                scores = json.loads(response.read())["scores"]
-        except (urllib.error.URLError, TimeoutError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"reward endpoint {self.url}: {error}; it must answer {{'scores': [...]}}") from None
-        return _as_scores(scores, len(answers), self.url)
+                reply: bytes = response.read()
+                return reply
+        except urllib.error.HTTPError as error:
+            if may_pass(error.code):
+                raise TransientError(f"status {error.code}", retry_after_s(error.headers)) from error
+            detail = error.read(300).decode("utf-8", "replace")
+            raise DataError(f"reward endpoint {self.url}: it refused with status {error.code}: {detail}") from None
+        except (OSError, http.client.HTTPException) as error:
+            raise TransientError(f"no answer ({error or type(error).__name__})") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,7 +239,13 @@ class RewardMix:
 
 def _rows(answers: Sequence[Answered]) -> list[dict[str, object]]:
     return [
-        {"messages": [m.to_dict() for m in a.prompt.messages], "completion": a.text, "ended": a.ended} for a in answers
+        {
+            "messages": [m.to_dict() for m in a.prompt.messages],
+            "completion": a.text,
+            "ended": a.ended,
+            "meta": dict(a.prompt.meta),
+        }
+        for a in answers
     ]
 
 

@@ -10,10 +10,10 @@ becomes a tie: answers of pairs without a verdict are left unranked.
 
 from __future__ import annotations
 
+import http.client
 import json
 import math
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping
@@ -26,6 +26,7 @@ from chatwright.errors import ChatwrightError, ConfigError, DataError
 from chatwright.labellers.judge_replies import RESPONSE_FORMAT, Verdict, read_verdict
 from chatwright.labellers.protocol import LabellerKind, LabelTask
 from chatwright.records import Conversation, Ranking, WeakOrder
+from chatwright.retries import TransientError, may_pass, retry_after_s, with_retries
 
 _MAX_REPLY_BYTES = 2_000_000
 _ENOUGH_REPLIES = 20  # before the share of unreadable replies stops a run; at its end fewer count
@@ -58,9 +59,9 @@ class AIJudgeConfig:
     timeout_s: float = 180.0
     """Seconds until a request is given up. Models that think take long."""
     retries: int = 3
-    """Tries again after 429, 5xx or a broken connection."""
+    """Tries again after 408, 425, 429, 5xx or a broken connection."""
     retry_wait_s: float = 1.0
-    """Seconds before the first new try; doubles each time."""
+    """Seconds before the first new try; doubles each time, and never less than the endpoint's Retry-After."""
     parallel: int = 4
     """Requests in flight at once."""
     max_tokens: int = 2048
@@ -243,16 +244,11 @@ class AIJudge:
 
     def _send(self, body: Mapping[str, Any]) -> _Reply:
         """A request, sent again where that can help."""
-        wait_s = self.config.retry_wait_s
-        for attempt in range(self.config.retries + 1):
-            try:
-                return _post(self.config, body)
-            except _Again as again:
-                if attempt == self.config.retries:
-                    raise JudgeError(f"{self.config.base_url}: {again} after {attempt + 1} tries.") from again
-                time.sleep(wait_s)
-                wait_s *= 2
-        raise AssertionError("unreachable: the last try raises")
+        config = self.config
+        try:
+            return with_retries(lambda: _post(config, body), retries=config.retries, wait_s=config.retry_wait_s)
+        except TransientError as error:
+            raise JudgeError(f"{config.base_url}: {error}.") from error
 
 
 class JudgeError(ChatwrightError):
@@ -261,10 +257,6 @@ class JudgeError(ChatwrightError):
 
 class UnreadableError(DataError):
     """A task whose answers the judge's readable verdicts do not order."""
-
-
-class _Again(Exception):
-    """A failure that another try may mend."""
 
 
 class _Rejected(Exception):
@@ -345,16 +337,18 @@ def _post(config: AIJudgeConfig, body: Mapping[str, Any]) -> _Reply:
     try:
         with _OPENER.open(request, timeout=config.timeout_s) as response:
             raw = response.read(_MAX_REPLY_BYTES)
+            if response.length and len(raw) < _MAX_REPLY_BYTES:
+                raise TransientError("the reply is cut off")
     except urllib.error.HTTPError as error:
-        if error.code == 429 or (error.code >= 500 and error.code not in _REJECTED):
-            raise _Again(f"status {error.code}") from error
+        if may_pass(error.code) and error.code not in _REJECTED:
+            raise TransientError(f"status {error.code}", retry_after_s(error.headers)) from error
         # The body stays out of messages: those of jobs are shown to people who may not read that service.
         message = f"{address}: status {error.code}. Check the model's name, the key, the address and max_tokens."
         if error.code in _REJECTED:
             raise _Rejected(message, error.read(1000).decode("utf-8", "replace")) from error
         raise JudgeError(message) from error
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-        raise _Again(f"no answer ({error})") from error
+    except (OSError, http.client.HTTPException) as error:
+        raise TransientError(f"no answer ({error or type(error).__name__})") from error
     try:
         choice = json.loads(raw)["choices"][0]
         content, reason = choice["message"].get("content"), choice.get("finish_reason")

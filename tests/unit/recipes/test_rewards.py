@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import http.server
 import json
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -14,7 +16,9 @@ import pytest
 import torch
 
 import tiny_training as tiny
+from chatwright import retries
 from chatwright.errors import ConfigError, DataError
+from chatwright.evals import rewards
 from chatwright.evals.rewards import Answered, ForeignReward, LearnedReward, open_reward, split_weight
 from chatwright.recipes import ppo, ppo_models, reward
 from chatwright.records import Message, Prompt
@@ -36,10 +40,11 @@ def answers(tokenizer: Any, texts: tuple[str, ...] = ("honey bees.", "rock.", "m
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "my_rewards.py").write_text(
         "def length(items):\n    return [len(i['completion']) for i in items]\n"
-        "def fields(items):\n    assert all(set(i) == {'messages', 'completion', 'ended'} for i in items)\n"
+        "def fields(items):\n    assert all(set(i) == {'messages', 'completion', 'ended', 'meta'} for i in items)\n"
         "    return [float(i['ended']) + (i['messages'][-1]['content'] == 'Tell me of bees.') for i in items]\n"
         "def short(items):\n    return [1.0]\n"
         "def nan(items):\n    return [float('nan')] * len(items)\n"
+        "def right(items):\n    return [float(i['completion'] == i['meta']['answer']) for i in items]\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     return "my_rewards"
@@ -50,14 +55,30 @@ class Stub(http.server.BaseHTTPRequestHandler):
 
     reply: Callable[[dict[str, Any]], Any] = staticmethod(lambda body: {"scores": []})
     status = 200
+    failures: list[Any] = []
+    """What happens to the next requests: a status, (status, Retry-After), "reset" or "cut"; nothing: `reply`."""
     asked: list[dict[str, Any]] = []
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         Stub.asked.append(body)
+        failure = Stub.failures.pop(0) if Stub.failures else None
+        if failure == "reset":
+            self.connection.shutdown(socket.SHUT_RDWR)
+            return
         data = Stub.reply(body)
         payload = data if isinstance(data, bytes) else json.dumps(data).encode()
-        self.send_response(Stub.status)
+        if failure == "cut":
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(payload) + 5))
+            self.end_headers()
+            self.wfile.write(payload)
+            self.close_connection = True
+            return
+        status, wait = failure if isinstance(failure, tuple) else (failure or Stub.status, None)
+        self.send_response(status)
+        if wait:
+            self.send_header("Retry-After", wait)
         self.send_header("Content-Length", str(len(payload)))
         self.end_headers()
         self.wfile.write(payload)
@@ -71,7 +92,8 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A reward service on loopback."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     Stub.reply = staticmethod(lambda body: {"scores": [len(i["completion"]) for i in body["items"]]})
-    Stub.status, Stub.asked = 200, []
+    Stub.status, Stub.asked, Stub.failures = 200, [], []
+    monkeypatch.setattr(rewards, "_RETRY_WAIT_S", 0.01)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Stub)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -145,7 +167,75 @@ def test_an_http_endpoint_is_asked_once_per_batch(
 ) -> None:
     ppo.main(bench.ppo(tmp_path / "p", model=sft_run, reward=(endpoint,), critic=reward_run, train={"steps": 2}))
     assert [len(body["items"]) for body in Stub.asked] == [16, 16, 16]  # the exported weights are measured, too
-    assert set(Stub.asked[0]["items"][0]) == {"messages", "completion", "ended"}
+    item = Stub.asked[0]["items"][0]
+    assert set(item) == {"messages", "completion", "ended", "meta"} and item["meta"]["topic"] in tiny.WORDS
+
+
+def test_rewards_see_the_prompts_other_fields(bench: Any, module: str, endpoint: str) -> None:
+    """A reference answer, for rewards that can be verified (maths, code, format)."""
+    rows = [
+        dataclasses.replace(row, prompt=dataclasses.replace(row.prompt, meta={"answer": "rock.", "n": [1, {"a": None}]}))
+        for row in answers(bench.tokenizer)
+    ]
+    assert open_reward((f"python:{module}:right",), bench.tokenizer, **CPU).score(rows).tolist() == [0.0, 1.0, 0.0]
+    open_reward((endpoint,), bench.tokenizer, **CPU).score(rows)
+    assert [item["meta"] for item in Stub.asked[-1]["items"]] == [{"answer": "rock.", "n": [1, {"a": None}]}] * 3
+
+
+@pytest.mark.parametrize("failures", [[503, 503], [429], [500, 502, 504], ["reset"], ["cut"], [408, "reset", 503]])
+def test_an_endpoint_that_comes_back_is_asked_again(bench: Any, endpoint: str, failures: list[Any]) -> None:
+    Stub.failures = list(failures)
+    found = open_reward((endpoint,), bench.tokenizer, **CPU).score(answers(bench.tokenizer))
+    assert found.tolist() == [11.0, 5.0, 15.0] and len(Stub.asked) == len(failures) + 1
+    assert all(body == Stub.asked[0] for body in Stub.asked)
+
+
+def test_retry_after_is_honoured(bench: Any, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(retries.time, "sleep", waits.append)
+    Stub.failures = [(503, "7"), (429, "100000"), (503, "soon"), 503]
+    open_reward((endpoint,), bench.tokenizer, **CPU).score(answers(bench.tokenizer))
+    assert waits[0] == 7.0 and waits[1] == retries.MAX_WAIT_S and waits[2:] == [0.04, 0.08]
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 413, 422, 501])
+def test_what_an_endpoint_refuses_is_not_asked_again(bench: Any, endpoint: str, status: int) -> None:
+    Stub.status = status
+    with pytest.raises(DataError, match=f"{endpoint}: it refused with status {status}"):
+        open_reward((endpoint,), bench.tokenizer, **CPU).score(answers(bench.tokenizer))
+    assert len(Stub.asked) == 1
+
+
+def test_an_endpoint_that_stays_away_stops_ppo_saved_and_resumable(
+    bench: Any, sft_run: str, reward_run: str, endpoint: str, tmp_path: Path, opened: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """With the default settings; the resumed run ends with the same bits."""
+    settings: dict[str, Any] = {"model": sft_run, "reward": (endpoint,), "critic": reward_run, "train": {"steps": 4}}
+    straight = ppo.main(bench.ppo(tmp_path / "straight", **{**settings, "train": {"steps": 4}}))
+    for number_done in (0, 2, 4):  # before the first step, in the middle, and when the exported weights are measured
+        out = tmp_path / str(number_done)
+        Stub.asked, good = [], Stub.reply
+
+        def breaks(body: dict[str, Any], good: Any = good, num: int = number_done) -> Any:
+            Stub.status = 503 if len(Stub.asked) > num else 200
+            return good(body)
+
+        Stub.reply = staticmethod(breaks)
+        with pytest.raises(DataError, match="status 503 after 7 tries"):
+            ppo.main(bench.ppo(out, **{**settings, "train": {"steps": 4}}))
+        opened.close()
+        said = capfd.readouterr().err
+        assert (f"saved after step {number_done}. Run the same command to resume" in said) == (number_done > 0)
+        Stub.reply, Stub.status = staticmethod(good), 200
+        again = ppo.main(bench.ppo(out, **{**settings, "train": {"steps": 4}}))
+        assert (f"resuming after step {number_done}" in capfd.readouterr().err) == (number_done > 0)
+        assert tiny.tensor_hashes(Path(again["path"])) == tiny.tensor_hashes(Path(straight["path"]))
+        assert again["kl_per_token"] == straight["kl_per_token"]
+
+
+def test_a_function_that_raises_is_a_data_error_naming_it(bench: Any, module: str) -> None:
+    with pytest.raises(DataError, match=rf"python:{module}:right: raised KeyError: 'answer'"):
+        open_reward((f"python:{module}:right",), bench.tokenizer, **CPU).score(answers(bench.tokenizer))
 
 
 @pytest.mark.parametrize(
@@ -172,6 +262,7 @@ def test_an_endpoint_that_answers_nonsense_is_a_data_error_naming_it(
 
 def test_an_endpoint_that_is_not_there_is_a_data_error(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(rewards, "_RETRY_WAIT_S", 0.0)
     with pytest.raises(DataError, match="127.0.0.1:9"):
         open_reward(("http://127.0.0.1:9/",), bench.tokenizer, **CPU).score(answers(bench.tokenizer))
 

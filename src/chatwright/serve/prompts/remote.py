@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import httpx
 
 from chatwright.errors import ChatwrightError, ConfigError
+from chatwright.retries import TransientError, may_pass, retry_after_s, with_retries
 from chatwright.serve.prompts.suite import Suite
 from chatwright.serve.prompts.testing import Answer, Answerer
 
@@ -56,21 +56,23 @@ def remote_answerer(name: str, url: str, suite: Suite, *, key: str = "", wait_s:
 
 
 def _asked(client: httpx.Client, address: str, body: Mapping[str, Any], wait_s: float) -> Any:
-    for attempt in range(1, TRIES + 1):
+    def once() -> httpx.Response:
         try:
             answer = client.post(address, json=body)
         except httpx.HTTPError as error:
-            if attempt == TRIES:
-                raise RemoteError(f"{address}: no answer ({type(error).__name__}) after {TRIES} tries") from error
-        else:
-            again = answer.status_code == 429 or answer.status_code >= 500
-            if not again and answer.is_success:
-                try:
-                    return answer.json()
-                except ValueError as error:
-                    raise RemoteError(f"{address}: the reply is not JSON") from error
-            if not again or attempt == TRIES:
-                detail = f"status {answer.status_code}: {answer.text[:200]}"
-                raise RemoteError(f"{address}: {detail} Check the model's name, the address and {KEY}.")
-        time.sleep(wait_s * 2 ** (attempt - 1))
-    raise AssertionError("unreachable: the last try raises or returns")
+            raise TransientError(f"no answer ({type(error).__name__})") from error
+        if may_pass(answer.status_code):
+            raise TransientError(f"status {answer.status_code}: {answer.text[:200]}", retry_after_s(answer.headers))
+        return answer
+
+    try:
+        answer = with_retries(once, retries=TRIES - 1, wait_s=wait_s)
+    except TransientError as error:
+        raise RemoteError(f"{address}: {error}. Check the model's name, the address and {KEY}.") from error
+    if not answer.is_success:
+        detail = f"status {answer.status_code}: {answer.text[:200]}"
+        raise RemoteError(f"{address}: {detail} Check the model's name, the address and {KEY}.")
+    try:
+        return answer.json()
+    except ValueError as error:
+        raise RemoteError(f"{address}: the reply is not JSON") from error
