@@ -81,7 +81,7 @@ def model_rows(workspace: Workspace) -> list[ModelRow]:
 
 def check_order_of_the_queue(workspace: Workspace, job: str) -> None:
     """The job told the queue what the two reward models disagree about, and a labeller gets that first."""
-    folders = [Path(row.path).parents[1] / "4-reward" for row in model_rows(workspace)]
+    folders = [(workspace.folder / row.path).parents[1] / "4-reward" for row in model_rows(workspace)]
     members = [open_learned(str(folder), dtype=torch.float32, device="cpu") for folder in folders]
     with workspace.session() as session:
         (event,) = session.scalars(select(LabelEvent).where(LabelEvent.kind == "task.prioritised"))
@@ -120,7 +120,7 @@ def test_labels_become_a_registered_model_that_names_its_export(home: Path, caps
     metadata()
     with Workspace.open(home / name) as workspace:
         (row,) = model_rows(workspace)
-        folder = Path(row.path)
+        folder = home / name / row.path
         verify_folder(folder)
         with workspace.reading() as session:
             (frozen,) = session.scalars(select(ExportRow))

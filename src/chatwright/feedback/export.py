@@ -29,7 +29,7 @@ from chatwright.errors import ConfigError, DataError, UsageError
 from chatwright.feedback.export_rows import FILES, SPLITS, Item, Rows
 from chatwright.feedback.jobs_tables import ExportItem, ExportRow
 from chatwright.feedback.tables import Payload, ProjectRow
-from chatwright.workspace.database import Workspace, now
+from chatwright.workspace.database import Workspace, located_path, now, relative_path
 
 MANIFEST = "MANIFEST.json"
 KINDS = ("human", "simulated", "ai")
@@ -167,11 +167,11 @@ def _record(workspace: Workspace, frozen: Export, chosen: ExportFilter, items: s
     with workspace.session() as session:
         known = session.get(ExportRow, frozen.id)
         if known is not None:
-            known.path = str(frozen.path)
+            known.path = relative_path(session, frozen.path)
             return
         session.add(
             ExportRow(
-                id=frozen.id, path=str(frozen.path), filters=asdict(chosen),
+                id=frozen.id, path=relative_path(session, frozen.path), filters=asdict(chosen),
                 counts={**frozen.counts, "left_out": dict(frozen.left_out)}, created_by=actor, created_at=now(),
             )  # fmt: skip
         )
@@ -190,7 +190,7 @@ def purge_withdrawn(workspace: Workspace, *, keep: str = "") -> list[str]:
     place = (workspace.folder / "exports").resolve()
     with workspace.reading() as session:
         rows = session.scalars(select(ExportRow).where(ExportRow.id.in_(holds), ExportRow.id != keep).order_by(ExportRow.id))
-        found = [(row.id, Path(row.path)) for row in rows]
+        found = [(row.id, located_path(session, row.path)) for row in rows]
     for left in place.glob(".purged-*"):  # of a purge that was cut off
         shutil.rmtree(left)
     purged = []

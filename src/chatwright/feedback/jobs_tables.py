@@ -53,6 +53,7 @@ class ExportRow(Base):
     __tablename__ = "feedback_exports"
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     path: Mapped[str] = mapped_column(Text)
+    """As `workspace.database.relative_path` makes it."""
     filters: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
     counts: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
     created_by: Mapped[str] = mapped_column(String(128), default="")
@@ -76,6 +77,7 @@ class ModelRow(Base):
     id: Mapped[str] = mapped_column(String(64), primary_key=True, default=lambda: new_id("model"))
     name: Mapped[str] = mapped_column(String(128))
     path: Mapped[str] = mapped_column(Text)
+    """As `workspace.database.relative_path` makes it."""
     manifest: Mapped[str] = mapped_column(String(64))
     """sha256 of the manifest of the model's folder."""
     base: Mapped[str] = mapped_column(Text, default="")

@@ -16,7 +16,7 @@ from chatwright.errors import CheckpointError, GateError, MissingError, UsageErr
 from chatwright.feedback.jobs_tables import ExportItem, ExportRow, ModelExport, ModelRow, ServingRow
 from chatwright.feedback.tables import LabelRow, Payload
 from chatwright.statistics.bootstrap import ratio_interval
-from chatwright.workspace.database import new_id, now
+from chatwright.workspace.database import new_id, now, relative_path
 
 ENOUGH_PEOPLE = 20  # comparisons; with fewer an interval says little
 CONFIGURED = "configured"
@@ -57,13 +57,14 @@ def register(
     parent: str | None = None, job: str = "",
 ) -> ModelRow:  # fmt: skip
     """Enter a finished model; the same folder again is the same row, with the newest figures."""
-    manifest, place = manifest_hash(path), str(path.absolute())
+    manifest, place = manifest_hash(path), relative_path(session, path)
     row = at(session, path)
     if row is not None:
         row.figures = dict(figures)
         return row
     row = ModelRow(
-        id=new_id("model"), name=name, path=place, manifest=manifest, base=base, parent_id=parent, job_id=job,
+        id=new_id("model"), name=name, path=place, manifest=manifest,
+        base=relative_path(session, base) if Path(base).is_absolute() else base, parent_id=parent, job_id=job,
         figures=dict(figures), created_by=actor, created_at=now(),
     )  # fmt: skip
     session.add(row)
@@ -74,7 +75,7 @@ def register(
 
 def at(session: Session, path: Path) -> ModelRow | None:
     """The model in a folder, where it was entered and the folder is still what it was."""
-    same = (ModelRow.path == str(path.absolute()), ModelRow.manifest == manifest_hash(path))
+    same = (ModelRow.path == relative_path(session, path), ModelRow.manifest == manifest_hash(path))
     return session.scalar(select(ModelRow).where(*same))
 
 

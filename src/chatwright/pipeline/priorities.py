@@ -11,7 +11,7 @@ from chatwright.feedback.tables import TaskRow
 from chatwright.labellers.protocol import LabelTask
 from chatwright.labellers.workspace import KINDS, task_of
 from chatwright.progress import ProgressBar
-from chatwright.workspace.database import Workspace
+from chatwright.workspace.database import Workspace, located_path
 
 MOST_MODELS = 3
 MOST_TASKS = 500
@@ -20,7 +20,7 @@ MOST_TASKS = 500
 def reward_models(workspace: Workspace, newest: Path) -> list[Path]:
     """Folders of reward models: the newest one and those of the latest retrainings that are still there."""
     with workspace.reading() as session:
-        chains = [Path(row.path).parents[1] for row in lineage.models(session) if len(Path(row.path).parents) > 1]
+        chains = [located_path(session, row.path).parents[1] for row in lineage.models(session)]
     found = dict.fromkeys([newest, *(chain / "4-reward" for chain in chains)])
     return [folder for folder in found if (folder / "MANIFEST.json").is_file()][:MOST_MODELS]
 

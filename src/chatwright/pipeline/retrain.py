@@ -36,7 +36,7 @@ from chatwright.pipeline.comparison import Comparison, compare
 from chatwright.pipeline.priorities import prioritise
 from chatwright.pipeline.settings import DEFAULT_MODEL, StageSettings, TeachConfig
 from chatwright.progress import console
-from chatwright.workspace.database import Workspace
+from chatwright.workspace.database import Workspace, located_path, relative_path
 
 LEAST_RANKINGS = 8
 _LEAST_HELD_OUT = 20  # rankings; with fewer the report card is made of a share of the training rankings
@@ -128,13 +128,13 @@ def _plan(workspace: Workspace, cfg: RetrainConfig, lease: Lease | None) -> Plan
             if base is None and cfg.base.startswith("model_"):
                 raise ConfigError(f"--base {cfg.base}: there is no such model in {cfg.workspace}")
             kept = {
-                "export": str(frozen.path), "base": base.path if base else cfg.base or configured,
+                "export": relative_path(session, frozen.path), "base": base.path if base else cfg.base or configured,
                 "parent": base.id if base else None, "against": serving.path if serving else configured,
                 "against_id": serving.id if serving else CONFIGURED,
             }  # fmt: skip
             if lease is not None:
                 jobs.effect(session, lease, "planned", **kept)
-    plan = Plan(export=exporting.read(Path(kept["export"])), **{k: v for k, v in kept.items() if k != "export"})
+    plan = _located(workspace, kept)
     counts = plan.export.counts["train"]
     console().print(f"retrain: export {plan.export.id[:16]}: " + ", ".join(f"{n} {name}" for name, n in counts.items()))
     waiting = plan.export.left_out.get(UNMERGED, 0)
@@ -148,6 +148,16 @@ def _plan(workspace: Workspace, cfg: RetrainConfig, lease: Lease | None) -> Plan
     if not plan.export.counts["held_out"]["prompts"]:
         raise DataError(f"{plan.export.path}: no prompt is held out, so nothing could be compared; add some of more users")
     return plan
+
+
+def _located(workspace: Workspace, kept: Mapping[str, Any]) -> Plan:
+    """The plan with absolute folders: those of models and exports are kept relative to the workspace."""
+    with workspace.reading() as session:
+        base = str(located_path(session, kept["base"])) if kept["parent"] else kept["base"]
+        ours = kept["against_id"] != CONFIGURED
+        against = str(located_path(session, kept["against"])) if ours else kept["against"]
+        export = exporting.read(located_path(session, kept["export"]))
+    return Plan(export=export, base=base, parent=kept["parent"], against=against, against_id=kept["against_id"])
 
 
 def _kept(workspace: Workspace, lease: Lease | None) -> dict[str, Any] | None:
@@ -234,7 +244,7 @@ def _register(
                 jobs.note(session, lease, model=row.id)
         assert row is not None  # it was registered before
         refusal = lineage.refusal(session, row, cfg.serving_name or cfg.configured or DEFAULT_MODEL)
-        result = {"model": row.id, "name": row.name, "path": row.path, "export": plan.export.id, "refusal": refusal}
+        result = {"model": row.id, "name": row.name, "path": str(path), "export": plan.export.id, "refusal": refusal}
     _say(result, comparison)
     return {**result, "verdicts": comparison.verdicts}
 

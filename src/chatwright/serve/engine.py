@@ -174,6 +174,8 @@ class EngineRegistry:
         """`guard`: what every engine is put behind, those of `add` and `swap` too (filters)."""
         self._guard = guard
         self._engines = {engine.name: guard(engine) for engine in engines}
+        self.not_promoted: dict[str, str] = {}
+        """Name -> why the configured model answers for it, though another was promoted."""
         self._draining: set[asyncio.Task[None]] = set()
 
     def names(self) -> list[str]:
@@ -200,6 +202,7 @@ class EngineRegistry:
             raise UsageError(f"model {name!r}: is not served, so it cannot be replaced; served: {', '.join(self._engines)}")
         old = self._engines[name]
         self._engines[name] = self._guard(engine)
+        self.not_promoted.pop(name, None)
         task = asyncio.get_running_loop().create_task(old.drain(drain_s))
         self._draining.add(task)
         task.add_done_callback(self._draining.discard)

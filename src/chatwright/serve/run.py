@@ -173,7 +173,7 @@ def _run(
     async def load() -> None:
         try:
             for entry in (*cfg.model, *cfg.upstream):
-                engine = await asyncio.to_thread(_open_promoted, cfg, workspace, entry, entry in cfg.upstream)
+                engine = await asyncio.to_thread(_open_promoted, cfg, workspace, registry, entry)
                 registry.add(engine)
                 log.info("ready", extra={"fields": {"model": engine.name}})
             _settle()
@@ -197,15 +197,19 @@ def _run(
         raise failed[0]
 
 
-def _open_promoted(cfg: ServeConfig, workspace: Workspace, entry: str, upstream: bool) -> Engine:
-    """The engine of what was promoted to the name of `entry`; of `entry` itself where nothing (or nothing sound) was."""
-    promoted = entry if upstream else entry_to_serve(workspace, entry)
-    if promoted != entry:
-        try:
-            return open_engine(cfg, promoted, upstream)
-        except ChatwrightError as error:
-            log.error("a promoted model cannot be served", extra={"fields": {"model": entry, "error": str(error)}})
-    return open_engine(cfg, entry, upstream)
+def _open_promoted(cfg: ServeConfig, workspace: Workspace, registry: EngineRegistry, entry: str) -> Engine:
+    """The engine of what was promoted to the name of `entry`; of `entry` itself where nothing was. Where the promoted model
+    cannot be served, `entry` answers, /ready is 503 and the models page says so: leads can promote another one."""
+    if entry in cfg.upstream:
+        return open_engine(cfg, entry, upstream=True)
+    try:
+        promoted = entry_to_serve(workspace, entry)
+        if promoted != entry:
+            return open_engine(cfg, promoted, upstream=False)
+    except ChatwrightError as error:
+        registry.not_promoted[entry.partition("=")[0]] = str(error)
+        log.error("the promoted model cannot be served", extra={"fields": {"model": entry, "error": str(error)}})
+    return open_engine(cfg, entry, upstream=False)
 
 
 def _settle() -> None:

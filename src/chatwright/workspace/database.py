@@ -51,6 +51,20 @@ def now() -> float:
     return time.time()
 
 
+def relative_path(session: Session, path: str | Path) -> str:
+    """A path for the database: relative to the workspace's folder where it lies in it, so that the folder can be moved."""
+    path, folder = Path(path).absolute(), Path(session.info["folder"]).absolute()
+    for one, base in ((path, folder), (path.resolve(), folder.resolve())):
+        if one.is_relative_to(base):
+            return one.relative_to(base).as_posix()
+    return str(path)
+
+
+def located_path(session: Session, stored: str) -> Path:
+    """The absolute path of one that `relative_path` made."""
+    return Path(session.info["folder"]).absolute() / stored
+
+
 class Workspace:
     """A folder and its database."""
 
@@ -99,14 +113,14 @@ class Workspace:
     @contextmanager
     def session(self) -> Iterator[Session]:
         """A transaction that writes: committed at the end, undone by an exception."""
-        with Session(self.engine, expire_on_commit=False) as session, session.begin():
+        with Session(self.engine, expire_on_commit=False, info={"folder": self.folder}) as session, session.begin():
             yield session
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """A transaction that only reads: it waits for no writer."""
         engine = self.engine.execution_options(chatwright_reading=True)
-        with Session(engine, expire_on_commit=False) as session:
+        with Session(engine, expire_on_commit=False, info={"folder": self.folder}) as session:
             yield session
             session.expunge_all()  # a rollback would empty what was read
             session.rollback()

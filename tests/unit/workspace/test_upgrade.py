@@ -23,7 +23,7 @@ from filled_database import Content, content, fill
 from workspaces import KINDS, empty_database, workspace_of
 
 EARLIER = Path(__file__).parent / "earlier_schemas"
-# A revision is never edited after it has landed: workspaces have been made by it.
+# A revision is never edited after it has landed.
 FIXED = {"0001_initial_tables.py": "f1a763bc16068d5cf8109acf9cea9640f06341705d56498dd463ec0015af9bf8"}
 # Columns whose values a revision changes on purpose: (table, column).
 CHANGED_ON_PURPOSE: set[tuple[str, str]] = set()
@@ -295,3 +295,35 @@ def test_a_new_revision_is_added_never_written_anew(tmp_path: Path, next_revisio
             session.execute(text("DELETE FROM diary"))
     with pytest.raises(UsageError, match="title"):
         authoring.add_revision(declared, " ")
+
+
+def test_absolute_paths_become_relative_to_the_workspace(tmp_path: Path) -> None:
+    with at_revision("sqlite", tmp_path, "0001") as workspace:
+        folder = workspace.folder
+        digests = {}
+        for place in ("models/a/6-ppo/final", "exports/abc"):
+            (folder / place).mkdir(parents=True)
+            (folder / place / "MANIFEST.json").write_text(place)
+            digests[place] = hashlib.sha256(place.encode()).hexdigest()
+        model = digests["models/a/6-ppo/final"]
+        paths = [f"{folder.absolute()}/models/a/6-ppo/final", "/moved/from/models/a/6-ppo/final", "/other/models/b"]
+        with workspace.session() as session:
+            ids = session.scalars(text("SELECT id FROM models ORDER BY id")).all()
+            for identity, path in zip(ids, paths, strict=True):
+                values = {"path": path, "base": paths[0], "manifest": model, "id": identity}
+                change = "UPDATE models SET path = :path, base = :base, manifest = :manifest WHERE id = :id"
+                session.execute(text(change), values)
+            job = session.scalar(text("SELECT MIN(id) FROM jobs"))
+            plan = json.dumps({"export": paths[1], "base": "smollm2", "parent": None, "against": paths[0]})
+            change = "UPDATE job_effects SET name = 'planned', data = :data WHERE job_id = :id"
+            session.execute(text(change), {"data": plan, "id": job})
+        before = rows_of(workspace)
+        migrations.upgrade(workspace)
+        after = rows_of(workspace)
+        here = "models/a/6-ppo/final"
+        assert [row["path"] for row in after["models"]] == [here, here, "/other/models/b"]
+        assert {row["base"] for row in after["models"]} == {here}
+        (planned,) = (row["data"] for row in after["job_effects"] if row["name"] == "planned")
+        assert planned == {**json.loads(plan), "export": here, "against": here}
+        for table in before.keys() - {"models", "job_effects"}:
+            assert after[table] == before[table]

@@ -3918,6 +3918,8 @@ export interface components {
             model_id: string;
             /** Name */
             name: string;
+            /** Not Promoted */
+            not_promoted: string;
         };
         /**
          * ServingStep

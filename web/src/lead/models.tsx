@@ -64,7 +64,7 @@ function ServingNow({ data }: { data: Models }) {
         {data.serving.map((line) => (
           <tr key={line.name}>
             <td className="mono">{line.name}</td>
-            <td>{line.model_id === "configured" ? nameOf(line.model_id) : <Link href={`/lead/models/${line.model_id}`}>{nameOf(line.model_id)}</Link>}</td>
+            <td>{line.model_id === "configured" ? nameOf(line.model_id) : <Link href={`/lead/models/${line.model_id}`}>{nameOf(line.model_id)}</Link>}{line.not_promoted ? <Warning>{t("lead.models.notPromoted", { why: line.not_promoted })}</Warning> : null}</td>
             <td className="number">{line.can_roll_back && admin ? <button type="button" className="button" onClick={() => setLeaving(line)}><RotateCcw size={15} aria-hidden />{t("lead.models.rollBack")}</button> : null}</td>
           </tr>
         ))}

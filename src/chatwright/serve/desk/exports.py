@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
@@ -20,6 +19,7 @@ from chatwright.serve.auth import Principal, require_user
 from chatwright.serve.desk.wire_loop import Export, ExportFile, NewExport, Split
 from chatwright.serve.openai.errors import responses
 from chatwright.serve.services import services
+from chatwright.workspace.database import located_path
 
 router = APIRouter(prefix="/api/desk", tags=["desk"], responses=responses(400, 401, 403, 404))
 Lead = Annotated[Principal, Depends(require_user("lead"))]
@@ -54,7 +54,7 @@ def download(request: Request, who: Lead, export_id: str, split: Split, file: Ex
     workspace = services(request).workspace
     with workspace.session() as session:
         row = session.get(ExportRow, export_id)
-        path = Path(row.path) / split / f"{file}.jsonl" if row is not None else None
+        path = located_path(session, row.path) / split / f"{file}.jsonl" if row is not None else None
         if path is None or not path.is_file():
             raise MissingError(f"export {export_id}: is not there, or its folder was removed")
         audit.record(session, request, who.id, "export.downloaded", export_id, file=f"{split}/{file}")
@@ -66,7 +66,8 @@ def export_of(session: Session, row: ExportRow, withdrawn: Withdrawn) -> Export:
     counts = {split: dict(files) for split, files in row.counts.items()}
     models = session.scalars(select(ModelExport.model_id).where(ModelExport.export_id == row.id))
     return Export(
-        id=row.id, path=row.path, filters=row.filters, left_out=counts.pop("left_out", {}), counts=counts,
+        id=row.id, path=str(located_path(session, row.path)), filters=row.filters,
+        left_out=counts.pop("left_out", {}), counts=counts,
         withdrawn=withdrawn.exports.get(row.id, 0), models=sorted(models), created_by=row.created_by,
         created_at=row.created_at,
     )  # fmt: skip

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from chatwright.errors import ChatwrightError, CheckpointError, GateError, HubError, MissingError, ModelError
+from chatwright.errors import CheckpointError, GateError, HubError, MissingError, ModelError
 from chatwright.feedback import lineage
 from chatwright.feedback.jobs_tables import ModelRow, ServingRow
 from chatwright.feedback.lineage import CONFIGURED
@@ -37,10 +35,9 @@ from chatwright.serve.engine import Engine
 from chatwright.serve.openai.errors import APIError, responses
 from chatwright.serve.services import Services, services
 from chatwright.serve.settings import ServeConfig
-from chatwright.workspace.database import Workspace
+from chatwright.workspace.database import Workspace, located_path
 
 PAGE = 100
-log = logging.getLogger("chatwright.serve")
 router = APIRouter(prefix="/api/desk", tags=["desk"], responses=responses(400, 401, 403, 404, 409))
 Lead = Annotated[Principal, Depends(require_user("lead"))]
 Admin = Annotated[Principal, Depends(require_user("admin"))]
@@ -145,23 +142,23 @@ def _may(shared: Services, model_id: str, name: str, wish: Promotion) -> str:
         lineage.promote(session, model_id, name, actor="", reason=wish.reason, force=wish.force)
         trial.rollback()
     with shared.workspace.reading() as session:
-        row = lineage.model(session, model_id)
-    return checked(row)
+        return checked(session, lineage.model(session, model_id))
 
 
 def _path_before(shared: Services, name: str) -> str:
     with shared.workspace.reading() as session:
         target, possible = lineage.before(session, name)
         if possible and target is not None:
-            return checked(lineage.model(session, target))
+            return checked(session, lineage.model(session, target))
     return configured(shared.settings, name)
 
 
-def checked(row: ModelRow) -> str:
+def checked(session: Session, row: ModelRow) -> str:
     """A model's folder. CheckpointError when its manifest is not the one that was entered (files are checked on load)."""
-    if lineage.manifest_hash(Path(row.path)) != row.manifest:
-        raise CheckpointError(f"{row.path}: is not the model that was trained: its manifest has changed")
-    return row.path
+    folder = located_path(session, row.path)
+    if lineage.manifest_hash(folder) != row.manifest:
+        raise CheckpointError(f"{folder}: is not the model that was trained: its manifest has changed")
+    return str(folder)
 
 
 def open_folder(settings: ServeConfig, name: str, path: str) -> Engine:
@@ -173,18 +170,12 @@ def open_folder(settings: ServeConfig, name: str, path: str) -> Engine:
 
 
 def entry_to_serve(workspace: Workspace, entry: str) -> str:
-    """At the start: `name=folder` of the model that was promoted to the name of `entry`, or `entry` itself. A promoted model
-    that is gone or damaged must not keep the server from starting."""
+    """At the start: `name=folder` of the model that was promoted to the name of `entry`, or `entry` itself where none was.
+    Raises CheckpointError when the promoted model is gone or damaged."""
     name, _, _ = entry.partition("=")
     with workspace.reading() as session:
         row = lineage.serving(session, name)
-    if row is None:
-        return entry
-    try:
-        return f"{name}={checked(row)}"
-    except ChatwrightError as error:
-        log.error("a promoted model cannot be served", extra={"fields": {"model": name, "error": str(error)}})
-        return entry
+        return entry if row is None else f"{name}={checked(session, row)}"
 
 
 # ---- reading -------------------------------------------------------------------------------------------------------------
@@ -197,16 +188,17 @@ def _models(shared: Services) -> Models:
         found = [_model(session, row, names, withdrawn.models.get(row.id, 0)) for row in lineage.models(session)]
         return Models(
             models=found,
-            serving=[_served(session, name) for name in names],
+            serving=[_served(session, name, shared.registry.not_promoted.get(name, "")) for name in names],
             history=[_step(row) for row in lineage.history(session)],
         )
 
 
-def _served(session: Session, name: str) -> ServedName:
+def _served(session: Session, name: str, not_promoted: str) -> ServedName:
     row = lineage.serving(session, name)
     before, possible = lineage.before(session, name)
     back = (before or CONFIGURED) if possible else ""
-    return ServedName(name=name, model_id=row.id if row else CONFIGURED, can_roll_back=possible, before=back)
+    promoted = row.id if row else CONFIGURED
+    return ServedName(name=name, model_id=promoted, not_promoted=not_promoted, can_roll_back=possible, before=back)
 
 
 def _step(row: ServingRow) -> ServingStep:
@@ -224,7 +216,8 @@ def _model(session: Session, row: ModelRow, names: list[str], withdrawn: int) ->
     serving = {name: lineage.serving(session, name) for name in names}
     gate = lineage.deciding(session, row)
     return Model(
-        id=row.id, name=row.name, path=row.path, base=row.base, parent_id=row.parent_id, job_id=row.job_id,
+        id=row.id, name=row.name, path=str(located_path(session, row.path)), base=row.base, parent_id=row.parent_id,
+        job_id=row.job_id,
         manifest=row.manifest, report_card=row.figures.get("report_card") or {},
         verdicts=[Verdict.model_validate(one) for one in lineage.verdicts(session, row)],
         gate=Verdict.model_validate(gate) if gate else None, against=str(comparison.get("against", "")),

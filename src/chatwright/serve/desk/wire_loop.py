@@ -210,6 +210,8 @@ class ServedName(BaseModel):
     name: str
     model_id: str
     """"configured": the model that the server was started with."""
+    not_promoted: str
+    """Why the configured model answers instead of `model_id`; "" where `model_id` answers."""
     can_roll_back: bool
     before: str
     """What a roll-back brings back: an id or "configured"."""

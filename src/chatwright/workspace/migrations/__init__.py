@@ -28,15 +28,17 @@ _UPGRADE_LOCK = 0x63686174  # key of PostgreSQL's advisory lock: two upgrades at
 BACKUPS = "backups"
 
 
-def alembic_config(connection: Connection | None = None, metadata: MetaData | None = None) -> Config:
-    """Alembic's settings for `env.py`."""
+def alembic_config(
+    connection: Connection | None = None, metadata: MetaData | None = None, *, folder: Path | None = None
+) -> Config:  # fmt: skip
+    """Alembic's settings for `env.py`; `folder` is the workspace's, for revisions that look into it."""
     from alembic.config import Config
 
     config = Config()
     for option, path in (("script_location", Path(__file__).parent), ("version_locations", schema.VERSIONS)):
         config.set_main_option(option, str(path).replace("%", "%%"))
     config.set_main_option("path_separator", "newline")
-    config.attributes.update(connection=connection, metadata=metadata)
+    config.attributes.update(connection=connection, metadata=metadata, folder=folder)
     return config
 
 
@@ -123,7 +125,7 @@ def upgrade(workspace: Workspace, *, backup: bool = True) -> Path | None:
             from chatwright.workspace.migrations.rebuild import rebuild
 
             rebuild(connection, at)
-        command.upgrade(alembic_config(connection), "head")
+        command.upgrade(alembic_config(connection, folder=workspace.folder), "head")
         _guard(connection)
         _check(connection)
     return copy

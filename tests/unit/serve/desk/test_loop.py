@@ -118,7 +118,8 @@ def test_a_model_is_promoted_rolled_back_and_outlives_a_restart(app: FastAPI, ad
     assert admin.post(f"/api/desk/models/{good}/promote", json={"name": "far"}).status_code == 404
     assert admin.post("/api/desk/models/model_x/promote", json={}).status_code == 404
     now = ok(admin.post(f"/api/desk/models/{good}/promote", json={}))
-    assert now["serving"] == [{"name": "chat", "model_id": good, "can_roll_back": True, "before": "configured"}]
+    served = {"name": "chat", "model_id": good, "can_roll_back": True, "before": "configured", "not_promoted": ""}
+    assert now["serving"] == [served]
     assert says(app, admin) == "I am good"
     workspace = app.state.services.workspace
     assert models.entry_to_serve(workspace, "chat=/models/base") == f"chat={workspace.folder / 'good'}"
@@ -155,10 +156,20 @@ def test_a_damaged_model_is_neither_promoted_nor_stops_the_start(
         return ScriptedEngine("chat")
 
     monkeypatch.setattr(run, "open_engine", open_engine)
-    run._open_promoted(app.state.services.settings, workspace, "chat=/models/base", False)
+    registry = app.state.services.registry
+    assert admin.get("/ready").status_code == 200
+    run._open_promoted(app.state.services.settings, workspace, registry, "chat=/models/base")
     assert [Path(entry).name for entry in opened] == ["good", "base"]
+    assert registry.not_promoted == {"chat": "damaged"}
+    answer = admin.get("/ready")
+    assert answer.status_code == 503 and "not the promoted model: chat" in answer.text
+    assert ok(admin.get("/api/desk/models"))["serving"][0]["not_promoted"] == "damaged"
+    ok(admin.post("/api/desk/models/rollback", json={"reason": "it does not load"}))
+    assert admin.get("/ready").status_code == 200 and registry.not_promoted == {}
+    ok(admin.post(f"/api/desk/models/{good}/promote", json={}))
     (workspace.folder / "good" / "MANIFEST.json").write_text("changed")
-    assert models.entry_to_serve(workspace, "chat=/models/base") == "chat=/models/base"
+    run._open_promoted(app.state.services.settings, workspace, registry, "chat=/models/base")
+    assert "manifest has changed" in registry.not_promoted["chat"]
     answer = admin.post(f"/api/desk/models/{good}/promote", json={"force": True, "reason": "x"})
     assert answer.status_code == 409 and "manifest has changed" in answer.text
     assert says(app, admin) == "I am good"  # what runs goes on
