@@ -61,6 +61,9 @@ GROUPS: dict[str, dict[str, Command]] = {
         "prompt lint": Command(
             "chatwright.serve.prompts.commands:lint_command", "LintConfig", "what in a prompt is likely to go wrong"
         ),
+        "users reset-admin": Command(
+            "chatwright.serve.account_commands:reset_admin", "ResetAdminConfig", "a new password for an administrator"
+        ),
         "workspace backup": Command(
             "chatwright.workspace.commands:backup", "BackupConfig", "copy a workspace while it is used"
         ),

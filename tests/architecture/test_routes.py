@@ -120,6 +120,7 @@ def test_what_belongs_to_others_answers_404(app: FastAPI) -> None:
     ids["key_id"] = admin.post("/api/keys", json={"name": "mine"}).json()["id"]
     prompt = {"language": "en", "title": "x", "text": "x"}
     ids["prompt_id"] = admin.post("/api/prompts", json=prompt).json()["id"]
+    ids["session_id"] = admin.get("/api/sessions").json()[0]["id"]
     other = member_of(app, admin, "other")
     named = [
         (method, path)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from chatwright import __version__
-from chatwright.serve import audit, keys, oidc, users
+from chatwright.serve import account, audit, keys, oidc, users
 from chatwright.serve.auth import check_rules, metrics_reader, public
 from chatwright.serve.engine import EngineRegistry
 from chatwright.serve.limits import Limits, Throttle
@@ -65,7 +66,7 @@ def create_app(
     app.state.registry, app.state.started_at = registry, time.time()
     errors.install(app)
     _operation_routes(app)
-    for router in (users.router, oidc.router, keys.router, audit.router):
+    for router in (users.router, account.router, oidc.router, keys.router, audit.router):
         app.include_router(router)
     for module in ROUTERS:
         app.include_router(importlib.import_module(module).router)
@@ -74,6 +75,8 @@ def create_app(
     if tracing is not None:
         app.add_middleware(Tracing, provider=tracing)
     app.add_middleware(Context, settings=settings, metrics=metrics)
+    if settings.trusted_proxy:
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.trusted_proxy))
     return app
 
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from chatwright.serve.address import client_address
 from chatwright.serve.auth import Principal, require_user
 from chatwright.serve.auth_tables import AuditEvent
 from chatwright.serve.openai.errors import responses
@@ -31,8 +32,9 @@ class AuditRow(BaseModel):
 
 def record(session: Session, request: Request | None, actor: str, action: str, target: str = "", **detail: Any) -> None:
     """Add an entry in the same transaction as what it tells of. Never give secrets or texts of people."""
-    address = request.client.host if request is not None and request.client else ""
-    session.add(AuditEvent(actor=actor, action=action, target=target, detail=detail, address=address))
+    session.add(
+        AuditEvent(actor=actor, action=action, target=target, detail=detail, address=client_address(request))
+    )
 
 
 @router.get("/audit")

@@ -18,6 +18,7 @@ from fastapi import Request
 from sqlalchemy import func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from chatwright.serve.address import network_of
 from chatwright.serve.auth_tables import Usage
 from chatwright.serve.openai.errors import APIError
 from chatwright.workspace.database import Workspace, now
@@ -57,24 +58,41 @@ class Buckets:
                 self._buckets.popitem(last=False)
             if bucket.level < amount and not overdraw:
                 return bucket.level, (amount - bucket.level) / per_s
-            bucket.level -= amount
+            bucket.level = min(capacity, bucket.level - amount)
             return bucket.level, 0.0
 
 
+Limit = tuple[str, float, float]
+"""(name, capacity, refill per second) of a bucket."""
+
+
 class Throttle:
-    """Slows guessing: per name at an address, per address, per name."""
+    """Slows guessing of passwords: per name at an address, per address, per name.
+
+    A browser that has signed in to the account before has one bucket of its own instead, so that others cannot lock its
+    owner out. Only failures count in the end: `succeeded` gives an attempt back.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._buckets = Buckets(clock)
 
-    def attempt(self, name: str, address: str) -> None:
+    def attempt(self, name: str, address: str, device: str = "") -> None:
         """Count an attempt; APIError 429 when there were too many."""
-        for bucket, capacity, per_s in (
-            (f"both {address} {name}", 5, 1 / 30), (f"address {address}", 30, 1 / 10), (f"name {name}", 50, 1 / 10),
-        ):  # fmt: skip
+        for bucket, capacity, per_s in self._limits(name, address, device):
             _, wait_s = self._buckets.take(bucket, 1, capacity=capacity, per_s=per_s)
             if wait_s:
                 raise APIError(429, "too many attempts; wait a little", code="throttled", retry_after_s=wait_s)
+
+    def succeeded(self, name: str, address: str, device: str = "") -> None:
+        """Give the attempt back."""
+        for bucket, capacity, per_s in self._limits(name, address, device):
+            self._buckets.take(bucket, -1, capacity=capacity, per_s=per_s, overdraw=True)
+
+    def _limits(self, name: str, address: str, device: str) -> tuple[Limit, ...]:
+        if device:
+            return ((f"device {device} {name}", 10, 1 / 30),)
+        group = network_of(address)
+        return (f"both {group} {name}", 5, 1 / 30), (f"address {group}", 30, 1 / 10), (f"name {name}", 50, 1 / 10)
 
 
 class Limits:

@@ -28,6 +28,9 @@ class ServeConfig:
     """Port to listen on; 0 takes a free one."""
     public_url: str = ""
     """Where browsers find the server when it is behind a proxy, such as https://chat.example.org."""
+    trusted_proxy: tuple[str, ...] = ()
+    """Addresses or networks (10.0.0.0/8) of proxies whose X-Forwarded-For and X-Forwarded-Proto count. Without this all
+    people behind a proxy share one address: one limit on wrong passwords, one address in the audit log."""
     workspace: str = "workspace"
     """Folder of users, keys, conversations and secrets."""
     database: str = ""
@@ -79,6 +82,11 @@ class ServeConfig:
             raise ConfigError(f"port {self.port}: must be between 0 and 65535")
         if self.public_url and urlsplit(self.public_url).scheme not in ("http", "https"):
             raise ConfigError(f"public_url {self.public_url!r}: must begin with http:// or https://")
+        for network in self.trusted_proxy:
+            try:
+                ipaddress.ip_network(network)
+            except ValueError as error:
+                raise ConfigError(f"trusted_proxy {network!r}: is not an address or a network ({error})") from None
         for name in ("max_batch", "drain_s"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} {getattr(self, name)}: must be above 0")
@@ -96,7 +104,7 @@ class ServeConfig:
     @property
     def loopback(self) -> bool:
         """Whether only this machine reaches the server."""
-        if self.public_url:
+        if self.public_url or self.trusted_proxy:
             return False
         try:
             return ipaddress.ip_address(self.host).is_loopback

@@ -17,8 +17,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from chatwright.serve import audit
+from chatwright.serve.address import client_address
 from chatwright.serve.auth import Principal, digest, new_secret, public, require_user, same_origin, session_principal
 from chatwright.serve.auth_tables import Link, LoginSession, User
+from chatwright.serve.devices import device_of, remember
 from chatwright.serve.openai.errors import APIError, responses
 from chatwright.serve.services import Services, services
 from chatwright.workspace.database import Workspace, now
@@ -149,16 +151,18 @@ def make_link(session: Session, *, kind: str, role: str, created_by: str, user_i
     return token, expires_at
 
 
+def end_access(session: Session, user_id: str, *, keep: str = "") -> None:
+    """End the sessions of an account but the one whose token has the hash `keep`, and its open links."""
+    session.execute(delete(LoginSession).where(LoginSession.user_id == user_id, LoginSession.token_hash != keep))
+    session.execute(delete(Link).where(Link.user_id == user_id))
+
+
 def first_admin_link(workspace: Workspace) -> str:
     """The secret with which the first administrator signs up; "" when there is one already."""
     with workspace.session() as session:
         if session.scalar(select(func.count()).select_from(User).where(User.role == "admin")):
             return ""
         return make_link(session, kind="admin", role="admin", created_by="server")[0]
-
-
-def _address(request: Request) -> str:
-    return request.client.host if request.client else ""
 
 
 def origin_of(request: Request, shared: Services) -> str:
@@ -179,6 +183,7 @@ def sign_in(session: Session, shared: Services, response: Response, request: Req
         shared.settings.cookie, token, max_age=int(SESSION_S), path="/", httponly=True, samesite="lax",
         secure=shared.settings.secure,
     )  # fmt: skip
+    remember(shared.settings, response, user)
     return SessionInfo(signed_in=True, user_id=user.id, name=user.name, role=user.role, csrf=csrf)  # type: ignore[arg-type]
 
 
@@ -196,10 +201,9 @@ def login(body: Login, request: Request, response: Response) -> SessionInfo:
     """Sign in."""
     same_origin(request)
     shared, name = services(request), clean_name(body.name)
-    shared.throttle.attempt(name, _address(request))
     with shared.workspace.reading() as session:
         user = session.scalar(select(User).where(User.name == name))
-    right = _matches(user.password_hash if user else None, body.password)
+    right = check_password(shared, request, name, user, body.password)
     with shared.workspace.session() as session:
         if user is None or not right or user.disabled_at is not None:
             audit.record(session, request, user.id if user else "", "login.refused")
@@ -207,6 +211,16 @@ def login(body: Login, request: Request, response: Response) -> SessionInfo:
             audit.record(session, request, user.id, "login")
             return sign_in(session, shared, response, request, user)
     raise APIError(401, "name or password is wrong", code="wrong_password")
+
+
+def check_password(shared: Services, request: Request, name: str, user: User | None, password: str) -> bool:
+    """Compare, throttled; raises APIError 429. Only wrong passwords use attempts up."""
+    attempt = (name, client_address(request), device_of(shared.settings, request, user))
+    shared.throttle.attempt(*attempt)
+    right = _matches(user.password_hash if user else None, password)
+    if right:
+        shared.throttle.succeeded(*attempt)
+    return right
 
 
 @router.delete("/session")
@@ -254,7 +268,7 @@ def redeem_link(body: Redeem, request: Request, response: Response) -> SessionIn
             if link.user_id is not None:
                 user = session.get_one(User, link.user_id)
                 user.password_hash = kept
-                session.execute(delete(LoginSession).where(LoginSession.user_id == user.id))
+                end_access(session, user.id)
             else:
                 user = User(name=name, role=link.role, password_hash=kept)
                 session.add(user)

@@ -4,7 +4,7 @@ import { ApiError } from "./client";
 
 /** The server's codes whose meaning is told in words of the app. */
 const KNOWN: Record<string, string> = {
-  wrong_password: "errors.wrongPassword", name_taken: "errors.nameTaken", name_invalid: "errors.nameInvalid", link_invalid: "errors.linkInvalid",
+  wrong_password: "errors.wrongPassword", wrong_old_password: "account.wrong", name_taken: "errors.nameTaken", name_invalid: "errors.nameInvalid", link_invalid: "errors.linkInvalid",
   last_admin: "errors.lastAdmin", not_found: "errors.notFound", unknown_url: "errors.notFound", csrf: "errors.stale", not_signed_in: "errors.signedOut",
   insufficient_role: "errors.notAllowed", insufficient_scope: "errors.notAllowed", too_many_keys: "errors.tooManyKeys", body_too_large: "errors.tooLarge",
   engine_unavailable: "errors.modelGone", model_not_found: "errors.modelGone", model_not_served: "errors.modelGone", not_ready: "errors.busy",

@@ -10,6 +10,7 @@ import { setTheme, useTheme } from "../lib/theme";
 import { Confirm } from "../ui/dialog";
 import { Segments } from "../ui/fields";
 import { toast } from "../ui/toast";
+import { Account } from "./account";
 import { Consent } from "./consent";
 
 function Row(props: { title: string; text?: string; children: ReactNode }) {
@@ -46,6 +47,7 @@ export function General() {
   return (
     <div className="card">
       <Row title={t("settings.account")} text={t("settings.accountText", { name: session.name, role: t(`roles.${session.role}`) })}><span className="badge accent">{session.name}</span></Row>
+      <Account />
       <Row title={t("settings.language")}>
         <Segments label={t("settings.language")} value={i18n.language as Language} options={[["en", "English"], ["zh-CN", "简体中文"]]} onChange={setLanguage} />
       </Row>
