@@ -8,8 +8,9 @@ from pathlib import Path
 
 from chatwright.errors import UsageError
 from chatwright.workspace import migrations
-from chatwright.workspace.backup import back_up, bring_back
+from chatwright.workspace.backup import back_up
 from chatwright.workspace.database import Workspace
+from chatwright.workspace.restore import bring_back
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,13 +30,13 @@ class RestoreConfig:
     """A backup brought back; the server must not be running."""
 
     backup: str
-    """The backup's folder."""
+    """The backup's folder, or the copy of a database that an upgrade has made."""
     workspace: str = "workspace"
-    """Where the workspace is to be: a new or empty folder."""
+    """Folder of the workspace: a new or empty one, unless --force is given."""
     database: str = ""
     """Database URL; empty: CHATWRIGHT_DATABASE_URL, else SQLite in the workspace."""
     force: bool = False
-    """Replace what is there (the old folder is kept beside it; an old PostgreSQL database is overwritten)."""
+    """Replace what is there. Its files, and a dump of a PostgreSQL database, are kept in the workspace's backups/."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,14 +68,17 @@ def backup(cfg: BackupConfig) -> None:
     with _open(cfg.workspace, cfg.database) as workspace:
         if not migrations.current(workspace):
             raise UsageError(f"{cfg.workspace}: holds no database of a server; is this the workspace?")
-        back_up(workspace, Path(cfg.out))
+        for remark in back_up(workspace, Path(cfg.out)):
+            print(remark)
     print(f"backup written to {cfg.out}")
 
 
 def restore(cfg: RestoreConfig) -> None:
     """Bring a backup back. Raises UsageError, DataError."""
-    bring_back(Path(cfg.backup), Path(cfg.workspace), _url(cfg.database), force=cfg.force)
+    old = bring_back(Path(cfg.backup), Path(cfg.workspace), _url(cfg.database), force=cfg.force)
     print(f"{cfg.workspace}: restored from {cfg.backup}")
+    if old is not None:
+        print(f"what was there before is in {old}")
 
 
 def upgrade(cfg: UpgradeConfig) -> None:

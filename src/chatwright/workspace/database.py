@@ -11,12 +11,12 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, MetaData, create_engine, event
+from sqlalchemy import Connection, Engine, MetaData, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Session
@@ -25,6 +25,14 @@ from chatwright.errors import ConfigError, UsageError
 
 BUSY_TIMEOUT_MS = 10_000
 DATABASE_FILE = "chatwright.sqlite3"
+LOCK_FILE = "serve.lock"
+RESTORING = "RESTORE-INTERRUPTED"
+"""A file that is there while a restore exchanges files: what lies beside it may be half of a workspace."""
+_SERVER_LOCK = 0x63687773  # key of PostgreSQL's advisory lock; such locks are local to a database
+_LOCK_HOLDER = (
+    "SELECT a.client_addr FROM pg_locks l JOIN pg_stat_activity a USING (pid) "
+    "WHERE l.locktype = 'advisory' AND l.granted AND l.objid = :key AND a.datname = current_database()"
+)
 
 
 class Base(DeclarativeBase):
@@ -70,7 +78,8 @@ class Workspace:
 
     def __init__(self, folder: Path, engine: Engine) -> None:
         self.folder, self.engine = folder, engine
-        self._lock: int | None = None
+        self._folder_lock: int | None = None
+        self._database_lock: Connection | None = None
 
     @classmethod
     def open(cls, folder: str | Path, url: str = "") -> Workspace:
@@ -80,8 +89,7 @@ class Workspace:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise ConfigError(f"workspace {folder}: this folder cannot be made ({error.strerror})") from error
-        if not url:
-            _refuse_unusable(folder)
+        _refuse_unusable(folder, (DATABASE_FILE, f"{DATABASE_FILE}-wal", f"{DATABASE_FILE}-shm") if not url else ())
         url = url or f"sqlite:///{(folder / DATABASE_FILE).absolute()}"
         try:
             parsed = make_url(url)
@@ -126,31 +134,36 @@ class Workspace:
             session.rollback()
 
     def lock(self) -> None:
-        """Keep other servers out of this workspace until `close`. Raises UsageError when one is running."""
-        path = self.folder / "serve.lock"
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot be opened ({error.strerror})") from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            owner = os.read(descriptor, 32).decode(errors="replace").strip()
-            os.close(descriptor)
-            raise UsageError(
-                f"{self.folder}: a server (process {owner or 'unknown'}) is already running in this workspace; "
-                "stop it, or start this one with another --workspace"
-            ) from error
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, str(os.getpid()).encode())
-        self._lock = descriptor
+        """Keep other servers out of this folder and this database until `close`. Raises UsageError when one is running."""
+        self._folder_lock = lock_folder(self.folder)
+        self.lock_database()
+
+    def lock_database(self) -> None:
+        """On PostgreSQL, keep servers of other folders and machines out. Raises UsageError when one is running."""
+        if self.is_sqlite:
+            return
+        connection = self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        connection.detach()  # the lock lives as long as this connection, so the pool must not have it back
+        if connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": _SERVER_LOCK}):
+            self._database_lock = connection
+            return
+        holder = connection.execute(text(_LOCK_HOLDER), {"key": _SERVER_LOCK}).first()
+        connection.close()
+        where = f", connected from {holder.client_addr or 'this machine'}" if holder else ""
+        raise UsageError(
+            f"{self.engine.url.render_as_string()}: a server is already running on this database{where}; stop it, or use "
+            "another --database"
+        )
 
     def close(self) -> None:
-        """Close every connection and give the lock back."""
+        """Close every connection and give the locks back."""
+        if self._database_lock is not None:
+            self._database_lock.close()
+            self._database_lock = None
         self.engine.dispose()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        if self._folder_lock is not None:
+            os.close(self._folder_lock)
+            self._folder_lock = None
 
     def __enter__(self) -> Workspace:
         return self
@@ -159,15 +172,41 @@ class Workspace:
         self.close()
 
 
-def _refuse_unusable(folder: Path) -> None:
-    """Say what is wrong with a folder before SQLite fails half-way in it."""
-    path = folder / DATABASE_FILE
-    for one in (folder, path, folder / f"{DATABASE_FILE}-wal", folder / f"{DATABASE_FILE}-shm"):
+def lock_folder(folder: Path) -> int:
+    """A descriptor that keeps other servers out of a folder until it is closed. Raises UsageError when one is running."""
+    path = folder / LOCK_FILE
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be opened ({error.strerror})") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        owner = os.read(descriptor, 32).decode(errors="replace").strip()
+        os.close(descriptor)
+        raise UsageError(
+            f"{folder}: a server (process {owner or 'unknown'}) is already running in this workspace; "
+            "stop it, or start this one with another --workspace"
+        ) from error
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, str(os.getpid()).encode())
+    return descriptor
+
+
+def _refuse_unusable(folder: Path, files: Sequence[str]) -> None:
+    """Say what is wrong with a folder, and the files of a database in it, before SQLite fails half-way."""
+    for one in (folder, *(folder / name for name in files)):
         needed = os.R_OK | os.W_OK | (os.X_OK if one.is_dir() else 0)
         allowed = os.access(one, needed, effective_ids=os.access in os.supports_effective_ids)
         if not allowed and one.exists():
             raise ConfigError(f"{one}: may not be read and written by the user who runs this; see its owner and permissions")
-    if path.is_file() and path.stat().st_size == 0:
+    if (folder / RESTORING).exists():
+        raise UsageError(
+            f"{folder}: a restore into it was interrupted. Run it again with --force; what was there before is in "
+            f"{folder / 'backups'}"
+        )
+    path = folder / DATABASE_FILE
+    if files and path.is_file() and path.stat().st_size == 0:
         raise ConfigError(
             f"{path}: is empty: its content is lost, or was never copied. Restore a backup, or delete the file to begin anew"
         )

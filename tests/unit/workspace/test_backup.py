@@ -8,9 +8,10 @@ from sqlalchemy import select
 
 from chatwright.errors import ChatwrightError, DataError, UsageError
 from chatwright.serve.auth_tables import User
-from chatwright.workspace.backup import MANIFEST, back_up, bring_back, verify
+from chatwright.workspace.backup import MANIFEST, back_up, verify
 from chatwright.workspace.commands import BackupConfig, RestoreConfig, UpgradeConfig, backup, restore, upgrade
 from chatwright.workspace.database import DATABASE_FILE, Workspace
+from chatwright.workspace.restore import bring_back
 from workspaces import KINDS, empty_database, workspace_of
 
 
