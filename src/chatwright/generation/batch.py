@@ -62,6 +62,11 @@ class Answer:
     """Prompt tokens whose keys and values came from the prefix cache."""
 
     @property
+    def broken(self) -> str:
+        """Why the constraint could not be followed to its end; "" as a rule."""
+        return self.matcher.reason if self.matcher is not None and self.matcher.broken else ""
+
+    @property
     def final_length(self) -> int:
         """`length` if it is written to its limit."""
         return len(self.prompt_ids) + self.limit
@@ -94,7 +99,7 @@ class Answer:
             if self._cut_at_stop_text():
                 self.finish = "stop"
                 return
-        if self.matcher is not None and self.matcher.broken:
+        if self.broken:
             self.finish = "length"
         elif self.matcher is not None and self.matcher.done:
             self.finish = "stop"

@@ -16,7 +16,7 @@ from dataclasses import replace
 from chatwright.errors import ConfigError, DataError
 from chatwright.generation.api import Completion, ProgressCallback, SamplingParams
 from chatwright.generation.batch import Answer, Batch
-from chatwright.generation.constrain import ConstraintCompiler
+from chatwright.generation.constrain import ConstraintCompiler, Matcher
 from chatwright.generation.decoder import Decoder
 from chatwright.generation.prefix_cache import PrefixCache
 from chatwright.generation.sampling import uniforms
@@ -125,10 +125,12 @@ class LocalGenerator:
             batch.step()
             yield answer.ids[-1], answer.logprobs[-1], answer.take_text()
 
-    def prepare(self, prompt_ids: Sequence[int], params: SamplingParams) -> list[Answer]:
+    def prepare(
+        self, prompt_ids: Sequence[int], params: SamplingParams, matcher: Matcher | None = None
+    ) -> list[Answer]:
         """The `params.n` answers to one prompt, ready to enter a batch, with decoders for their text. Errors as in
-        `generate`, and those of the constraint."""
-        answers = list(self._answers([prompt_ids], [params], None))
+        `generate`. `matcher`: of the constraint, when it is compiled already; else it is compiled here."""
+        answers = list(self._answers([prompt_ids], [params], None, matcher))
         for answer in answers:
             answer.decoder = self.tokenizer.stream_decoder()
         return answers
@@ -156,6 +158,7 @@ class LocalGenerator:
         prompts_ids: Sequence[Sequence[int]],
         each: Sequence[SamplingParams],
         seeds: Sequence[int] | None,
+        matcher: Matcher | None = None,
     ) -> deque[Answer]:
         """The answers to write, those of similar prompt length beside one another."""
         seen: Counter[tuple[int, ...]] = Counter()
@@ -172,7 +175,7 @@ class LocalGenerator:
                 decoder = self.tokenizer.stream_decoder() if params.stop or params.constraint else None
                 answer = Answer(ids, params, stop_ids, limit, numbers, decoder, (number, sample))
                 if params.constraint is not None:
-                    answer.matcher = self.constraints.matcher(params.constraint)
+                    answer.matcher = matcher.copy() if matcher else self.constraints.matcher(params.constraint)
                 answers.append(answer)
         return deque(sorted(answers, key=lambda answer: len(answer.prompt_ids)))
 

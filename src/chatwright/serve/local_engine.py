@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
@@ -14,6 +13,7 @@ from chatwright.generation.lm import LM, load
 from chatwright.generation.score import score_parts
 from chatwright.generation.shapes import bound_primitives
 from chatwright.records import Message
+from chatwright.serve.constraints import ConstraintPool
 from chatwright.serve.engine import EngineStats, Event, GenerationRequest, PromptTooLong, Started, TokenLogprob
 from chatwright.serve.scheduler import Scheduler
 from chatwright.text.chat import jinja
@@ -32,6 +32,7 @@ class LocalEngine:
         sizes = {"max_batch": max_batch, "max_waiting": max_waiting, "prefix_bytes": prefix_mb * 2**20}
         self.scheduler = Scheduler(lm.generator, **sizes)
         self.scheduler.start()
+        self._constraints = ConstraintPool(lm.generator.constraints)
 
     @classmethod
     def open(
@@ -42,6 +43,7 @@ class LocalEngine:
             raise ConfigError(f"precision {precision!r}: a served model takes {', '.join(DTYPES)}")
         bound_primitives()
         lm = in_own_thread(lambda: load(model, dtype=DTYPES[precision]))
+        lm.generator.constraints.prepare()
         return cls(name or model, lm, max_batch=max_batch, prefix_mb=prefix_mb)
 
     @property
@@ -57,13 +59,15 @@ class LocalEngine:
     async def generate(self, request: GenerationRequest) -> AsyncIterator[Event]:
         """See `Engine`."""
         self.scheduler.refuse_when_full(request.params.n)  # before any work
-        ids, dropped = await asyncio.to_thread(self._prompt, request)
+        ids, dropped = await self.scheduler.prepare(self._prompt, request)
         if request.answer_prefix:
             ids = [*ids, *request.answer_prefix]
             if len(ids) >= self.context_length:
                 raise PromptTooLong(len(ids), self.context_length)
+        constraint = request.params.constraint
+        matcher = await self._constraints.matcher(request.owner, constraint) if constraint is not None else None
         started = Started(prompt_tokens=len(ids), dropped_messages=dropped)
-        events = self.scheduler.submit(request.owner, ids, request.params, started, request.deadline_s)
+        events = self.scheduler.submit(request.owner, ids, request.params, started, request.deadline_s, matcher)
         async with aclosing(events):  # type: ignore[type-var]
             async for event in events:
                 yield event
@@ -168,6 +172,7 @@ class LocalEngine:
     async def drain(self, timeout_s: float) -> None:
         """See `Engine`."""
         await self.scheduler.drain(timeout_s)
+        self._constraints.close()
 
 
 def in_own_thread(function: Callable[[], Result]) -> Result:

@@ -15,13 +15,14 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from chatwright.errors import ChatwrightError
+from chatwright.errors import ChatwrightError, ConfigError
 from chatwright.generation.api import SamplingParams
 from chatwright.generation.batch import Answer
+from chatwright.generation.constrain import Matcher
 from chatwright.generation.local import LocalGenerator
 from chatwright.generation.prefix_cache import PrefixCache
 from chatwright.serve.engine import (
@@ -35,6 +36,8 @@ from chatwright.serve.engine import (
     TokenLogprob,
 )
 
+PREPARING = 2  # threads that tokenize prompts
+STALLED_S = 60.0  # of one step or call; a part of a prompt takes a few seconds on a slow machine
 IDLE_S = 0.5  # after which the thread that computes ends; the next one costs nothing noticeable
 NICE = 5  # how far the model's thread steps back behind the event loop
 LONG_PROMPT = 256  # tokens; longer ones are computed in parts
@@ -94,6 +97,9 @@ class Scheduler:
         self._ahead: tuple[_Job, Answer, int] | None = None
         """A long prompt that is being computed, and how far."""
         self._outbox: list[tuple[_Job, Event | BaseException]] = []
+        self._preparing = ThreadPoolExecutor(PREPARING, thread_name_prefix="prompts")
+        self._working_since: float | None = None
+        """Since when the model's thread has been in one step or call, on the monotonic clock."""
         self._loaded, self._closing, self._failed = False, False, ""
         self._prompt_tokens = self._completion_tokens = 0
         self._seconds_per_answer = 1.0
@@ -107,15 +113,24 @@ class Scheduler:
 
     @property
     def ready(self) -> bool:
-        """Whether requests are taken."""
-        return self._thread.is_alive() and not self._closing and not self._failed
+        """Whether requests are taken and answered: False also while one step takes longer than STALLED_S."""
+        since = self._working_since
+        stalled = since is not None and time.monotonic() - since > STALLED_S
+        return self._thread.is_alive() and not self._closing and not self._failed and not stalled
 
     async def submit(
-        self, owner: str, prompt_ids: Sequence[int], params: SamplingParams, started: Started, deadline_s: float
+        self,
+        owner: str,
+        prompt_ids: Sequence[int],
+        params: SamplingParams,
+        started: Started,
+        deadline_s: float,
+        matcher: Matcher | None = None,
     ) -> AsyncIterator[Event]:
-        """Events of one request. Leaving the iterator early frees its places in queue and batch."""
+        """Events of one request. Leaving the iterator early frees its places in queue and batch. `matcher`: of the
+        constraint in `params`, compiled by a ConstraintPool."""
         self.refuse_when_full(params.n)
-        answers = await asyncio.to_thread(self._generator.prepare, prompt_ids, params)
+        answers = await self.prepare(self._generator.prepare, prompt_ids, params, matcher)
         job = _Job(
             owner=owner,
             answers=answers,
@@ -139,6 +154,11 @@ class Scheduler:
                 if job.open:
                     self._cancelled.append(job)
                     self._changed.notify()
+
+    async def prepare(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """Call a function that prepares a request, in threads of the engine: those of asyncio's default executor wait for
+        databases and other servers."""
+        return await asyncio.get_running_loop().run_in_executor(self._preparing, function, *arguments)
 
     async def call(self, function: Callable[[], Result]) -> Result:
         """Run something else on the model between two steps."""
@@ -173,6 +193,7 @@ class Scheduler:
             self._changed.notify()
         if self._thread.is_alive():
             await asyncio.to_thread(self._thread.join, 30.0)
+        self._preparing.shutdown(wait=False)
 
     def refuse_when_full(self, num_answers: int) -> None:
         """Raise what `submit` would for so many more answers: EngineBusy, EngineGone. Costs nothing, so ask first."""
@@ -224,10 +245,12 @@ class Scheduler:
 
     def _turn(self) -> bool:
         """One step for everybody; False when there was nothing to do for a while, and at the end."""
+        self._working_since = None
         with self._changed:
             while not self._has_work:
                 if self._closing or self._failed or not self._changed.wait(IDLE_S):
                     return False
+            self._working_since = time.monotonic()
             cancelled, self._cancelled = self._cancelled, []
             calls = [self._calls.popleft() for _ in range(len(self._calls))]
         if self._failed:
@@ -321,8 +344,11 @@ class Scheduler:
         finished = self._batch.step()
         for answer in [*self._batch.answers, *finished]:
             self._tell(answer)
+        broken = [answer for answer in finished if answer.broken]
         for answer in finished:
-            self._finish(answer, answer.finish or "stop")
+            if answer not in broken:
+                self._finish(answer, answer.finish or "stop")
+        self._break(broken)
         if finished:
             longest = max(len(answer.ids) for answer in finished)
             self._seconds_per_answer = 0.9 * self._seconds_per_answer + 0.1 * longest * (time.monotonic() - began)
@@ -343,6 +369,14 @@ class Scheduler:
         job = self._jobs.pop(answer)
         job.open -= 1
         self._send(job, Finished(index=answer.place[1], reason=reason, completion_tokens=len(answer.ids)))
+
+    def _break(self, answers: list[Answer]) -> None:
+        """End the requests of answers whose constraint cannot be followed any further, with an error."""
+        jobs = {id(job): (job, answer) for answer in answers for job in [self._jobs.pop(answer)]}
+        for job, answer in jobs.values():
+            self._end(job)
+            kind = answer.params.constraint.kind if answer.params.constraint is not None else "constraint"
+            self._send(job, ConfigError(f"{kind}: cannot be followed any further: {answer.broken}"))
 
     def _end_late(self) -> None:
         now = time.monotonic()

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from chatwright.errors import ModelError
+from chatwright.errors import ConfigError, ModelError
 from chatwright.generation.api import Constraint, SamplingParams
 from chatwright.generation.local import LocalGenerator
 from chatwright.serve import scheduler as scheduler_module
@@ -353,6 +353,42 @@ def test_the_cache_is_only_as_large_as_its_answers_need(scheduler: Scheduler) ->
             assert cache is not None and cache.columns < 900 and cache.rows == 2
 
     asyncio.run(run())
+
+
+def test_a_constraint_that_breaks_ends_its_request_with_an_error(scheduler: Scheduler) -> None:
+    """Both answers of the request end; a neighbour's is complete."""
+    grammar = Constraint(kind="lark", value='start: s\ns: s s | "a" | "b" | s s s')
+    never_ends = tuple((token, -100.0) for token in scheduler._generator.tokenizer.stop_ids)
+    broken = SamplingParams(max_new_tokens=400, temperature=1.0, n=2, constraint=grammar, logit_bias=never_ends)
+    plain = SamplingParams(max_new_tokens=40, temperature=0, stop_ids=frozenset())
+
+    async def run() -> list[Any]:
+        both = (collect(submit(scheduler, [5, 6], broken)), collect(submit(scheduler, [7, 8], plain, owner="other")))
+        return await asyncio.gather(*both, return_exceptions=True)
+
+    error, events = asyncio.run(run())
+    assert isinstance(error, ConfigError) and "lark: cannot be followed any further" in str(error)
+    assert events[-1] == Finished(index=0, reason="length", completion_tokens=40)
+    assert scheduler.stats().running == 0
+
+
+def test_a_step_that_stalls_shows(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ready` is what a supervisor looks at; the request itself is answered once the step ends."""
+    monkeypatch.setattr("chatwright.serve.scheduler.STALLED_S", 0.05)
+    going, states = threading.Event(), []
+
+    async def run() -> None:
+        call = asyncio.ensure_future(scheduler.call(lambda: going.wait(30)))
+        while scheduler.ready:
+            await asyncio.sleep(0.01)
+        going.set()
+        assert await call
+        while not scheduler.ready:
+            await asyncio.sleep(0.01)
+        states.append("ready again")
+
+    asyncio.run(asyncio.wait_for(run(), 30))
+    assert states
 
 
 def test_a_constraint_and_text_across_tokens(scheduler: Scheduler) -> None:
