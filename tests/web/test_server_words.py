@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from chatwright.errors import DataError
-from chatwright.evals.report_card import gate
+from chatwright.evals.gate import gate
 from chatwright.feedback import export_rows
 from chatwright.jsonl import Where, parse
 from chatwright.pipeline import retrain
@@ -68,13 +68,14 @@ def test_audited_actions_have_texts() -> None:
 
 
 def test_refusals_of_report_cards_have_texts() -> None:
+    found = {"value": 0.1, "low": 0.05, "high": 0.2, "p": 0.001, "prompts": 40, "constant": False}
+    changes: list[dict[str, object]] = [{"value": -0.1}, {"low": -0.1}, {"p": 0.2}, {"prompts": 3}, {"constant": True}, {}]
     said = [
-        gate({"accuracy": {"value": at, "low": at - 0.1, "high": at + 0.1}, "length_baseline": 0.5})
-        for at in (0.4, 0.55, 0.7)
+        gate({"accuracy": {"value": 0.6}, "length_baseline": 0.5, "above_length": found | change}) for change in changes
     ]
     assert said.pop() is None
-    keys = [key_of("cards", str(text)) for text in said]
-    assert keys == ["lead.models.cardNoBetter", "lead.models.cardUnsure"]
+    names = ("cardNoBetter", "cardUnsure", "cardUnsure", "cardFew", "cardConstant")
+    assert [key_of("cards", str(text)) for text in said] == [f"lead.models.{name}" for name in names]
     recipe = ast.parse((ROOT / "src/chatwright/recipes/reward.py").read_text(encoding="utf-8"))
     texts = {node.value for node in ast.walk(recipe) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
     missing = {text for text in texts if "there is no report card" in text}

@@ -5,7 +5,6 @@ A row is `{"query": "...", "passage": "...", "source": "...", "group": "..."}`; 
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from chatwright.data.splits import split_by
 from chatwright.errors import DataError
 from chatwright.jsonl import IN_MEMORY, Where
 from chatwright.records.load import Paths, load_rows
+from chatwright.records.sameness import normalised
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +57,8 @@ def load_pairs(paths: Paths, *, bad: list[DataError] | None = None) -> list[Pair
 
 
 def text_key(text: str) -> str:
-    """Texts with the same key count as the same text: NFKC, lower case, blanks run together."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    """Texts with the same key count as the same text."""
+    return normalised(text)
 
 
 def distinct(pairs: Iterable[Pair]) -> list[Pair]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from chatwright.data.splits import split_by
 from chatwright.records import Prompt
+from chatwright.records.sameness import normalised
 from chatwright.text.chat import render
 from chatwright.text.tokenizer import Tokenizer
 
@@ -42,11 +43,11 @@ def user_of(prompt: Prompt) -> str | None:
 
 def dedupe(prompts: Sequence[Prompt], prefix_chars: int = PREFIX_CHARS) -> list[Prompt]:
     """Keep the first of all prompts whose text starts with the same `prefix_chars` characters; a shorter prompt is
-    dropped only when its whole text was seen. Case and blanks do not matter."""
+    dropped only when its whole text was seen. Case, width and blanks do not matter (`records.sameness`)."""
     seen: set[str] = set()
     kept: list[Prompt] = []
     for prompt in prompts:
-        text = "\n".join(f"{m.role}: {' '.join(m.content.casefold().split())}" for m in prompt.messages)
+        text = "\n".join(f"{m.role}: {normalised(m.content)}" for m in prompt.messages)
         key = text[:prefix_chars]
         if key not in seen:
             seen.add(key)

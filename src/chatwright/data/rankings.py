@@ -19,6 +19,7 @@ import torch
 from chatwright.data.batches import RankingBatch, pad_right, plan
 from chatwright.data.splits import hash_of, split_by
 from chatwright.records import Conversation, Message, Ranking
+from chatwright.records.sameness import distinct_pairs
 from chatwright.text.chat import answer_ids, render
 from chatwright.text.tokenizer import Tokenizer
 
@@ -52,19 +53,20 @@ def load_examples(
 
     `max_tokens` bounds prompt plus one answer; `max_prompt_tokens` (default: three quarters of it) the prompt. The
     context is cut first; a prompt still too long, or a ranking without any pair, is left out; an answer too long is
-    cut and then has no end-of-turn token.
+    cut and then has no end-of-turn token. Pairs of answers of the same text teach nothing and are left out.
     """
     max_prompt_tokens = max_prompt_tokens or max_tokens * 3 // 4
     examples: list[RankingExample] = []
-    counts = {"contexts cut": 0, "answers cut": 0, "left out, prompt too long": 0, "left out, no pair": 0}
+    counts = {"contexts cut": 0, "answers cut": 0, "left out, prompt too long": 0, "left out, no pair": 0,
+              "left out, equal answers": 0}  # fmt: skip
     for index, ranking in enumerate(rankings):
         prompt_ids, context_cut = prompt_tokens(ranking.messages, ranking.context, tokenizer, max_prompt_tokens)
         if len(prompt_ids) > max_prompt_tokens:
             counts["left out, prompt too long"] += 1
             continue
-        relations = ranking.order.pairs()
+        relations = distinct_pairs(ranking)
         if not relations:
-            counts["left out, no pair"] += 1
+            counts["left out, equal answers" if ranking.order.pairs() else "left out, no pair"] += 1
             continue
         room = max_tokens - len(prompt_ids)
         answers = [

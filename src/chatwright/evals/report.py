@@ -45,6 +45,7 @@ from chatwright.evals.report_words import (
     WORDS,
     duration,
     figure_text,
+    gate_text,
     memory,
     text_of,
 )
@@ -381,11 +382,7 @@ def _card(data: ReportData) -> str:
         _reliability(WORDS["calibration"], card["calibration"], "confidence", "accuracy", (0.5, 1.0)),
         _reliability(WORDS["tie_calibration"], card["tie_calibration"]["bins"], "predicted", "observed", None),
     ]
-    verdict, state = WORDS["gate_open"], "met"
-    if card.get("gate") is not None:
-        said = f"{accuracy['value']:.2f} [{accuracy['low']:.2f}, {accuracy['high']:.2f}]"
-        chinese = WORDS["gate_closed"][1].format(accuracy=said, length=f"{card['length_baseline']:.2f}")
-        verdict, state = (card["gate"], chinese), "missed"
+    verdict, state = gate_text(card), "met" if card.get("gate") is None else "missed"
     return (
         f'<h2>{both(WORDS["card"])}</h2><p class="{state}">{both(verdict)}</p>'
         f'<div class="charts">{"".join(charts)}</div>'

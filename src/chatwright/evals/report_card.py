@@ -1,4 +1,4 @@
-"""The report card of a reward model on held-out rankings; it gates PPO.
+"""The report card of a reward model on held-out rankings; `gate` reads it before PPO.
 
 Numpy only: the caller brings scores. Pairs of one prompt are not independent, so every interval is a bootstrap over
 prompts (rankings of the same prompt are drawn together). Definitions: alignment.md section 3.
@@ -15,9 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from chatwright.errors import DataError
+from chatwright.evals.gate import above_length, gate
 from chatwright.records import Ranking
+from chatwright.records.sameness import distinct_pairs, prompt_key
 from chatwright.statistics.bootstrap import DEFAULT_DRAWS, ratio_interval, statistic_interval
-from chatwright.statistics.ties import relation_nll, relation_probabilities, sigmoid
+from chatwright.statistics.ties import relation_nll, relation_probabilities
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -48,6 +50,8 @@ class _Pairs:
     distance: Ints
     """[P] levels between the two."""
     num_groups: int
+    equal_texts: int
+    """Pairs left out, since their answers are the same text."""
 
 
 def report_card(
@@ -62,10 +66,10 @@ def report_card(
     seed: int = 0,
     draws: int = DEFAULT_DRAWS,
 ) -> dict[str, Any]:
-    """Everything that is known of a reward model on held-out rankings, as JSON-ready values ("gate": see `gate`).
+    """Everything that is known of a reward model on held-out rankings, as JSON-ready values ("gate": see `gate.gate`).
 
     Args:
-        rankings: held-out rankings [R]; unranked answers make no pairs.
+        rankings: held-out rankings [R]; unranked answers and answers of the same text make no pairs.
         scores, lengths: per ranking one number per answer [R][K]; lengths in any unit (words, tokens).
         tie_mode, tie_param: see `ties.relation_probabilities`.
         train_labellers: names seen in training; rankings of others give the held-out-labeller accuracy.
@@ -76,7 +80,9 @@ def report_card(
     pairs = _flatten(rankings, scores, lengths)
     strict = pairs.relation != 0
     if not strict.any():
-        raise DataError("the held-out rankings hold no strict pair; a reward model cannot be judged on ties alone.")
+        raise DataError(
+            "the held-out rankings hold no strict pair of different answers; a reward model cannot be judged on ties alone."
+        )
     right = _right(pairs)
     nll = relation_nll(pairs.margin, pairs.relation, tie_mode, tie_param)
     p_longer = float(_share_won(pairs.longer, pairs.relation)[strict].mean())
@@ -90,6 +96,8 @@ def report_card(
         "accuracy": interval,
         "length_baseline": max(p_longer, 1 - p_longer),
         "longer_wins": p_longer,
+        "above_length": _above_length(pairs, right, strict, seed, draws),
+        "equal_text_pairs": pairs.equal_texts,
         "length_slope": _length_slope(rankings, scores, lengths, seed, draws),
         "accuracy_ceiling": accuracy_ceiling,
         "human_reference": HUMAN_REFERENCE,
@@ -106,23 +114,23 @@ def report_card(
         "tie_param": tie_param,
         "tie_nll": _ratio(nll, np.ones_like(strict), pairs, seed, draws),
         "tie_calibration": _tie_calibration(pairs, tie_mode, tie_param),
-        **_margin_calibration(pairs, right, strict),
+        **_margin_calibration(pairs, right, strict, tie_mode, tie_param),
     }
     return {"gate": gate(card), **card}
 
 
-def gate(card: dict[str, Any]) -> str | None:
-    """None when the next step may use this reward model, else the reason in plain words.
-
-    The whole interval of the accuracy must lie above the length baseline.
-    """
-    accuracy, baseline = card["accuracy"], card["length_baseline"]
-    if accuracy["low"] > baseline:
-        return None
-    said = f"{accuracy['value']:.2f} [{accuracy['low']:.2f}, {accuracy['high']:.2f}] against {baseline:.2f}"
-    if accuracy["value"] <= baseline:
-        return f"the reward model is no better than length: {said}."
-    return f"the reward model may be no better than length, its interval reaches below it: {said}; use more rankings."
+def _above_length(
+    pairs: _Pairs, right: Floats, strict: npt.NDArray[np.bool_], seed: int, draws: int
+) -> dict[str, Any]:
+    """Accuracy minus length baseline over the prompts that have a strict pair."""
+    longer = _share_won(pairs.longer, pairs.relation)
+    sums = [
+        np.bincount(pairs.group[strict], weights=values[strict], minlength=pairs.num_groups).astype(np.float64)
+        for values in (right, longer, np.ones_like(right))
+    ]
+    counted = sums[2] > 0
+    constant = not pairs.margin.any()
+    return above_length(*(one[counted] for one in sums), constant=constant, seed=seed, draws=draws).to_dict()
 
 
 # ---- pairs -----------------------------------------------------------------------------------------------------------
@@ -135,13 +143,16 @@ def _flatten(
         raise DataError(f"a report card needs scores and lengths per ranking: {len(rankings)} rankings, "
                         f"{len(scores)} scores, {len(lengths)} lengths.")  # fmt: skip
     groups: dict[str, int] = {}
+    equal_texts = 0
     rows: list[tuple[int, int, float, float, int, int]] = []
     for n, (ranking, score, length) in enumerate(zip(rankings, scores, lengths, strict=True)):
         if not len(score) == len(length) == ranking.order.k or not np.isfinite(score).all():
             raise DataError(f"ranking {n} ({ranking.prompt_id}): needs {ranking.order.k} finite scores and lengths.")
-        group = groups.setdefault(ranking.prompt_id, len(groups))
+        group = groups.setdefault(prompt_key(ranking.messages), len(groups))
         ranks = ranking.order.ranks
-        for i, j, relation in ranking.order.pairs():
+        kept = distinct_pairs(ranking)
+        equal_texts += len(ranking.order.pairs()) - len(kept)
+        for i, j, relation in kept:
             distance = abs((ranks[i] or 0) - (ranks[j] or 0))
             rows.append((n, group, score[i] - score[j], length[i] - length[j], relation, distance))
     columns = [np.array(column) for column in zip(*rows, strict=True)] if rows else [np.array([])] * 6
@@ -153,6 +164,7 @@ def _flatten(
         relation=columns[4].astype(np.int64),
         distance=columns[5].astype(np.int64),
         num_groups=len(groups),
+        equal_texts=equal_texts,
     )
 
 
@@ -267,10 +279,13 @@ def _tie_calibration(pairs: _Pairs, tie_mode: str, tie_param: float, num_bins: i
 
 
 def _margin_calibration(
-    pairs: _Pairs, right: Floats, strict: npt.NDArray[np.bool_], num_bins: int = 10
+    pairs: _Pairs, right: Floats, strict: npt.NDArray[np.bool_], tie_mode: str, tie_param: float, num_bins: int = 10
 ) -> dict[str, Any]:
-    """ECE of sigmoid(margin) over strict pairs: confidence sigmoid(|d|) in [0.5, 1], bins of equal width."""
-    confidence, correct = sigmoid(np.abs(pairs.margin[strict])), right[strict]
+    """ECE over strict pairs, in bins of equal width of the confidence in [0.5, 1]: the probability that the answer with the
+    higher score wins, given that there is no tie. It is sigmoid(|d|) but for rao_kupper, whose ties take more from the
+    answer with the lower score."""
+    chances = relation_probabilities(np.abs(pairs.margin[strict]), tie_mode, tie_param)
+    confidence, correct = chances[:, 0] / (chances[:, 0] + chances[:, 2]), right[strict]
     place = np.minimum(((confidence - 0.5) * 2 * num_bins).astype(np.int64), num_bins - 1)
     bins, error = [], 0.0
     for n in range(num_bins):
@@ -300,7 +315,7 @@ def _length_slope(
     yy = float(sum((y * y).sum() for y, _ in centred))
     if xx.sum() == 0:
         return {"value": 0.0, "low": 0.0, "high": 0.0, "correlation": 0.0}
-    groups = np.unique([ranking.prompt_id for ranking in rankings], return_inverse=True)[1]
+    groups = np.unique([prompt_key(ranking.messages) for ranking in rankings], return_inverse=True)[1]
     num = int(groups.max()) + 1
     xy_g, xx_g = np.bincount(groups, xy, num), np.bincount(groups, xx, num)
     interval = statistic_interval(
@@ -315,13 +330,17 @@ def _length_slope(
 
 def card_text(card: dict[str, Any]) -> str:
     """The card as aligned plain text, for the terminal and for a file beside the weights."""
-    ties = card["tie_calibration"]
+    ties, above = card["tie_calibration"], card["above_length"]
     rows = [
         ("held-out", f"{card['prompts']} prompts, {card['rankings']} rankings, {card['pairs']} pairs, "
          f"{card['tie_share']:.1%} tied"),
         ("accuracy", _figure(card["accuracy"])),
         ("length baseline", f"{card['length_baseline']:.3f}  (the longer answer wins {card['longer_wins']:.3f})"),
+        ("accuracy - length", f"{above['value']:+.3f} [{above['low']:+.3f}, {above['high']:+.3f}]  p={above['p']:.3f}  "
+         f"by {above['prompts']} prompts"),
     ]  # fmt: skip
+    if card["equal_text_pairs"]:
+        rows.append(("equal answers", f"{card['equal_text_pairs']} pairs left out"))
     if card["accuracy_ceiling"] is not None:
         rows.append(("accuracy ceiling", f"{card['accuracy_ceiling']:.3f}  (noise of the simulated labels)"))
     if card["held_out_labellers"]:
@@ -334,11 +353,11 @@ def card_text(card: dict[str, Any]) -> str:
         ("Kendall tau-b", _figure(card["kendall_tau_b"]) if card["kendall_tau_b"] else "undefined"),
         (f"tie NLL ({card['tie_mode']})", _figure(card["tie_nll"])),
         ("tie rate", f"predicted {ties['predicted']:.3f}, observed {ties['observed']:.3f}, error {ties['error']:.3f}"),
-        ("ECE of sigmoid(margin)", f"{card['ece']:.3f}"),
+        ("calibration error (ECE)", f"{card['ece']:.3f}"),
         ("reward per unit of length", f"{slope['value']:+.4f} [{slope['low']:+.4f}, {slope['high']:+.4f}], "
          f"correlation {slope['correlation']:+.2f}"),
         ("labellers of the paper", "0.726 +- 0.015 (training), 0.773 +- 0.013 (held out); its RM 0.724 +- 0.004"),
-        ("gate", gate(card) or "open: the accuracy's interval lies above the length baseline"),
+        ("gate", card["gate"] or "open: accuracy is above the length baseline"),
     ]  # fmt: skip
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)

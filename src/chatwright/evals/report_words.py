@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from chatwright.evals.charts import Text
@@ -134,12 +135,9 @@ WORDS: dict[str, Text] = {
     "card": ("Report card of the reward model", "奖励模型成绩单"),
     "card_all": ("All figures of the report card", "成绩单全部数字"),
     "gate_open": (
-        "Good enough to train against: the whole interval of its accuracy lies above the length baseline.",
-        "可用于训练：其准确率区间整体高于长度基线。",
-    ),
-    "gate_closed": (
-        "The reward model may be no better than length: {accuracy} against {length}.",
-        "奖励模型可能并不比只看长度更好：准确率 {accuracy}，长度基线 {length}；请增加排序数据。",
+        "Good enough to train against: accuracy is above what length alone reaches on the same prompts (95 % interval and "
+        "randomisation test).",
+        "可用于训练：在相同的提示词上，其准确率高于只看长度（95% 区间与随机化检验）。",
     ),
     "all_pairs": ("all strict pairs", "全部非平局对"),
     "length_baseline": ("length only", "仅看长度"),
@@ -159,6 +157,27 @@ WORDS: dict[str, Text] = {
     "run_created": ("made", "生成时间"),
     "run_chatwright": ("version", "版本"),
 }
+
+
+_GATE_ZH = {
+    "too few to tell": "无法判断：只有 {prompts} 个留出提示词含有不同回答的明确先后；请为更多提示词排序，或增大留出比例。",
+    "the reward model gives all": "奖励模型给同一提示词的所有回答打相同的分：什么都没学到。",
+    "the reward model is no": "奖励模型并不比只看长度更好：准确率 {accuracy}，只看长度 {length}，差 {difference}。",
+    "": "奖励模型可能并不比只看长度更好：准确率 {accuracy}，只看长度 {length}，差 {difference}；请增加排序数据。",
+}
+
+
+def gate_text(card: Mapping[str, Any]) -> Text:
+    """Whether the gate is open, and why not (`gate.gate`)."""
+    if card.get("gate") is None:
+        return WORDS["gate_open"]
+    above = card.get("above_length") or {"prompts": card["prompts"]}
+    values = {"prompts": above["prompts"], "accuracy": f"{card['accuracy']['value']:.2f}",
+              "length": f"{card['length_baseline']:.2f}", "difference": "?"}  # fmt: skip
+    if "value" in above:
+        values["difference"] = f"{above['value']:+.2f} [{above['low']:+.2f}, {above['high']:+.2f}]"
+    chinese = next(text for start, text in _GATE_ZH.items() if card["gate"].startswith(start))
+    return card["gate"], chinese.format(**values)
 
 
 def text_of(value: Any) -> Text:

@@ -13,9 +13,9 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from chatwright.feedback.near_duplicates import normalised
 from chatwright.feedback.tasks import Answer
 from chatwright.records import MAX_K
+from chatwright.records.sameness import normalised
 
 CLOSE_WORDING = 0.6
 _COMPARED_CHARS = 400  # the work grows with the square

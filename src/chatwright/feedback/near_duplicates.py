@@ -10,17 +10,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import unicodedata
 
 from chatwright.records import Conversation
+from chatwright.records.sameness import normalised
 
 PREFIX_CHARS = 120
 _DENSE = 3
-
-
-def normalised(text: str) -> str:
-    """Blanks, case and width do not make another prompt."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def long_prefix(text: str) -> str:

@@ -24,7 +24,8 @@ from chatwright.engine.optim import MasterAdamW, OptimConfig
 from chatwright.engine.schedule import ScheduleConfig, rate_at
 from chatwright.engine.step import accumulate
 from chatwright.errors import ConfigError
-from chatwright.evals.report_card import card_text, gate, report_card
+from chatwright.evals.gate import MIN_PROMPTS
+from chatwright.evals.report_card import card_text, report_card
 from chatwright.evals.rewards import LearnedReward, open_learned
 from chatwright.generation.lm import load_model
 from chatwright.labellers.simulated import META_KEY, summary
@@ -44,6 +45,7 @@ from chatwright.records import (
     read_jsonl,
     write_jsonl,
 )
+from chatwright.records.sameness import distinct_pairs, prompt_key
 from chatwright.statistics.ties import fit_log_nu
 from chatwright.text.tokenizer import Tokenizer
 
@@ -174,12 +176,26 @@ def score_examples(
     return scores
 
 
-def split(cfg: RewardConfig) -> tuple[list[Ranking], list[Ranking]]:
-    """(training, held-out) rankings, divided by prompt."""
-    rankings = load_rankings(cfg.data)
-    if cfg.eval.data:
-        return rankings, load_rankings(cfg.eval.data)
-    return split_by_prompt(rankings, cfg.eval.share, cfg.seed) if cfg.eval.share else (rankings, [])
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Rankings to learn from and rankings for the report card."""
+
+    train: list[Ranking]
+    held_out: list[Ranking]
+    in_training: int
+    """Held-out rankings left out, since their prompt (`sameness.prompt_key`) is in training."""
+
+
+def split(cfg: RewardConfig) -> Split:
+    """Divide by prompt. Of few prompts as many are held out as the gate needs, as long as most are left to learn from."""
+    train, held_out = load_rankings(cfg.data), load_rankings(cfg.eval.data)
+    if not cfg.eval.data and cfg.eval.share:
+        prompts = len({prompt_key(ranking.messages) for ranking in train})
+        share = max(cfg.eval.share, MIN_PROMPTS / prompts) if prompts >= 2 * MIN_PROMPTS else cfg.eval.share
+        train, held_out = split_by_prompt(train, share, cfg.seed)
+    known = {prompt_key(ranking.messages) for ranking in train}
+    kept = [ranking for ranking in held_out if prompt_key(ranking.messages) not in known]
+    return Split(train=train, held_out=kept, in_training=len(held_out) - len(kept))
 
 
 def tie_share(rankings: Sequence[Ranking]) -> float:
@@ -197,13 +213,19 @@ def main(cfg: RewardConfig) -> dict[str, Any]:
     device = pick_device(cfg.device)
     dtype = pick_dtype(cfg.precision, device)
     torch.manual_seed(cfg.seed)
-    train, held_out = split(cfg)
+    parts = split(cfg)
+    train, held_out = parts.train, parts.held_out
     trunk, tokenizer = load_model(cfg.model, dtype=dtype, device=device)
     examples = load_examples(train, tokenizer, max_tokens=cfg.train.max_tokens)
     if not examples:
         raise ConfigError(f"--data {' '.join(cfg.data)}: no ranking is left to train on")
-    if held_out and tie_share(held_out) == 1.0:
-        raise ConfigError("the held-out rankings are all ties, which no report card can be made of; --eval.share 0: none")
+    if not any(relation for example in examples for _, _, relation in example.relations):
+        raise ConfigError(f"--data {' '.join(cfg.data)}: every pair of answers is tied, so there is no order to learn")
+    if held_out and not any(relation for ranking in held_out for _, _, relation in distinct_pairs(ranking)):
+        raise ConfigError(
+            "the held-out rankings are all ties or compare equal texts, which no report card can be made of; "
+            "--eval.share 0: none"
+        )
     if cfg.lora is not None:
         inject(trunk, cfg.lora, seed=cfg.seed)
     trunk.freeze_bottom(cfg.train.frozen_layers)
@@ -215,6 +237,8 @@ def main(cfg: RewardConfig) -> dict[str, Any]:
     with torch.no_grad():
         model.tie_parameter.fill_(initial_tie_parameter(cfg.train.ties, tie_share(train)))
     console().print(f"reward: {len(examples)} rankings, {len(held_out)} held out, ties {tie_share(train):.0%}, {dtype}")
+    if parts.in_training:
+        console().print(f"reward: {parts.in_training} held-out rankings left out, their prompts are in training")
     units = shuffled_pairs(examples, cfg.seed) if cfg.train.shuffled_pairs else examples
     _train(run, model, units, tokenizer, cfg)
     merge(model.trunk)
@@ -228,7 +252,8 @@ def main(cfg: RewardConfig) -> dict[str, Any]:
         "tie_parameter": float(model.tie_parameter.detach()),
         "accuracy": card["accuracy"]["value"] if card else None,
         "length_baseline": card["length_baseline"] if card else None,
-        "gate": card["gate"] if card else "no rankings were held out, so there is no report card",
+        "gate": card["gate"] if card else _no_card(parts.in_training),
+        "held_out_in_training": parts.in_training,
         "simulated_share": sum(r.labeller_kind == "simulated" for r in train) / len(train),
         "data": runs.data_hashes(cfg.data),
     }
@@ -315,6 +340,12 @@ def _centre(model: ScalarModel, cfg: RewardConfig, tokenizer: Tokenizer) -> None
         model.head.bias.sub_(scorer.score_texts(rows).mean())
 
 
+def _no_card(in_training: int) -> str:
+    if in_training:
+        return f"too few to tell: all {in_training} held-out rankings have a prompt that is in training"
+    return "no rankings were held out, so there is no report card"
+
+
 def _report(
     folder: Path,
     model: ScalarModel,
@@ -338,7 +369,6 @@ def _report(
         accuracy_ceiling=_ceiling(held_out),
         seed=cfg.seed,
     )
-    card["gate"] = gate(card)
     write_text(folder / "report_card.json", json.dumps(card, indent=1) + "\n")
     write_text(folder / "report_card.txt", card_text(card) + "\n")
     console().print(card_text(card))

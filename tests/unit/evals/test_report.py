@@ -149,9 +149,16 @@ def test_every_word_has_both_languages() -> None:
 
 def test_a_closed_gate_is_shown() -> None:
     data = full()
-    data["card"] = data["card"] | {"gate": "the reward model is no better than length: 0.5"}
-    page = html(data)
-    assert "no better than length" in page and "请增加排序数据" in page
+    reasons = {
+        "the reward model is no better than length: 0.5": "并不比只看长度更好",
+        "the reward model may be no better than length: 0.5": "请增加排序数据",
+        "too few to tell: 3 held-out prompts": "无法判断",
+        "the reward model gives all answers": "什么都没学到",
+    }
+    for gate, chinese in reasons.items():
+        data["card"] = data["card"] | {"gate": gate}
+        page = html(data)
+        assert gate in page and chinese in page
     assert page.index("PPO was run although") < page.index('class="tiles"')  # said before the figures
     assert "PPO was run although" not in html(full() | {"card": full()["card"] | {"gate": None}})
 

@@ -10,15 +10,16 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from chatwright.errors import DataError
-from chatwright.evals.report_card import card_text, gate, kendall_tau_b, report_card
+from chatwright.evals.gate import gate
+from chatwright.evals.report_card import card_text, kendall_tau_b, report_card
 from chatwright.records import Ranking, WeakOrder, user
-from chatwright.statistics.ties import relation_nll
+from chatwright.statistics.ties import relation_nll, relation_probabilities
 
 
 def ranking(order: str, k: int, question: str = "q", **fields: object) -> Ranking:
     unranked = [letter for letter in "ABCDEFGHI"[:k] if letter not in order]
     parsed = WeakOrder.parse(order, k, unranked)
-    return Ranking(messages=user(question), completions=("x",) * k, order=parsed, **fields)  # type: ignore[arg-type]
+    return Ranking(messages=user(question), completions=tuple("abcdefghi"[:k]), order=parsed, **fields)  # type: ignore[arg-type]
 
 
 def card(rankings: list[Ranking], scores: list[list[float]], lengths: list[list[float]] | None = None, **settings):  # type: ignore[no-untyped-def]
@@ -149,10 +150,46 @@ def test_gate() -> None:
     bad = card(rankings, np.random.default_rng(9).normal(size=(80, 4)).tolist(), lengths)
     assert bad["gate"] == gate(bad)
     assert "length" in str(bad["gate"])
-    near = good | {"accuracy": {"value": 0.6, "low": 0.5, "high": 0.7}, "length_baseline": 0.55}
-    assert "reaches below" in str(gate(near))
-    worse = near | {"length_baseline": 0.65}
-    assert gate(worse) == "the reward model is no better than length: 0.60 [0.50, 0.70] against 0.65."
+    few = card(rankings[:9], scores[:9], lengths[:9])
+    assert "too few to tell: 9 held-out prompts" in str(few["gate"])
+
+
+def test_the_same_prompt_in_other_blanks_and_case_counts_once() -> None:
+    rankings = [ranking("A>B", 2, f"{' ' * n}Why {'is' if n % 2 else 'IS'} it\n") for n in range(12)]
+    found = card(rankings, [[1.0, 0.0]] * 12)
+    assert found["prompts"] == 1 and "too few to tell: 1 held-out prompts" in found["gate"]
+
+
+def test_equal_answers_make_no_pair() -> None:
+    """Case T07: their order cannot be got right, whatever the scores' rounding says."""
+    texts = ("same", " same\n", "other")
+    rows = [Ranking(messages=user(f"q{n}"), completions=texts, order=WeakOrder.parse("A>B>C", 3)) for n in range(12)]
+    found = card(rows, [[1e-7, 0.0, -1.0]] * 12)
+    assert (found["pairs"], found["equal_text_pairs"], found["accuracy"]["value"]) == (24, 12, 1.0)
+    assert "12 pairs left out" in card_text(found)
+    alike = [Ranking(messages=user("q"), completions=("x", "x"), order=WeakOrder.parse("A>B", 2))]
+    with pytest.raises(DataError, match="no strict pair of different answers"):
+        card(alike, [[1.0, 0.0]])
+    cut = [Ranking(messages=user("q"), completions=("x", "x"), order=WeakOrder.parse("A>B", 2),
+                   meta={"finish_reason": ["stop", "length"]})]  # fmt: skip
+    assert card(cut, [[1.0, 0.0]])["pairs"] == 1
+
+
+def test_constant_scores_close_the_gate() -> None:
+    rankings, _, lengths = synthetic(40)
+    assert "the same score" in card(rankings, [[0.5] * 4] * 40, lengths)["gate"]
+
+
+@pytest.mark.parametrize("draws", [4000])
+def test_ece_of_a_true_rao_kupper_model_is_small(draws: int) -> None:
+    """sigmoid(d) is not the chance of winning where ties are Rao and Kupper's: it said 0.05 of a perfect model."""
+    random, eta = np.random.default_rng(2), 0.8
+    margins = random.normal(scale=2, size=draws)
+    chances = relation_probabilities(margins, "rao_kupper", eta)
+    drawn = [random.choice(["A>B", "A=B", "B>A"], p=row / row.sum()) for row in chances]
+    rankings = [ranking(order, 2, f"q{n}") for n, order in enumerate(drawn)]
+    found = card(rankings, [[d, 0.0] for d in margins], tie_mode="rao_kupper", tie_param=eta, draws=10)
+    assert found["ece"] < 0.03
 
 
 def test_a_card_is_json_and_its_text_names_everything() -> None:

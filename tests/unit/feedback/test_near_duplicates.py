@@ -3,8 +3,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatwright.feedback.near_duplicates import PREFIX_CHARS, digests, keyed, long_prefix, normalised
+from chatwright.feedback.near_duplicates import PREFIX_CHARS, digests, keyed, long_prefix
 from chatwright.records import conversation, user
+from chatwright.records.sameness import normalised
 
 KEY = b"k" * 32
 TEMPLATE = (

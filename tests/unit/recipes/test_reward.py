@@ -25,7 +25,7 @@ from chatwright.model.lora import LoraConfig
 from chatwright.model.transformer import Transformer
 from chatwright.recipes import reward
 from chatwright.recipes.reward import RewardEvalConfig, ScoreConfig
-from chatwright.records import load_demonstrations, load_rankings
+from chatwright.records import Ranking, load_demonstrations, load_rankings
 
 CPU: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
 
@@ -142,8 +142,13 @@ def test_a_score_is_read_at_the_last_token_of_the_answer_whatever_is_padded_behi
     assert not torch.isclose(ended, cut, atol=1e-4)
 
 
+def others(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with prompts that are not in training."""
+    return [{**row, "prompt": f"Now {row['prompt']}"} for row in rows]
+
+
 def test_shuffled_pairs_lora_and_a_file_of_held_out_rankings(bench: Any, tmp_path: Path) -> None:
-    held = tiny.write_rows(tmp_path / "held.jsonl", tiny.ranking_rows(30, seed=9))
+    held = tiny.write_rows(tmp_path / "held.jsonl", others(tiny.ranking_rows(30, seed=9)))
     result = reward.main(
         bench.reward(
             tmp_path / "r", train={"shuffled_pairs": True, "epochs": 2}, eval=RewardEvalConfig(data=(str(held),)),
@@ -172,7 +177,7 @@ def test_all_tied_prompts_are_harmless_when_ties_are_dropped(bench: Any, tmp_pat
 
 
 def test_held_out_rankings_that_are_all_ties_are_refused_before_training(bench: Any, tmp_path: Path) -> None:
-    rows = [{**row, "ranking": "A=B=C"} for row in tiny.ranking_rows(5, seed=4)]
+    rows = [{**row, "ranking": "A=B=C"} for row in others(tiny.ranking_rows(5, seed=4))]
     held = tiny.write_rows(tmp_path / "held.jsonl", rows)
     with pytest.raises(ConfigError, match="all ties"):
         reward.main(bench.reward(tmp_path / "r", eval=RewardEvalConfig(data=(str(held),))))
@@ -208,6 +213,51 @@ def test_without_a_report_card_the_gate_is_closed(bench: Any, tmp_path: Path) ->
     with pytest.raises(GateError, match="report_card.json: missing"):
         check_gate((str(tmp_path / "r"),))
     check_gate(("python:any:thing", "http://host/score"))
+
+
+def test_held_out_rankings_whose_prompt_is_trained_on_do_not_count(
+    bench: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The training file as held-out file used to open the gate, random labels and all."""
+    random, rows = Random(0), tiny.ranking_rows(40, k=2)
+    for row in rows:
+        row["ranking"] = random.choice(["A>B", "B>A"])
+    data = tiny.write_rows(tmp_path / "random.jsonl", rows)
+    respelled = [{**row, "prompt": f" {row['prompt'].upper()}\n"} for row in rows]
+    held = tiny.write_rows(tmp_path / "held.jsonl", respelled)
+    config = {"data": (str(data),), "train": {"steps": 1}}
+    result = reward.main(bench.reward(tmp_path / "a", eval=RewardEvalConfig(data=(str(held),)), **config))
+    assert result["gate"] == "too few to tell: all 40 held-out rankings have a prompt that is in training"
+    assert "40 held-out rankings left out, their prompts are in training" in capsys.readouterr().err
+    with pytest.raises(GateError):
+        check_gate((str(tmp_path / "a"),))
+    some = tiny.write_rows(tmp_path / "some.jsonl", [*respelled, *others(rows)[:9]])
+    result = reward.main(bench.reward(tmp_path / "b", eval=RewardEvalConfig(data=(str(some),)), **config))
+    assert result["gate"].startswith("too few to tell: 9 held-out prompts") and result["held_out_in_training"] == 40
+    with pytest.raises(GateError, match="too few to tell"):
+        check_gate((str(tmp_path / "b"),))
+
+
+def test_as_many_prompts_are_held_out_as_the_gate_needs(bench: Any, tmp_path: Path) -> None:
+    for number, held_out in ((19, 4), (20, 10), (30, 10), (60, 12)):
+        data = tiny.write_rows(tmp_path / f"{number}.jsonl", tiny.ranking_rows(number))
+        parts = reward.split(bench.reward(tmp_path / "r", data=(str(data),), eval=RewardEvalConfig(share=0.2)))
+        assert (len(parts.train), len(parts.held_out)) == (number - held_out, held_out), number
+
+
+def test_rankings_of_equal_answers_teach_nothing(bench: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Case T07."""
+    rows = [{**row, "completions": ["same text", " same text"]} for row in tiny.ranking_rows(40, k=2)]
+    data = tiny.write_rows(tmp_path / "dupes.jsonl", rows)
+    with pytest.raises(ConfigError, match="no ranking is left"):
+        reward.main(bench.reward(tmp_path / "r", data=(str(data),), eval=RewardEvalConfig(share=0.0)))
+    assert "left out, equal answers: 40" in capsys.readouterr().err
+    ties = tiny.write_rows(tmp_path / "ties.jsonl", [{**row, "ranking": "A=B=C"} for row in tiny.ranking_rows(6)])
+    with pytest.raises(ConfigError, match="every pair of answers is tied"):
+        reward.main(bench.reward(tmp_path / "t", data=(str(ties),), eval=RewardEvalConfig(share=0.0)))
+    mixed = [{**row, "completions": [*row["completions"][:2], row["completions"][0]]} for row in tiny.ranking_rows(6)]
+    example = load_examples([Ranking.from_dict(row) for row in mixed], bench.tokenizer, max_tokens=200)[0]
+    assert [(i, j) for i, j, _ in example.relations] == [(0, 1), (1, 2)]
 
 
 # ---- the head is never lost ------------------------------------------------------------------------------------------
