@@ -3,6 +3,7 @@
 ChatwrightError (ValueError)          what was wrong, where, what to do
 ├── UsageError                        a command was called wrongly                      (exit 2)
 ├── ConfigError                       a setting is unknown, of the wrong type, or without effect (exit 2)
+│   └── RunChangedError               what lies in the folder was made from other inputs or settings
 ├── DataError                         a row or a file of user data is not usable
 ├── TemplateError                     a conversation cannot be rendered with this chat template
 ├── HubError                          a named model cannot be found, fetched or verified
@@ -40,6 +41,10 @@ class ConfigError(ChatwrightError):
     """A setting is unknown, has the wrong type, or would have no effect."""
 
     exit_code = 2
+
+
+class RunChangedError(ConfigError):
+    """What lies in the output folder was made from other inputs or settings. `--fresh` replaces it."""
 
 
 class DataError(ChatwrightError):

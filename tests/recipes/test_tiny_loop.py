@@ -120,22 +120,24 @@ def test_running_it_again_does_nothing(home: Path, taught: dict[str, Any], capsy
     assert "ppo preferred to base" in capsys.readouterr().out
 
 
-KEPT_ANEW = {"evaluation.json", "settings.toml"}  # written again with the same contents
+KEPT_ANEW = {"evaluation.json"}  # written again with the same contents
 
 
 def test_other_settings_in_the_same_folder_are_refused(taught: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([*TEACH, "--out", "straight", "--seed", "7"]) == 2
-    assert "another --out" in capsys.readouterr().err
+    refused = capsys.readouterr().err
+    assert "straight/1-sft: holds a sft run with other settings (--seed 7, was 0)" in refused and "another --out" in refused
 
 
-def test_a_closed_gate_can_be_passed_in_the_same_folder(tmp_path: Path) -> None:
+def test_a_chain_does_not_take_the_folder_of_another_run(tmp_path: Path) -> None:
     from chatwright.pipeline import Chain, TeachConfig
 
     cfg = TeachConfig(demonstrations=("d.jsonl",), out=str(tmp_path / "chain"))
     Chain(cfg)
-    Chain(replace(cfg, ignore_gate=True))
+    Chain(replace(cfg, ignore_gate=True, seed=1))
+    (tmp_path / "chain" / "config.toml").write_text("# chatwright sft\n")
     with pytest.raises(ConfigError, match="another --out"):
-        Chain(replace(cfg, seed=1))
+        Chain(cfg)
 
 
 def kill_when(home: Path, out: str, there: Callable[[Path], bool]) -> subprocess.Popen[str]:

@@ -1,4 +1,4 @@
-"""A run folder: config.toml, metrics.jsonl, checkpoints/, final/, result.json, MANIFEST.json.
+"""A run folder: config.toml, inputs.json, metrics.jsonl, checkpoints/, final/, result.json, MANIFEST.json.
 
 `start` opens or resumes it, `steps` yields the step numbers with progress and a clean Ctrl-C, `finish` seals it.
 The same command run again resumes from the last good checkpoint, or reports that the run is complete. A checkpoint is
@@ -12,12 +12,11 @@ import fcntl
 import itertools
 import json
 import os
-import shutil
 import signal
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -31,7 +30,6 @@ from chatwright.engine.checkpoint import (
     CheckpointStore,
     Loaded,
     atomic_folder,
-    file_sha256,
     read_manifest,
     remove_leftovers,
     restore_rng,
@@ -42,11 +40,25 @@ from chatwright.engine.checkpoint import (
 )
 from chatwright.engine.memory import keep_heap
 from chatwright.engine.metrics import Metrics, Sink
-from chatwright.errors import CheckpointError, ConfigError, DataError
+from chatwright.engine.record import (
+    INPUTS,
+    Record,
+    Sources,
+    changed_settings,
+    compare,
+    refuse,
+    remove,
+    settings_of_toml,
+)
+from chatwright.errors import CheckpointError, ConfigError, RunChangedError
 from chatwright.progress import ProgressBar, console
 
 StateFunction = Callable[[], tuple[Mapping[str, torch.Tensor], Mapping[str, Any]]]
 """Tensors and small values of a checkpoint, as they are after the last whole step."""
+_OWN_FILES = (
+    "config.toml", INPUTS, "plan.json", "metrics.jsonl", "rollouts.jsonl", "samples.jsonl", "report_card.json",
+    "report_card.txt", "result.json", MANIFEST, "final", CHECKPOINTS,
+)  # fmt: skip
 _SAVE_SHARE = 0.05  # checkpoints by the clock take at most this share of the time
 
 
@@ -71,6 +83,7 @@ class Run:
 
     kind: str
     folder: Path
+    record: Record
     store: CheckpointStore
     metrics: Metrics
     resumed: Loaded | None
@@ -192,14 +205,6 @@ class Run:
         return whole
 
 
-def data_hashes(paths: tuple[str, ...]) -> dict[str, str]:
-    """sha256 of every input file, for result.json: a checkpoint names the data it was trained on. Where a file belongs to
-    a frozen folder (an export), the hash of that folder's manifest, which is the export's id, stands beside it."""
-    files = [Path(path) for path in paths if Path(path).is_file()]
-    manifests = dict.fromkeys(folder / MANIFEST for file in files for folder in file.absolute().parents[:2])
-    return {str(path): file_sha256(path) for path in [*files, *(path for path in manifests if path.is_file())]}
-
-
 def finished_result(folder: Path) -> dict[str, Any] | None:
     """The result of a run that is complete and intact, else None."""
     if not (folder / "MANIFEST.json").is_file() or not (folder / "result.json").is_file():
@@ -214,41 +219,44 @@ def is_complete(out: str) -> bool:
     return (Path(out) / MANIFEST).is_file()
 
 
-def check_inputs(out: str, paths: Sequence[str]) -> None:
-    """DataError for a file that is not there, before the folder of the run is made."""
-    missing = [path for path in paths if not Path(path).exists()]
-    if missing and not is_complete(out):
-        raise DataError(f"{missing[0]}: No such file or directory")
+def start(kind: str, out: str, config: Any, save: SaveConfig, sources: Sources | None = None) -> Run | dict[str, Any]:
+    """Open the run folder `out`: a Run to work on, or the result when the same run is already complete.
 
-
-def start(kind: str, out: str, config: Any, save: SaveConfig) -> Run | dict[str, Any]:
-    """Open the run folder `out`: a Run to work on, or the result when the same run is already complete."""
+    `sources`: what the settings name that is read; its content is part of the run's identity. RunChangedError when the
+    folder holds a run of other inputs or settings; with `config.fresh` that one is deleted. DataError for a file that is not
+    there, before the folder is made.
+    """
     _check_save(save)
-    folder = Path(out)
+    folder, fresh = Path(out), bool(getattr(config, "fresh", False))
+    record = Record.of(kind, config, sources or {}, complete=is_complete(out) and not fresh)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"--out {out}: cannot be made ({error.strerror}); choose another folder") from None
     lock = _lock_folder(folder)
     try:
-        return _open(kind, folder, config, save, lock)
+        if fresh:
+            _remove_run(folder, kind)
+        return _open(record, folder, config, save, lock)
     except BaseException:
         lock.close()
         raise
 
 
-def _open(kind: str, folder: Path, config: Any, save: SaveConfig, lock: Any) -> Run | dict[str, Any]:
-    text = dump_toml(config, header=f"chatwright {kind}")
-    _check_same_config(folder, kind, text)
+def _open(record: Record, folder: Path, config: Any, save: SaveConfig, lock: Any) -> Run | dict[str, Any]:
+    kind = record.kind
+    _check_same_run(folder, record, config)
     for place in (folder, folder / CHECKPOINTS):
         remove_leftovers(place)
     result = finished_result(folder)
     if result is not None:
-        console().print(f"{kind}: {folder} is complete (use another --out to train again)")
+        console().print(f"{kind}: {folder} is complete (--fresh, or another --out, trains again)")
         CheckpointStore(folder).clear()  # where the last process was killed before it could
         lock.close()
         return result
-    write_text(folder / "config.toml", text)
+    settled = replace(config, fresh=False) if hasattr(config, "fresh") else config
+    write_text(folder / "config.toml", dump_toml(settled, header=f"chatwright {kind}"))
+    record.write(folder / INPUTS)
     keep_heap()
     store = CheckpointStore(folder, save.keep_checkpoints)
     resumed, refused = store.latest()
@@ -259,8 +267,9 @@ def _open(kind: str, folder: Path, config: Any, save: SaveConfig, lock: Any) -> 
     metrics = Metrics(folder, save.sinks, resume_step=resumed.step if resumed else 0)
     before = float(resumed.meta.get("seconds", 0.0)) if resumed else 0.0
     run = Run(
-        kind=kind, folder=folder, store=store, metrics=metrics, resumed=resumed, save=save, seconds_before=before, _lock=lock
-    )
+        kind=kind, folder=folder, record=record, store=store, metrics=metrics, resumed=resumed, save=save,
+        seconds_before=before, _lock=lock,
+    )  # fmt: skip
     weakref.finalize(run, lock.close)  # when a recipe raises, the folder is free as soon as the error is dealt with
     return run
 
@@ -280,31 +289,35 @@ def _lock_folder(folder: Path) -> Any:
     return handle
 
 
-def _check_same_config(folder: Path, kind: str, text: str) -> None:
+def _check_same_run(folder: Path, record: Record, config: Any) -> None:
+    """RunChangedError when the folder holds another run that has trained anything."""
     path = folder / "config.toml"
-    if not path.is_file():
-        return
-    old = path.read_text(encoding="utf-8")
     metrics = folder / "metrics.jsonl"
     never_stepped = not metrics.is_file() or not metrics.stat().st_size
-    if old == text or (never_stepped and not (folder / MANIFEST).exists() and not (folder / CHECKPOINTS).exists()):
+    if not path.is_file() or (never_stepped and not (folder / MANIFEST).exists() and not (folder / CHECKPOINTS).exists()):
         return  # nothing is lost when a run that stopped before its first step starts with other settings
-    was, now = (_only_in(one, other) for one, other in ((old, text), (text, old)))
-    raise ConfigError(
-        f"{folder}: holds a {kind} run with other settings (there: {was}; now: {now}). "
-        "Use another --out, or remove the folder to start anew"
-    )
+    if (held := _kind_of(path)) != record.kind:
+        raise RunChangedError(f"{folder}: holds a {held} run, not {record.kind}; use another --out")
+    old = Record.read(folder / INPUTS)
+    if old is not None:
+        compare(record, old, config, folder)
+        return
+    settings = {key: value for key, value in settings_of_toml(path).items() if key not in record.inputs}
+    refuse(folder, record.kind, [], changed_settings(settings, record.settings, config))
+    console().print(f"{record.kind}: an earlier version began {folder} and did not note its inputs; they are not compared")
 
 
-def _only_in(text: str, other: str) -> str:
-    """The first lines of a config that the other lacks."""
-    lines = [line.strip() for line in text.splitlines() if line.strip() and line not in other.splitlines()]
-    return ", ".join(lines[:4]) + (" ..." if len(lines) > 4 else "") if lines else "nothing more"
+def _kind_of(path: Path) -> str:
+    """The command in the first line of a config.toml."""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.readline().removeprefix("# chatwright ").strip()
 
 
-def remove_run(folder: Path) -> None:
-    """Delete a run folder (used by --overwrite)."""
-    shutil.rmtree(folder)
+def _remove_run(folder: Path, kind: str) -> None:
+    """Delete the files of a run of this kind; others in its folder stay."""
+    path = folder / "config.toml"
+    if path.is_file() and _kind_of(path) == kind:
+        remove([folder / name for name in _OWN_FILES])
 
 
-__all__ = ["CheckpointError", "Run", "SaveConfig", "check_inputs", "data_hashes", "finished_result", "is_complete", "start"]
+__all__ = ["CheckpointError", "Run", "SaveConfig", "finished_result", "is_complete", "start"]

@@ -21,6 +21,7 @@ from typing import Protocol
 import torch
 
 from chatwright.data.responses import response_batches
+from chatwright.engine.record import Source
 from chatwright.errors import ConfigError, DataError, GateError
 from chatwright.generation.api import Completion
 from chatwright.generation.lm import check_manifest
@@ -263,6 +264,15 @@ def split_weight(source: str) -> tuple[float, str]:
     """`0.5*runs/reward` -> (0.5, "runs/reward"); no weight is 1."""
     match = re.fullmatch(r"(-?[0-9]*\.?[0-9]+)\*(.+)", source)
     return (float(match[1]), match[2]) if match else (1.0, source)
+
+
+def reward_sources(sources: Sequence[str]) -> list[Source]:
+    """Reward sources as inputs of a run: the content of a model or of a function's file; a weight is a setting."""
+    found = []
+    for source in sources:
+        place = split_weight(source)[1]
+        found.append(Source(place=place, kind="reward", prefix=source.removesuffix(place)))
+    return found
 
 
 def _is_folder(source: str) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from chatwright.config.secrets import secret
+from chatwright.engine.record import Record, files, open_output, record_of_file
 from chatwright.errors import ConfigError, DataError
 from chatwright.jsonl import dumps
 from chatwright.labellers.ai_judge import AIJudge, AIJudgeConfig, UnreadableError
@@ -56,6 +57,9 @@ class LabelConfig:
     """Files of `chatwright sample`: JSON lines with messages (or prompt) and completions."""
     out: str = "rankings.jsonl"
     """File of rankings to write."""
+    fresh: bool = False
+    """Delete the rankings in `out` that were not made by people and start anew; without it, rankings of other answers or
+    settings are refused."""
     labeller: Literal["simulated", "ai", "human"] = "simulated"
     """Who ranks. Every record says which kind it was."""
     simulated: SimulatedConfig = SimulatedConfig()
@@ -96,8 +100,20 @@ def task_from_row(row: Mapping[str, Any], where: Where) -> LabelTask:
         raise where.error("completions", f"{error} Sample 2 to 9 answers per prompt.") from None
 
 
+def open_rankings(cfg: LabelConfig) -> Record | None:
+    """The record of the rankings in `out`, None where people rank: those are never refused nor deleted, and answers that are
+    new are further tasks. RunChangedError when the rankings are of other answers or settings."""
+    if cfg.labeller == "human":
+        return None
+    out = Path(cfg.out)
+    record = Record.of("label", cfg, {"data": files(cfg.data)})
+    open_output(record, cfg, out, record_of_file(out), [out])
+    return record
+
+
 def label(cfg: LabelConfig) -> dict[str, Any]:
     """Write the rankings; returns counts and shares. Running it again adds what is missing."""
+    record = open_rankings(cfg)
     tasks = load_rows(cfg.data, task_from_row)
     if cfg.labeller == "simulated":
         result = _label_simulated(cfg, tasks)
@@ -105,6 +121,8 @@ def label(cfg: LabelConfig) -> dict[str, Any]:
         result = _label_ai(cfg, tasks)
     else:
         result = _label_human(cfg, tasks)
+    if record is not None:
+        record.write(record_of_file(cfg.out))
     written = f"{result['rankings']} rankings -> {cfg.out}" if result["rankings"] else "no ranking yet"
     console().print(f"label: {len(tasks)} rows used, {written}")
     return {"labeller": cfg.labeller, "tasks": len(tasks), **result}

@@ -9,7 +9,8 @@
     6 ppo          PPO-ptx against the learned reward
     7 evaluation   base, SFT and PPO on held-out questions; report.json, report.html
 
-Every stage is a run of its own below the output folder; a stage that is complete is not run again.
+Every stage is a run of its own below the output folder; a stage that is complete is not run again. One whose inputs or
+settings have changed is refused, or with --fresh made anew, and so are those that read what it makes.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 
 from chatwright import __version__
 from chatwright import config as configs
-from chatwright.errors import ConfigError, DataError
+from chatwright.errors import ConfigError, DataError, RunChangedError
 from chatwright.pipeline.inputs import divide
 from chatwright.pipeline.run_file import run
 from chatwright.pipeline.settings import (
@@ -35,7 +36,7 @@ from chatwright.pipeline.settings import (
     StageSettings,
     TeachConfig,
 )
-from chatwright.pipeline.times import StageTimes
+from chatwright.pipeline.times import StageTimes, said_anew
 from chatwright.progress import console
 
 _AUTO_RANK = 16  # of adapters, where the model is too large for four copies with Adam's moments on a small machine
@@ -63,6 +64,7 @@ def quickstart(cfg: QuickstartConfig) -> dict[str, Any]:
             device=cfg.device,
             precision=cfg.precision,
             ignore_gate=cfg.ignore_gate,
+            fresh=cfg.fresh,
             stages=cfg.stages,
         )
     )
@@ -81,23 +83,36 @@ class Chain:
         self.held_out: tuple[str, ...] = ()
         """Rankings for the report card; none: a share of the rankings."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._check_config()
+        self.anew = False
+        """Whether the stage that runs replaces what it left before."""
+        self._note_config()
         self.times = StageTimes(self.folder / "chain.json")
 
-    def _check_config(self) -> None:
+    def _note_config(self) -> None:
+        """Keep the settings for --config. Every stage compares its own, so those of later stages may change."""
         from chatwright.engine.checkpoint import write_text
 
-        # Whoever passes --ignore-gate after the gate has closed goes on in the same folder.
-        fixed = replace(self.cfg, ignore_gate=False)
-        text, path = configs.dump_toml(fixed, header="chatwright teach"), self.folder / "config.toml"
-        if path.is_file() and path.read_text(encoding="utf-8") != text:
-            raise ConfigError(f"{path}: this folder belongs to a chain with other settings; use another --out or remove it")
-        write_text(path, text)
+        path, header = self.folder / "config.toml", "chatwright teach"
+        if path.is_file() and not path.read_text(encoding="utf-8").startswith(f"# {header}\n"):
+            raise ConfigError(f"--out {self.folder}: holds another run; use another --out")
+        write_text(path, configs.dump_toml(replace(self.cfg, ignore_gate=False, fresh=False), header=header))
 
     def stage(self, number: int, name: str, work: Callable[[], Any]) -> Any:
-        """Run one stage, timing it; None when it waits for people."""
+        """Run one stage, timing it; None when it waits for people. RunChangedError when it was made from other inputs or
+        settings; with --fresh it is then made anew."""
         console().print(f"{number}/{self.num_stages} {name}", style="bold")
-        return self.times.stage(name, work, may_wait=True)
+        try:
+            return self.times.stage(name, work, may_wait=True)
+        except RunChangedError as error:
+            if not self.cfg.fresh:
+                raise
+            console().print(said_anew(error))
+        self.times.forget(name)
+        self.anew = True
+        try:
+            return self.times.stage(name, work, may_wait=True)
+        finally:
+            self.anew = False
 
     def machine(self) -> str:
         """What the chain was computed on."""
@@ -198,6 +213,7 @@ def train_sft(chain: Chain, demonstrations: tuple[str, ...]) -> dict[str, Any]:
             model=cfg.model,
             data=demonstrations,
             out=chain.path("1-sft"),
+            fresh=chain.anew,
             system=cfg.system if _has_default_system(cfg.model) else None,
             seed=cfg.seed,
             device=cfg.device,
@@ -220,6 +236,7 @@ def _sample(chain: Chain, prompts: str) -> str:
             model=chain.path("1-sft"),
             data=(prompts,),
             out=chain.path("2-samples.jsonl"),
+            fresh=chain.anew,
             n=stages.answers,
             max_new_tokens=stages.max_new_tokens,
             seed=cfg.seed,
@@ -230,33 +247,39 @@ def _sample(chain: Chain, prompts: str) -> str:
     return chain.path("2-samples.jsonl")
 
 
-def _label(chain: Chain, samples: str) -> str | None:
-    """Rank the samples; None when people still have to."""
-    from chatwright.engine.checkpoint import write_text
+def _label_settings(chain: Chain, samples: str) -> Any:
+    """Settings of stage rankings."""
     from chatwright.labellers import commands as labels
     from chatwright.labellers.ai_judge import AIJudgeConfig
 
     cfg = chain.cfg
     out = chain.path("3-rankings.jsonl")
-    common: dict[str, Any] = {"data": (samples,), "out": out, "labeller": cfg.labeller}
-    if Path(chain.path("3-labels.json")).is_file() and cfg.labeller != "human":  # written when all are ranked
-        return out
+    common: dict[str, Any] = {"data": (samples,), "out": out, "labeller": cfg.labeller, "fresh": chain.anew}
     if cfg.labeller == "simulated":
         simulated = labels.SimulatedConfig(language=cfg.language, noise=cfg.stages.noise, seed=cfg.seed)
-        result = labels.label(labels.LabelConfig(**common, simulated=simulated))
-    elif cfg.labeller == "ai":
-        judge = AIJudgeConfig(base_url=cfg.ai_base_url, model=cfg.ai_model)
-        result = labels.label(labels.LabelConfig(**common, ai=judge))
-    else:
-        human = labels.HumanConfig(folder=chain.path("3-labels"))
-        result = labels.label(labels.LabelConfig(**common, human=human))
-        if result["rankings"] < result["tasks"]:
-            console().print(
-                f"Rank the answers in {chain.path('3-labels')} (rankings.jsonl there), then run the same command again."
-            )
-            return None
-    write_text(Path(chain.path("3-labels.json")), json.dumps(result, indent=1) + "\n")
-    return out
+        return labels.LabelConfig(**common, simulated=simulated)
+    if cfg.labeller == "ai":
+        return labels.LabelConfig(**common, ai=AIJudgeConfig(base_url=cfg.ai_base_url, model=cfg.ai_model))
+    return labels.LabelConfig(**common, human=labels.HumanConfig(folder=chain.path("3-labels")))
+
+
+def _label(chain: Chain, samples: str) -> str | None:
+    """Rank the samples; None when people still have to."""
+    from chatwright.engine.checkpoint import write_text
+    from chatwright.labellers import commands as labels
+
+    settings, done = _label_settings(chain, samples), Path(chain.path("3-labels.json"))
+    labels.open_rankings(settings)
+    if chain.cfg.labeller != "human" and done.is_file() and Path(settings.out).is_file():  # written when all are ranked
+        return str(settings.out)
+    result = labels.label(replace(settings, fresh=False))
+    if chain.cfg.labeller == "human" and result["rankings"] < result["tasks"]:
+        console().print(
+            f"Rank the answers in {chain.path('3-labels')} (rankings.jsonl there), then run the same command again."
+        )
+        return None
+    write_text(done, json.dumps(result, indent=1) + "\n")
+    return str(settings.out)
 
 
 def train_reward(chain: Chain, rankings: tuple[str, ...], demonstrations: tuple[str, ...]) -> dict[str, Any]:
@@ -270,6 +293,7 @@ def train_reward(chain: Chain, rankings: tuple[str, ...], demonstrations: tuple[
             data=rankings,
             demonstrations=demonstrations,
             out=chain.path("4-reward"),
+            fresh=chain.anew,
             seed=cfg.seed,
             device=cfg.device,
             precision=cfg.precision,
@@ -297,6 +321,7 @@ def write_replay(chain: Chain) -> str:
         replay.ReplayConfig(
             model=cfg.model,
             out=chain.path("5-replay.jsonl"),
+            fresh=chain.anew,
             num_texts=cfg.stages.replay_texts,
             seed=cfg.seed,
             device=cfg.device,
@@ -316,6 +341,7 @@ def train_ppo(chain: Chain, prompts: str, corpus: tuple[str, ...]) -> dict[str, 
             reward=(chain.path("4-reward"),),
             data=(prompts,),
             out=chain.path("6-ppo"),
+            fresh=chain.anew,
             seed=cfg.seed,
             device=cfg.device,
             precision=cfg.precision,
@@ -350,6 +376,7 @@ def _evaluate(chain: Chain, questions: str) -> dict[str, Any]:
             models=(f"base={cfg.model}", f"sft={chain.path('1-sft')}", f"ppo={chain.path('6-ppo')}"),
             data=(questions,),
             out=chain.path("7-evaluation"),
+            fresh=chain.anew,
             judge=judge,
             samples=stages.eval_samples,
             max_new_tokens=stages.eval_max_new_tokens,

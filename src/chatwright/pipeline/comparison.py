@@ -62,13 +62,13 @@ def compare(
 
     cfg, stages, folder = chain.cfg, chain.cfg.stages, Path(chain.path("6-comparison"))
     questions = _questions(chain, frozen)
-    verdicts = []
+    verdicts: list[dict[str, Any]] = []
     for judge in judges:
         result = evaluate.main(
             evaluate.EvaluateConfig(
                 models=(f"{_OLD}={against}", f"{_NEW}={chain.path('6-ppo')}"), data=(questions,), out=str(folder),
                 judge=judge, samples=stages.eval_samples, max_new_tokens=stages.eval_max_new_tokens, seed=cfg.seed,
-                device=cfg.device, precision=cfg.precision,
+                device=cfg.device, precision=cfg.precision, fresh=chain.anew and not verdicts,
             )  # fmt: skip
         )
         learned = Path(judge).is_dir()

@@ -73,6 +73,8 @@ class RetrainConfig:
     """Pairs of answers, old and new model, that are put into the queue for people to compare blindly."""
     corpus: tuple[str, ...] = ()
     """Text for ptx; empty: replay text sampled from the base model."""
+    fresh: bool = False
+    """Train the stages whose inputs have changed, and those after them, anew; without it they are refused."""
     seed: int = 0
     """Fixes everything that is drawn."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -171,12 +173,13 @@ def _kept(workspace: Workspace, lease: Lease | None) -> dict[str, Any] | None:
 def _chain(workspace: Workspace, cfg: RetrainConfig, plan: Plan) -> Chain:
     """A folder of stages; the same export and settings lead to the same folder."""
     frozen = plan.export
-    given = replace(cfg, workspace="", database="", ai=None, compare_tasks=0, ignore_gate=False)
+    given = replace(cfg, workspace="", database="", ai=None, compare_tasks=0, ignore_gate=False, fresh=False)
     name = f"{frozen.id[:8]}-{config_hash(given)[:8]}"
     teach = TeachConfig(
         model=plan.base, demonstrations=_files(frozen, "demonstrations"), prompts=_files(frozen, "prompts"),
         rankings=_files(frozen, "rankings"), corpus=cfg.corpus, out=str(workspace.folder.absolute() / "models" / name),
-        seed=cfg.seed, device=cfg.device, precision=cfg.precision, ignore_gate=cfg.ignore_gate, stages=cfg.stages,
+        seed=cfg.seed, device=cfg.device, precision=cfg.precision, ignore_gate=cfg.ignore_gate, fresh=cfg.fresh,
+        stages=cfg.stages,
     )  # fmt: skip
     chain = Chain(teach)
     chain.num_stages = _STAGES

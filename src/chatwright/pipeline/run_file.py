@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from chatwright import config as configs
-from chatwright.errors import ConfigError
+from chatwright.errors import ConfigError, RunChangedError
 from chatwright.pipeline import run_report
 from chatwright.pipeline.settings import RunConfig
-from chatwright.pipeline.times import StageTimes
+from chatwright.pipeline.times import StageTimes, said_anew
 from chatwright.progress import console
 
 
 def run(cfg: RunConfig) -> list[Any]:
-    """Run every [[stage]] of a TOML file in order; a complete stage is not run again. `report = FOLDER` before them asks
+    """Run every [[stage]] of a TOML file in order; a complete stage is not run again, one of other inputs
+    or settings is refused, or with --fresh run anew. `report = FOLDER` before them asks
     for FOLDER/report.html. ConfigError, before anything is run, for a file that names what does not exist."""
     table = configs.read_toml(cfg.file)
     stages, folder = table.get("stage"), table.get("report", "")
@@ -39,13 +41,22 @@ def run(cfg: RunConfig) -> list[Any]:
     for number, (name, function, config) in enumerate(prepared, start=1):
         console().print(f"{number}/{len(prepared)} {name}", style="bold")
 
-        def work(function: Callable[[Any], Any] = function, config: Any = config) -> Any:
-            return function(config)
-
-        results.append(times.stage(f"{number} {name}", work))
+        results.append(_stage(times, f"{number} {name}", function, config, fresh=cfg.fresh))
     if folder:
         run_report.write(named, Path(folder), times, cfg.file)
     return results
+
+
+def _stage(times: StageTimes, title: str, function: Callable[[Any], Any], config: Any, *, fresh: bool) -> Any:
+    """Run one stage; `fresh`: one that was made from other inputs or settings is made anew."""
+    try:
+        return times.stage(title, lambda: function(config))
+    except RunChangedError as error:
+        if not fresh or not hasattr(config, "fresh"):
+            raise
+        console().print(said_anew(error))
+        times.forget(title)
+        return times.stage(title, lambda: function(replace(config, fresh=True)))
 
 
 def _command(name: str, where: str) -> tuple[Callable[[Any], Any], type]:

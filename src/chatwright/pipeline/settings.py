@@ -97,6 +97,8 @@ class TeachConfig:
     """Language of the simulated labeller's rubric and of the report's first page."""
     out: str = "runs/teach"
     """Folder of the whole chain."""
+    fresh: bool = False
+    """Train the stages whose inputs or settings have changed, and those after them, anew; without it they are refused."""
     seed: int = 0
     """Fixes everything that is drawn."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -119,6 +121,8 @@ class QuickstartConfig:
     """Empty: the embedded English model; --language zh needs a multilingual one named."""
     out: str = "runs/quickstart"
     """Folder of the whole chain."""
+    fresh: bool = False
+    """Train the stages whose inputs or settings have changed, and those after them, anew; without it they are refused."""
     seed: int = 0
     """Fixes everything that is drawn."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -137,3 +141,5 @@ class RunConfig:
 
     file: tyro.conf.Positional[str]
     """Run file, see recipes/*.toml."""
+    fresh: bool = False
+    """Train the stages whose inputs or settings have changed, and those after them, anew; without it they are refused."""

@@ -9,8 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from chatwright.errors import RunChangedError
+
 if TYPE_CHECKING:
     from chatwright.model.precision import Precision
+
+
+def said_anew(error: RunChangedError) -> str:
+    """What has changed, for a stage that is made anew because of it."""
+    from chatwright.engine.record import ANEW
+
+    return f"{str(error).removesuffix(ANEW)}It is made anew"
 
 
 class StageTimes:
@@ -44,6 +53,11 @@ class StageTimes:
             self._write()
             gc.collect()
             trim()
+
+    def forget(self, name: str) -> None:
+        """A stage begins anew: it is not complete, and has taken no time."""
+        self.state["complete"] = [done for done in self.state.get("complete", []) if done != name]
+        self.state["seconds"].pop(name, None)
 
     def machine(self, precision: Precision, device: str) -> str:
         """What the chain was computed on; measured once, as the seconds are."""

@@ -9,16 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from chatwright.engine.record import Record, files, model_source, open_output, record_of_file
 from chatwright.errors import ConfigError
 from chatwright.evals.overoptimisation import kl_best_of_n
-from chatwright.evals.rewards import answered, open_reward
+from chatwright.evals.rewards import answered, open_reward, reward_sources
 from chatwright.generation.answers import sample_answers
 from chatwright.generation.api import SamplingParams
 from chatwright.generation.lm import load_model
 from chatwright.generation.local import LocalGenerator
 from chatwright.model.precision import DeviceName, Precision, pick_device, pick_dtype
 from chatwright.progress import console
-from chatwright.records import load_prompts, write_jsonl
+from chatwright.records import load_prompts, read_jsonl, write_jsonl
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,8 @@ class BestOfNConfig:
     """Prompts, JSON lines."""
     out: str = "bestofn.jsonl"
     """File to write: the best answer, all answers and their scores per prompt."""
+    fresh: bool = False
+    """Delete what is there and start anew; without it, an output of other inputs or settings is refused."""
     n: int = 16
     """Answers sampled per prompt."""
     max_new_tokens: int = 128
@@ -55,6 +58,34 @@ def main(cfg: BestOfNConfig) -> dict[str, Any]:
         raise ConfigError(f"--n {cfg.n}: at least one answer per prompt is needed")
     if cfg.temperature == 0 and cfg.n > 1:
         raise ConfigError("--temperature 0 writes the same answer n times; use a temperature above 0, or --n 1")
+    out = Path(cfg.out)
+    found = {"data": files(cfg.data), "model": model_source(cfg.model), "reward": reward_sources(cfg.reward)}
+    record = Record.of("bestofn", cfg, found)
+    if open_output(record, cfg, out, record_of_file(out), [out]):
+        rows = [row for _, row in read_jsonl(out)]
+        console().print(f"bestofn: {out} is complete ({len(rows)} prompts)")
+    else:
+        rows = _best_answers(cfg)
+        write_jsonl(out, rows)
+        record.write(record_of_file(out))
+    scores: list[list[float]] = [row["scores"] for row in rows]
+    result = {
+        "prompts": len(rows),
+        "n": cfg.n,
+        "kl_nats": kl_best_of_n(cfg.n),
+        "reward_first": sum(row[0] for row in scores) / len(scores),
+        "reward_best": sum(map(max, scores)) / len(scores),
+        "out": cfg.out,
+    }
+    console().print(
+        f"bestofn: reward {result['reward_first']:+.3f} -> {result['reward_best']:+.3f} with n = {cfg.n} "
+        f"(KL {result['kl_nats']:.2f} nats) -> {cfg.out}"
+    )
+    return result
+
+
+def _best_answers(cfg: BestOfNConfig) -> list[dict[str, Any]]:
+    """A row per prompt: the best answer, all answers and their scores."""
     device = pick_device(cfg.device)
     dtype = pick_dtype(cfg.precision, device)
     prompts = load_prompts(cfg.data)
@@ -63,7 +94,7 @@ def main(cfg: BestOfNConfig) -> dict[str, Any]:
     generator = LocalGenerator(model, tokenizer, max_batch=cfg.batch_size)
     params = SamplingParams(max_new_tokens=cfg.max_new_tokens, temperature=cfg.temperature)
     all_answers = sample_answers(generator, tokenizer, prompts, params, n=cfg.n, seed=cfg.seed, title="best of n")
-    rows, first, best = [], [], []
+    rows = []
     for prompt, answers in zip(prompts, all_answers, strict=True):
         scores = [float(score) for score in reward.score([answered(prompt, answer) for answer in answers])]
         top = max(range(len(scores)), key=lambda i: (scores[i], -i))
@@ -77,20 +108,4 @@ def main(cfg: BestOfNConfig) -> dict[str, Any]:
                 "scores": [round(s, 6) for s in scores],
             }
         )
-        first.append(scores[0])
-        best.append(scores[top])
-    Path(cfg.out).parent.mkdir(parents=True, exist_ok=True)
-    write_jsonl(cfg.out, rows)
-    result = {
-        "prompts": len(prompts),
-        "n": cfg.n,
-        "kl_nats": kl_best_of_n(cfg.n),
-        "reward_first": sum(first) / len(first),
-        "reward_best": sum(best) / len(best),
-        "out": cfg.out,
-    }
-    console().print(
-        f"bestofn: reward {result['reward_first']:+.3f} -> {result['reward_best']:+.3f} with n = {cfg.n} "
-        f"(KL {result['kl_nats']:.2f} nats) -> {cfg.out}"
-    )
-    return result
+    return rows

@@ -20,6 +20,7 @@ from chatwright.data.cursor import Batches
 from chatwright.data.rankings import RankingExample, load_examples, micro_batches, split_by_prompt
 from chatwright.engine import run as runs
 from chatwright.engine.optim import MasterAdamW, OptimConfig
+from chatwright.engine.record import Sources, files, model_source
 from chatwright.engine.schedule import ScheduleConfig, rate_at
 from chatwright.engine.step import accumulate
 from chatwright.errors import ConfigError
@@ -67,6 +68,8 @@ class DPOConfig:
     """Rankings, JSON lines."""
     out: str = "runs/dpo"
     """Run folder."""
+    fresh: bool = False
+    """Delete the run in `out` and start anew; without it, a run of other inputs or settings is refused."""
     seed: int = 0
     """Fixes data order and split."""
     device: DeviceName = "auto"
@@ -152,10 +155,14 @@ def _tie_share(rankings: Sequence[Ranking]) -> float:
     return relations.count(0) / max(len(relations), 1)
 
 
+def sources(cfg: DPOConfig) -> Sources:
+    """What a run reads."""
+    return {"model": model_source(cfg.model), "data": files(cfg.data)}
+
+
 def main(cfg: DPOConfig) -> dict[str, Any]:
     """Train; returns result.json's contents. Running it again resumes or returns the finished result."""
-    runs.check_inputs(cfg.out, cfg.data)
-    run = runs.start("dpo", cfg.out, cfg, cfg.train)
+    run = runs.start("dpo", cfg.out, cfg, cfg.train, sources(cfg))
     if isinstance(run, dict):
         return run
     device = pick_device(cfg.device)
@@ -204,6 +211,6 @@ def main(cfg: DPOConfig) -> dict[str, Any]:
         "loss": loss,
         "held_out_accuracy": accuracy,
         "simulated_share": sum(r.labeller_kind == "simulated" for r in train) / len(train),
-        "data": runs.data_hashes(cfg.data),
+        "data": run.record.hashes("data"),
     }
     return run.finish(result, lambda folder: save_final(policy, folder, tokenizer, base=cfg.model))

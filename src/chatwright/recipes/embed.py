@@ -20,6 +20,7 @@ from chatwright.data.batches import plan
 from chatwright.data.pairs import Pair, SourceOrder, distinct, load_pairs, split_pairs, text_key
 from chatwright.engine import run as runs
 from chatwright.engine.optim import MasterAdamW, OptimConfig
+from chatwright.engine.record import Sources, files, model_source
 from chatwright.engine.schedule import ScheduleConfig, rate_at
 from chatwright.engine.step import accumulate
 from chatwright.errors import ConfigError
@@ -94,6 +95,8 @@ class EmbedConfig:
     """Mean of all tokens' states, or the state of an end-of-document token behind them."""
     attention: Attention = "causal"
     """What a token sees: those before it, or those on both sides."""
+    fresh: bool = False
+    """Delete the run in `out` and start anew; without it, a run of other inputs or settings is refused."""
     seed: int = 0
     """Fixes head, data order and split."""
     device: DeviceName = "auto"
@@ -116,10 +119,14 @@ class EmbedConfig:
             raise ConfigError(f"--dimensions {self.dimensions[-1]}: must be 1 or more")
 
 
+def sources(cfg: EmbedConfig) -> Sources:
+    """What a run reads."""
+    return {"model": model_source(cfg.model), "data": files(cfg.data), "eval.data": files(cfg.eval.data)}
+
+
 def main(cfg: EmbedConfig) -> dict[str, Any]:
     """Train; returns result.json's contents. Running it again resumes or returns the finished result."""
-    runs.check_inputs(cfg.out, cfg.data)
-    run = runs.start("embed-train", cfg.out, cfg, cfg.train)
+    run = runs.start("embed-train", cfg.out, cfg, cfg.train, sources(cfg))
     if isinstance(run, dict):
         return run
     device = pick_device(cfg.device)
@@ -153,7 +160,7 @@ def main(cfg: EmbedConfig) -> dict[str, Any]:
         "loss": loss,
         "retrieval": {source: found.to_dict() for source, found in after.items()},
         "mean_pooling": {source: found.to_dict() for source, found in before.items()},
-        "data": runs.data_hashes(cfg.data + cfg.eval.data),
+        "data": run.record.hashes("data", "eval.data"),
     }
 
     def save(folder: Path) -> None:

@@ -12,13 +12,22 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 
-from chatwright.config import dump_toml
 from chatwright.data.responses import response_batches
 from chatwright.engine.checkpoint import write_text
+from chatwright.engine.record import (
+    INPUTS,
+    Record,
+    Source,
+    changed_settings,
+    files,
+    open_output,
+    refuse,
+    settings_of_toml,
+)
 from chatwright.errors import ConfigError
 from chatwright.evals.harness import Answer, Evaluation, Judge, common_budget, evaluate, figures
 from chatwright.evals.held_out import bits_per_byte, held_out_text
@@ -46,6 +55,8 @@ class EvaluateConfig:
     """Held-out prompts, JSON lines."""
     out: str = "runs/evaluation"
     """Folder for answers and evaluation.json."""
+    fresh: bool = False
+    """Delete what is there and start anew; without it, an output of other inputs or settings is refused."""
     judge: str = "museum-en"
     """museum-en or museum-zh (the noise-free rubric; prompts carry key words), general-en, or a reward run folder."""
     samples: int = 4
@@ -97,7 +108,7 @@ def main(cfg: EvaluateConfig) -> dict[str, Any]:
         held_out_text(cfg.corpus)  # says so before anything is generated
     folder = Path(cfg.out)
     folder.mkdir(parents=True, exist_ok=True)
-    _check_settings(cfg, folder)
+    _open(cfg, models, folder)
     kls = _answer_all(cfg, models, prompts, folder, device, dtype)
     judge, language = open_judge(cfg.judge, device, dtype)
     result: dict[str, Any] = {"judge": cfg.judge, "questions": len(prompts)}
@@ -115,12 +126,21 @@ def main(cfg: EvaluateConfig) -> dict[str, Any]:
     return result
 
 
-def _check_settings(cfg: EvaluateConfig, folder: Path) -> None:
-    """Answers that are there already were made with these settings (the judge may differ), or it is a ConfigError."""
-    path, text = folder / "settings.toml", dump_toml(replace(cfg, judge=""))
-    if path.is_file() and path.read_text(encoding="utf-8") != text:
-        raise ConfigError(f"{folder}: holds answers made with other settings; use another --out or remove the folder")
-    write_text(path, text)
+def _open(cfg: EvaluateConfig, models: Mapping[str, str], folder: Path) -> None:
+    """Answers that are there already were made from the same models, questions and settings (the judge may differ), or it is
+    a RunChangedError."""
+    named = [Source(place=place, kind="language", prefix=f"{name}=") for name, place in models.items()]
+    found = {"models": named, "data": files(cfg.data), "corpus": files([cfg.corpus] if cfg.corpus else [])}
+    answers = [_file(folder, name, decoding) for name in models for decoding in get_args(Decoding)]
+    owned = [*answers, *(folder / name for name in ("kl.json", "text.json", "evaluation.json"))]
+    any_judge = replace(cfg, judge="")
+    record = Record.of("evaluate", any_judge, found)
+    known = open_output(record, any_judge, folder, folder / INPUTS, owned)
+    old = folder / "settings.toml"
+    if old.is_file() and not known and not cfg.fresh:  # an earlier version kept the settings only
+        settings = {key: value for key, value in settings_of_toml(old).items() if key not in found}
+        refuse(folder, "evaluate", [], changed_settings(settings, record.settings, any_judge))
+        record.write(folder / INPUTS)
 
 
 def _file(folder: Path, name: str, decoding: Decoding) -> Path:

@@ -28,10 +28,11 @@ from chatwright.data.ptx import PtxText
 from chatwright.data.responses import ResponseBatch, response_batches
 from chatwright.engine import run as runs
 from chatwright.engine.metrics import Metrics
+from chatwright.engine.record import Sources, files, model_source
 from chatwright.engine.schedule import rate_at
 from chatwright.engine.step import accumulate
 from chatwright.errors import TrainingStopped
-from chatwright.evals.rewards import Answered, answered, check_gate
+from chatwright.evals.rewards import Answered, answered, check_gate, reward_sources
 from chatwright.generation.api import SamplingParams
 from chatwright.kernels.cross_entropy import token_logprobs
 from chatwright.model.formats.final import save_final
@@ -358,10 +359,16 @@ def _log_rollouts(written: Metrics, step: int, scored: Scored) -> None:
 # --------------------------------------------------------------------------------------------------------- run
 
 
+def sources(cfg: PPOConfig) -> Sources:
+    """What a run reads."""
+    found = {"model": model_source(cfg.model), "reference": model_source(cfg.reference), "data": files(cfg.data)}
+    found |= {"reward": reward_sources(cfg.reward), "critic": reward_sources((cfg.critic,) if cfg.critic else ())}
+    return found | {"ptx.data": files(cfg.ptx.data)}
+
+
 def main(cfg: PPOConfig) -> dict[str, Any]:
     """Train; returns result.json's contents. Running it again resumes or returns the finished result."""
-    runs.check_inputs(cfg.out, cfg.data)
-    run = runs.start("ppo", cfg.out, cfg, cfg.train)
+    run = runs.start("ppo", cfg.out, cfg, cfg.train, sources(cfg))
     if isinstance(run, dict):
         return run
     if not cfg.ignore_gate:
@@ -442,7 +449,7 @@ def _finish(run: runs.Run, training: Training, ptx: PtxText, cfg: PPOConfig, sto
         "ptx_sequences": ptx.num_train,
         "ptx_loss_before": training.ptx_before,
         "ptx_loss_after": _ptx_loss(models, ptx),
-        "data": runs.data_hashes(cfg.data + cfg.ptx.data),
+        "data": run.record.hashes("data", "ptx.data"),
     }
     policy, tokenizer = models.policy, models.tokenizer
     return run.finish(result, lambda folder: save_final(policy, folder, tokenizer, base=cfg.model))

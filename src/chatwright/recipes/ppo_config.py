@@ -120,6 +120,8 @@ class PPOConfig:
     """Prompts, JSON lines."""
     out: str = "runs/ppo"
     """Run folder."""
+    fresh: bool = False
+    """Delete the run in `out` and start anew; without it, a run of other inputs or settings is refused."""
     seed: int = 0
     """Fixes prompts, samples and minibatches."""
     device: DeviceName = "auto"

@@ -19,11 +19,12 @@ import torch
 
 from chatwright.data.masking import vocabulary_of
 from chatwright.data.pretrain import WindowMaker, Windows
-from chatwright.data.shards import MANIFEST, TOKENIZER, Shards, read_manifest
+from chatwright.data.shards import TOKENIZER, Shards, read_manifest
 from chatwright.engine import run as runs
 from chatwright.engine.metrics import Metrics
 from chatwright.engine.muon import MuonAdamW
 from chatwright.engine.optim import EMA, MasterAdamW, OptimConfig
+from chatwright.engine.record import files
 from chatwright.engine.schedule import rate_at
 from chatwright.engine.spikes import SpikeGuard
 from chatwright.engine.step import accumulate
@@ -111,7 +112,7 @@ def main(cfg: PretrainConfig) -> dict[str, Any]:
     """Train; returns result.json's contents. Running it again resumes or returns the finished result."""
     if not runs.is_complete(cfg.out):
         read_manifest(Path(cfg.data))  # says so when there is no corpus, before the folder is made
-    run = runs.start("pretrain", cfg.out, cfg, cfg.train)
+    run = runs.start("pretrain", cfg.out, cfg, cfg.train, {"data": files([cfg.data])})
     if isinstance(run, dict):
         return run
     device = pick_device(cfg.device)
@@ -154,7 +155,7 @@ def main(cfg: PretrainConfig) -> dict[str, Any]:
         _write_samples(cfg, model, trained, tokenizer, samples, step + 1)
     samples.close()
     final = _measured(cfg, model, trained, held_out, cfg.held_out.final_tokens) if held_out is not None else {}
-    result = _result(cfg, plan, trained, step + 1) | final
+    result = _result(cfg, plan, trained, step + 1) | final | {"data": run.record.hashes("data")}
     return run.finish(result, lambda folder: _save(model, folder, tokenizer, cfg))
 
 
@@ -352,7 +353,6 @@ def _result(cfg: PretrainConfig, plan: Plan, trained: Trained, steps: int) -> di
         "train_seconds": round(trained.seconds, 3),
         "skipped": trained.guard.skipped,
         "rolled_back": trained.guard.rolled_back,
-        "data": runs.data_hashes((str(Path(cfg.data) / MANIFEST),)),
     }
 
 

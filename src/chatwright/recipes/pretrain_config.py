@@ -142,6 +142,8 @@ class PretrainConfig:
     """mixed: share of the steps that are masked."""
     documents: Literal["joined", "apart"] = "joined"
     """Whether documents that share a window see one another."""
+    fresh: bool = False
+    """Delete the run in `out` and start anew; without it, a run of other inputs or settings is refused."""
     seed: int = 0
     """Fixes weights, data order, masks and dropout."""
     device: DeviceName = "auto"

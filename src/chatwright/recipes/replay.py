@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from chatwright.engine.record import Record, model_source, open_output, record_of_file
 from chatwright.errors import DataError
 from chatwright.generation.api import SamplingParams
 from chatwright.generation.lm import load_model
@@ -23,6 +24,8 @@ class ReplayConfig:
     """The model before any teaching."""
     out: str = "replay.jsonl"
     """File to write: {"text", "ids"} rows."""
+    fresh: bool = False
+    """Delete what is there and start anew; without it, an output of other inputs or settings is refused."""
     num_texts: int = 128
     """How many texts."""
     max_new_tokens: int = 128
@@ -39,8 +42,12 @@ class ReplayConfig:
 
 def main(cfg: ReplayConfig) -> dict[str, Any]:
     """Write the file, unless it is there; returns its name and size in tokens."""
-    if Path(cfg.out).is_file():
-        _check_settings(cfg)
+    out = Path(cfg.out)
+    record = Record.of("replay", cfg, {"model": model_source(cfg.model)})
+    known = open_output(record, cfg, out, record_of_file(out), [out])
+    if out.is_file():
+        if not known:
+            _check_settings(cfg)
         console().print(f"replay: {cfg.out} is there")
         return {"out": cfg.out}
     device = pick_device(cfg.device)
@@ -67,7 +74,7 @@ def _settings(cfg: ReplayConfig) -> dict[str, Any]:
 
 
 def _check_settings(cfg: ReplayConfig) -> None:
-    """DataError when the file that is there was made with other settings."""
+    """DataError when a file without a record was made with other settings."""
     _, row = next(iter(read_jsonl(cfg.out)), (1, {}))
     found = row.get("settings")
     was = found if isinstance(found, dict) else {}

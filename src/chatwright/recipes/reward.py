@@ -21,6 +21,7 @@ from chatwright.data.rankings import RankingExample, load_examples, micro_batche
 from chatwright.engine import run as runs
 from chatwright.engine.checkpoint import write_text
 from chatwright.engine.optim import MasterAdamW, OptimConfig
+from chatwright.engine.record import Sources, files, model_source
 from chatwright.engine.schedule import ScheduleConfig, rate_at
 from chatwright.engine.step import accumulate
 from chatwright.errors import ConfigError
@@ -105,6 +106,8 @@ class RewardConfig:
     """Demonstrations whose mean reward is set to 0 after training."""
     out: str = "runs/reward"
     """Run folder."""
+    fresh: bool = False
+    """Delete the run in `out` and start anew; without it, a run of other inputs or settings is refused."""
     seed: int = 0
     """Fixes head, data order and split."""
     device: DeviceName = "auto"
@@ -204,10 +207,15 @@ def tie_share(rankings: Sequence[Ranking]) -> float:
     return relations.count(0) / max(len(relations), 1)
 
 
+def sources(cfg: RewardConfig) -> Sources:
+    """What a run reads."""
+    found = {"model": model_source(cfg.model), "data": files(cfg.data), "eval.data": files(cfg.eval.data)}
+    return found | {"demonstrations": files(cfg.demonstrations)}
+
+
 def main(cfg: RewardConfig) -> dict[str, Any]:
     """Train; returns result.json's contents. Running it again resumes or returns the finished result."""
-    runs.check_inputs(cfg.out, cfg.data)
-    run = runs.start("reward", cfg.out, cfg, cfg.train)
+    run = runs.start("reward", cfg.out, cfg, cfg.train, sources(cfg))
     if isinstance(run, dict):
         return run
     device = pick_device(cfg.device)
@@ -255,7 +263,7 @@ def main(cfg: RewardConfig) -> dict[str, Any]:
         "gate": card["gate"] if card else _no_card(parts.in_training),
         "held_out_in_training": parts.in_training,
         "simulated_share": sum(r.labeller_kind == "simulated" for r in train) / len(train),
-        "data": runs.data_hashes(cfg.data),
+        "data": run.record.hashes("data"),
     }
     meta = {"ties": cfg.train.ties, "pair_norm": cfg.train.pair_norm, "base": cfg.model}
     return run.finish(result, lambda folder: save_scalar_model(model, folder, tokenizer, meta))

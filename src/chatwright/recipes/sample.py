@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from chatwright.engine.record import Record, files, model_source, open_output, record_of_file
 from chatwright.errors import ConfigError, DataError
 from chatwright.generation.answers import sample_answers
 from chatwright.generation.api import Completion, SamplingParams
@@ -34,6 +35,8 @@ class SampleConfig:
     """JSON-lines files of prompts."""
     out: str = "samples.jsonl"
     """File to write; an unfinished one is continued."""
+    fresh: bool = False
+    """Delete what is there and start anew; without it, an output of other inputs or settings is refused."""
     n: int = 4
     """Answers per prompt, 1 to 9 (rankings take 2 to 9)."""
     max_new_tokens: int = 128
@@ -72,7 +75,10 @@ def main(cfg: SampleConfig) -> dict[str, Any]:
         raise ConfigError(f"--n {cfg.n}: between 1 and 9 answers per prompt can be sampled")
     prompts = load_prompts(cfg.data)
     out = Path(cfg.out)
-    done = _rows_done(out, prompts, cfg)
+    record = Record.of("sample", cfg, {"data": files(cfg.data), "model": model_source(cfg.model)})
+    known = open_output(record, cfg, out, record_of_file(out), [out])
+    done = _rows_done(out, None if known else prompts, cfg)
+    record.write(record_of_file(out))
     result = {"prompts": len(prompts), "answers": len(prompts) * cfg.n, "out": str(out)}
     if done >= len(prompts):
         console().print(f"sample: {out} is complete ({done} prompts)")
@@ -102,8 +108,9 @@ def append_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         os.fsync(file.fileno())
 
 
-def _rows_done(path: Path, prompts: Sequence[Prompt], cfg: SampleConfig) -> int:
-    """Whole rows already in the file (a torn last line is cut off); they must belong to these prompts and settings."""
+def _rows_done(path: Path, prompts: Sequence[Prompt] | None, cfg: SampleConfig) -> int:
+    """Whole rows already in the file (a torn last line is cut off). Those of a file without a record must belong to these
+    prompts and settings; None: there is a record, and it was compared."""
     if not path.exists():
         return 0
     whole = path.read_bytes()
@@ -111,7 +118,7 @@ def _rows_done(path: Path, prompts: Sequence[Prompt], cfg: SampleConfig) -> int:
     if len(kept) != len(whole):
         path.write_bytes(kept)
     rows = [json.loads(line) for line in kept.splitlines()]
-    for number, (row, prompt) in enumerate(zip(rows, prompts, strict=False), start=1):
+    for number, (row, prompt) in enumerate(zip(rows, prompts or (), strict=False), start=1):
         if row.get("messages") != [m.to_dict() for m in prompt.messages]:
             raise DataError.at(path, number, "messages", "belongs to other prompts; use another --out or remove the file")
         was = {"n": len(row.get("completions", ())), **{name: row.get(name) for name in ("model", "temperature", "seed")}}

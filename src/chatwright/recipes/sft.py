@@ -21,10 +21,11 @@ from chatwright.data.sft import load_examples, micro_batches
 from chatwright.engine import run as runs
 from chatwright.engine.checkpoint import TensorFolder, atomic_folder, save_tensors, verify_folder
 from chatwright.engine.optim import MasterAdamW, OptimConfig
+from chatwright.engine.record import Sources, files, model_source
 from chatwright.engine.schedule import ScheduleConfig, rate_at
 from chatwright.engine.step import accumulate
 from chatwright.errors import ConfigError
-from chatwright.evals.rewards import answered, open_reward
+from chatwright.evals.rewards import answered, open_reward, reward_sources
 from chatwright.generation.answers import sample_answers
 from chatwright.generation.api import SamplingParams
 from chatwright.generation.lm import load_model
@@ -112,6 +113,8 @@ class SFTConfig:
     system: str | None = None
     """System message of conversations that have none, taught and exported with the model ("": no system turn). None:
     the base model's own, which may give it another's name."""
+    fresh: bool = False
+    """Delete the run in `out` and start anew; without it, a run of other inputs or settings is refused."""
     seed: int = 0
     """Fixes the data order and dropout."""
     device: DeviceName = "auto"
@@ -132,10 +135,16 @@ class SFTConfig:
     """Choose the best epoch by a reward model."""
 
 
+def sources(cfg: SFTConfig) -> Sources:
+    """What a run reads."""
+    found = {"model": model_source(cfg.model), "data": files(cfg.data), "eval_data": files(cfg.eval_data)}
+    found |= {"mix.data": files(cfg.mix.data), "select.prompts": files(cfg.select.prompts)}
+    return found | {"select.reward": reward_sources(cfg.select.reward)}
+
+
 def main(cfg: SFTConfig) -> dict[str, Any]:
     """Train; returns result.json's contents. Running it again resumes or returns the finished result."""
-    runs.check_inputs(cfg.out, cfg.data)
-    run = runs.start("sft", cfg.out, cfg, cfg.train)
+    run = runs.start("sft", cfg.out, cfg, cfg.train, sources(cfg))
     if isinstance(run, dict):
         return run
     device = pick_device(cfg.device)
@@ -204,7 +213,7 @@ def main(cfg: SFTConfig) -> dict[str, Any]:
         "loss": loss,
         "eval_loss": mean_nll(model, held_batches) if held_batches else None,
         "selected": best if cfg.select.reward else None,
-        "data": runs.data_hashes(cfg.data + cfg.mix.data),
+        "data": run.record.hashes("data", "mix.data"),
     }
     return run.finish(result, lambda folder: save_final(model, folder, tokenizer, base=cfg.model))
 

@@ -303,7 +303,9 @@ def test_leftovers_of_killed_processes_are_removed(tmp_path: Path) -> None:
         (tmp_path / "r" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "r" / name).write_text("half")
     start(tmp_path / "r")
-    assert sorted(p.name for p in (tmp_path / "r").rglob("*")) == [".lock", "checkpoints", "config.toml", "metrics.jsonl"]
+    assert sorted(p.name for p in (tmp_path / "r").rglob("*")) == [
+        ".lock", "checkpoints", "config.toml", "inputs.json", "metrics.jsonl",
+    ]  # fmt: skip
 
 
 def test_two_processes_never_work_on_one_run(tmp_path: Path) -> None:
@@ -318,7 +320,7 @@ def test_other_settings_in_the_same_folder_are_refused_and_named(tmp_path: Path)
     walk = Walk(start(tmp_path / "r"))
     walk.go(3, stop_after=1)
     close(walk.run)
-    with pytest.raises(ConfigError, match="other settings .*lr = 0.2.*another --out"):
+    with pytest.raises(ConfigError, match=r"other settings \(--lr 0.2, was 0.1\).*another --out"):
         start(tmp_path / "r", Config(lr=0.2))
     finished = Walk(start(tmp_path / "f"))
     finished.go(1)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from chatwright.engine.run import data_hashes
+from chatwright.engine.record import Record, files
 from chatwright.errors import ConfigError, DataError, UsageError
 from chatwright.feedback import export as exporting
 from chatwright.feedback import queue, store
@@ -196,7 +196,8 @@ def test_a_changed_export_is_refused(lite: Workspace) -> None:
 def test_a_checkpoint_names_the_export(lite: Workspace) -> None:
     filled(lite)
     made = frozen(lite)
-    named = data_hashes((str(made.file("train", "rankings")),))
+    record = Record.of("reward", ExportFilter(), {"data": files([made.file("train", "rankings")])})
+    named = record.hashes("data")
     assert named[str(made.path.absolute() / "MANIFEST.json")] == made.id and len(named) == 2
 
 

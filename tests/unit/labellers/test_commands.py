@@ -160,7 +160,7 @@ def test_ai_judge_goes_on_after_a_failure_and_pays_once(
     assert all(r.labeller == "ai:m" and r.labeller_kind == "ai" for r in rankings)
     assert Judge.keys == {"Bearer secret"} and "secret" not in out.read_text()
     assert cli.main(argv) == 0 and Judge.requests == 24
-    assert cli.main([*argv[:-1], "other"]) == 2 and "holds rankings by ai:m" in capsys.readouterr().err
+    assert cli.main([*argv[:-1], "other"]) == 2 and "--ai.model other, was m" in capsys.readouterr().err
 
 
 def test_rows_that_the_judge_does_not_order_are_left_out_and_counted(

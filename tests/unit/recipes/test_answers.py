@@ -12,7 +12,7 @@ import pytest
 
 import tiny_training as tiny
 from chatwright.data.lm import load_blocks
-from chatwright.errors import ConfigError, DataError
+from chatwright.errors import ConfigError, DataError, RunChangedError
 from chatwright.generation.lm import load_model
 from chatwright.recipes import bestofn, evaluate, replay, sample
 
@@ -71,9 +71,14 @@ def test_sample_does_not_mix_answers_of_different_settings(
     if "data" in change:
         other = tiny.write_rows(tmp_path / "other.jsonl", [{"prompt": f"Other {i}?"} for i in range(8)])
         change = {"data": (str(other),)}
+    with pytest.raises(RunChangedError, match=r"s.jsonl: holds a sample run with other .*another --out"):
+        sample.main(sample_config(bench, sft_run, out, **change))
+    Path(f"{out}.inputs.json").unlink()  # as an earlier version left it
     with pytest.raises(DataError, match=r"s.jsonl:1: .*use another --out"):
         sample.main(sample_config(bench, sft_run, out, **change))
     assert out.read_bytes() == b"".join(lines[:3])
+    sample.main(sample_config(bench, sft_run, out, fresh=True, **change))
+    assert len(out.read_bytes().splitlines()) == 8
 
 
 @pytest.mark.parametrize("n", [0, 10])
@@ -97,6 +102,9 @@ def test_replay_text_is_what_the_model_writes_and_ptx_can_use_it(bench: Any, sft
     assert sum(row["ids"] == row["ids"][:20] for row in rows) and len(blocks) >= result["tokens"] // 16
     before = out.read_bytes()
     assert replay.main(config)["out"] == str(out) and out.read_bytes() == before
+    with pytest.raises(RunChangedError, match=r"other settings \(--seed 1, was 0\)"):
+        replay.main(dataclasses.replace(config, seed=1))
+    Path(f"{out}.inputs.json").unlink()  # as an earlier version left it
     with pytest.raises(DataError, match="seed: is of other settings"):
         replay.main(dataclasses.replace(config, seed=1))
     assert out.read_bytes() == before

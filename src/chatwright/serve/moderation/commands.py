@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from chatwright.engine.record import INPUTS, Record, files, open_output
 from chatwright.errors import ConfigError, ModelError
 from chatwright.hub.store import sha256
 from chatwright.progress import ProgressBar, console
@@ -35,6 +36,8 @@ class TrainConfig:
     """Files of harmless requests in either language: .txt, .jsonl, .json, .csv."""
     held_out: float = 0.3
     """Share of dialogues and harmful requests that is left for `moderation check`."""
+    fresh: bool = False
+    """Replace the classifier in `out`; without it, one of other data or settings is refused."""
     seed: int = 0
     """Fixes the folds."""
 
@@ -62,9 +65,22 @@ class CheckConfig:
 
 
 def train(cfg: TrainConfig) -> dict[str, Any]:
-    """Write the model and its card; returns the card."""
+    """Write the model and its card; returns the card. A classifier of other data or settings is refused, or with --fresh
+    replaced; one of the same is complete."""
     if not cfg.chinese and not (cfg.dialogues and cfg.safe):
         raise ConfigError("--chinese FILES, or --dialogues FILES with --safe FILES, are needed: nothing to train on")
+    out = Path(cfg.out)
+    given = {"chinese": cfg.chinese, "dialogues": cfg.dialogues, "harmful": cfg.harmful, "safe": cfg.safe}
+    record = Record.of("moderation train", cfg, {name: files(paths) for name, paths in given.items()})
+    if open_output(record, cfg, out, out / INPUTS, [out / name for name in (MODEL_FILE, CARD_FILE, "card.md")]):
+        console().print(f"moderation train: {out} is complete (--fresh, or another --out, trains again)")
+        return _card(out)
+    card = _train(cfg)
+    record.write(out / INPUTS)
+    return card
+
+
+def _train(cfg: TrainConfig) -> dict[str, Any]:
     started = time.monotonic()
     safe = [normalise(text) for path in cfg.safe for text in read_texts(path)]
     plans: list[tuple[str, str]] = [("offensive", "zh")] if cfg.chinese else []

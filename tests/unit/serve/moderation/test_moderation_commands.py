@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from chatwright import cli
-from chatwright.errors import ConfigError, DataError
+from chatwright.errors import ConfigError, DataError, RunChangedError
 from chatwright.serve.moderation.classifier import Classifier
 from chatwright.serve.moderation.commands import CheckConfig, TrainConfig, check, train
 from chatwright.serve.moderation.sources import held_out, read_labelled, read_texts, read_turns
@@ -80,3 +81,14 @@ def test_bad_files_and_settings_are_named(files: dict[str, str], tmp_path: Path)
     with pytest.raises(ConfigError, match="nothing to check"):
         check(CheckConfig(model="x"))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_classifier_of_other_data_is_refused_and_replaced_on_request(files: dict[str, str], tmp_path: Path) -> None:
+    config = TrainConfig(out=str(tmp_path / "model"), chinese=(files["zh"],))
+    card = train(config)
+    assert train(config)["seconds"] == card["seconds"], "complete"
+    text = gzip.decompress(Path(files["zh"]).read_bytes()) + "train,race,1,又一个垃圾\n".encode()
+    Path(files["zh"]).write_bytes(gzip.compress(text))
+    with pytest.raises(RunChangedError, match=r"other inputs \(--chinese .*zh\.csv\.gz"):
+        train(config)
+    assert train(replace(config, fresh=True))["data"] != card["data"]

@@ -1,0 +1,135 @@
+"""Runs whose data change under their name, and passes that are passes (cases T01, T11, T15; use.md F2)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tiny_training as tiny
+from chatwright import cli
+from chatwright.data.sft import load_examples
+from chatwright.records import load_demonstrations
+from chatwright.text.tokenizer import Tokenizer
+
+INPUTS = Path(__file__).parent / "inputs"
+CPU = ("--device", "cpu", "--precision", "fp32")
+
+
+@pytest.fixture
+def home(tmp_path: Path, make_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
+    tiny.save_tiny_model(tmp_path / "model", make_tokenizer(chat_template=tiny.SHORT_JINJA))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def take(home: Path, name: str, to: str = "data.jsonl") -> None:
+    shutil.copyfile(INPUTS / f"demonstrations_{name}.jsonl", home / to)
+
+
+@pytest.mark.parametrize("num", [9, 1])
+def test_t01_two_epochs_are_two_passes(home: Path, num: int) -> None:
+    take(home, str(num))
+    train = ("--train.epochs", "2", "--train.batch-size", "8")
+    assert cli.main(["sft", "--model", "model", "--data", "data.jsonl", "--out", "run", *CPU, *train]) == 0
+    tokenizer = Tokenizer.from_folder(home / "model").with_default_system("")
+    examples = load_examples(load_demonstrations("data.jsonl"), tokenizer, max_tokens=2048)
+    rows = tiny.read_rows(home / "run" / "metrics.jsonl")
+    assert sum(row["tokens"] for row in rows) == 2 * sum(len(example.ids) for example in examples)
+
+
+def test_t11_data_that_change_while_a_run_is_interrupted_are_refused(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    take(home, "40")
+    command = ["sft", "--model", "model", "--data", "data.jsonl", "--out", "run", *CPU, "--train.epochs", "1000"]
+    process = tiny.start_cli(home, *command)
+    metrics = home / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while (not metrics.is_file() or not metrics.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    take(home, "60")
+    assert cli.main(command) == 2
+    refused = capsys.readouterr().err
+    assert "--data data.jsonl (60 lines, sha256" in refused and "was data.jsonl (40 lines, sha256" in refused
+    assert "--fresh" in refused and "--out" in refused and "Traceback" not in refused
+    command[-1] = "1"
+    assert cli.main([*command, "--fresh"]) == 0
+    result = json.loads((home / "run" / "result.json").read_text())
+    assert result["examples"] == 60 and result["steps"] == 8
+    take(home, "40")
+    take(home, "60", to="copy.jsonl")
+    command[command.index("data.jsonl")] = "copy.jsonl"
+    assert cli.main(command) == 0, "the same content under another path"
+
+
+CHAIN = """
+[[stage]]
+command = "sft"
+model = "model"
+data = ["data.jsonl"]
+out = "chain/1-sft"
+train = {{ epochs = {epochs} }}
+
+[[stage]]
+command = "sample"
+model = "chain/1-sft"
+data = ["prompts.jsonl"]
+out = "chain/2-samples.jsonl"
+n = 2
+max_new_tokens = 8
+
+[[stage]]
+command = "label"
+data = ["chain/2-samples.jsonl"]
+out = "chain/3-rankings.jsonl"
+
+[[stage]]
+command = "dpo"
+model = "chain/1-sft"
+data = ["rankings.jsonl"]
+out = "chain/4-dpo"
+train = {{ steps = {steps} }}
+"""
+
+
+def test_t15_a_finished_stage_of_a_chain_sees_that_its_data_have_changed(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    museum = tiny.SRC / "chatwright" / "bundled" / "museum" / "en"
+    take(home, "40")
+    tiny.write_rows(home / "prompts.jsonl", tiny.read_rows(museum / "prompts.jsonl")[:4])
+    tiny.write_rows(home / "rankings.jsonl", tiny.ranking_rows(12))
+    (home / "chain.toml").write_text(CHAIN.format(epochs=1, steps=1))
+    assert cli.main(["run", "chain.toml"]) == 0
+    folders = ("1-sft/final", "4-dpo/final")
+    before = {name: tiny.tensor_hashes(home / "chain" / name) for name in folders}
+    assert cli.main(["run", "chain.toml"]) == 0
+    assert before == {name: tiny.tensor_hashes(home / "chain" / name) for name in folders}
+
+    take(home, "60")
+    capsys.readouterr()
+    assert cli.main(["run", "chain.toml"]) == 2
+    refused = capsys.readouterr().err
+    assert "chain/1-sft: holds a sft run with other inputs (--data data.jsonl (60 lines" in refused
+    assert before == {name: tiny.tensor_hashes(home / "chain" / name) for name in folders}, "nothing is lost"
+
+    assert cli.main(["run", "chain.toml", "--fresh"]) == 0
+    anew = capsys.readouterr().err
+    assert anew.count("It is made anew") >= 3, anew
+    after = {name: tiny.tensor_hashes(home / "chain" / name) for name in folders}
+    assert after["1-sft/final"] != before["1-sft/final"] and after["4-dpo/final"] != before["4-dpo/final"]
+
+    (home / "chain.toml").write_text(CHAIN.format(epochs=1, steps=2))
+    assert cli.main(["run", "chain.toml"]) == 2
+    assert "other settings (--train.steps 2, was 1)" in capsys.readouterr().err
+    assert cli.main(["run", "chain.toml", "--fresh"]) == 0
+    assert capsys.readouterr().err.count("It is made anew") == 1, "the stages before it are kept"
+    assert tiny.tensor_hashes(home / "chain" / "1-sft" / "final") == after["1-sft/final"]
