@@ -13,15 +13,16 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, MetaData, create_engine, event, text
-from sqlalchemy.engine import make_url
+from sqlalchemy import Connection, Engine, MetaData, String, create_engine, event, text
+from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
-from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.orm import DeclarativeBase, Mapper, Session
 
-from chatwright.errors import ConfigError, UsageError
+from chatwright.errors import ConfigError, DataError, UsageError
 
 BUSY_TIMEOUT_MS = 10_000
 DATABASE_FILE = "chatwright.sqlite3"
@@ -47,6 +48,27 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
+
+
+@event.listens_for(Base, "before_insert", propagate=True)
+@event.listens_for(Base, "before_update", propagate=True)
+def _check_texts(mapper: Mapper[Any], connection: Connection, row: Any) -> None:
+    """DataError for a text that a column does not hold: PostgreSQL would fail with its own error, SQLite would keep it."""
+    for name, length in _text_columns(mapper):
+        value = getattr(row, name)
+        if not isinstance(value, str):
+            continue
+        if length is not None and len(value) > length:
+            raise DataError(f"{name}: has {len(value):,} characters, at most {length} are kept: {value[:40]!r}...")
+        if "\x00" in value:
+            raise DataError(f"{name}: holds a NUL character, which no database keeps")
+
+
+@cache
+def _text_columns(mapper: Mapper[Any]) -> list[tuple[str, int | None]]:
+    """(attribute, most characters or None) of the columns that hold text."""
+    found = ((attribute.key, attribute.columns[0].type) for attribute in mapper.column_attrs)
+    return [(name, kind.length) for name, kind in found if isinstance(kind, String)]
 
 
 def new_id(prefix: str) -> str:
@@ -103,6 +125,7 @@ class Workspace:
         try:
             # Errors that quote a statement's values would show what people wrote.
             engine = create_engine(parsed, hide_parameters=True, pool_pre_ping=parsed.get_backend_name() == "postgresql")
+            event.listen(engine, "handle_error", _name_unusable_text)
             if parsed.get_backend_name() == "sqlite":
                 _prepare_sqlite(engine)
             with engine.connect():
@@ -210,6 +233,17 @@ def _refuse_unusable(folder: Path, files: Sequence[str]) -> None:
         raise ConfigError(
             f"{path}: is empty: its content is lost, or was never copied. Restore a backup, or delete the file to begin anew"
         )
+
+
+def _name_unusable_text(context: ExceptionContext) -> None:
+    """DataError for parameters of a query that no text can be: they come from requests and files."""
+    error = context.original_exception
+    if isinstance(error, UnicodeEncodeError):
+        raise DataError("a text holds half of a surrogate pair, which is no character") from error
+    if type(error).__name__ == "DataError" and "NUL" in str(error):
+        raise DataError("a text holds a NUL character, which no database keeps") from error
+    if getattr(error, "sqlstate", None) == "22001":
+        raise DataError("a text is too long for its column") from error
 
 
 def _prepare_sqlite(engine: Engine) -> None:
