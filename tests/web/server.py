@@ -1,9 +1,9 @@
 """The real server with models that answer by a script, for tests of the web app in a browser. Prints its address and the
 first administrator's secret as one line of JSON, and serves until its input ends, so that none outlives its test.
 
-What a model answers depends on the question: `echo: ...` is answered with what follows, `slow ...` takes some seconds,
-`markdown` shows everything that can be formatted, `fail ...` fails, the questions of the documentation's pictures have
-answers of their own; anything else is answered with the model's name and the question.
+What a model answers depends on the question: `echo: ...` is answered with what follows, `bytes: ...` too and one token a
+byte, `slow ...` takes some seconds, `markdown` shows everything that can be formatted, `fail ...` fails, the questions of
+the documentation's pictures have answers of their own; anything else is answered with the model's name and the question.
 """
 
 from __future__ import annotations
@@ -98,13 +98,18 @@ class WordEngine(ScriptedEngine):
         return self.words.index(word)
 
     def token_bytes(self, token_id: int) -> bytes:
-        return self.words[token_id].encode()
+        word = self.words[token_id]
+        return bytes([int(word[5:], 16)]) if re.fullmatch(r"byte [0-9a-f]{2}", word) else word.encode()
 
     def _token(self, word: str, place: int) -> TokenLogprob:
         likely = (-0.02, -0.4, -0.9, -1.8, -2.9)[place % 5]
         words = enumerate(("maybe", "violet", "也许"))
         others = tuple((self._id(f" {other}"), likely - 0.7 - rank) for rank, other in words)
         return TokenLogprob(id=self._id(word), logprob=likely, top=((self._id(word), likely), *others))
+
+    def _byte_token(self, byte: int) -> TokenLogprob:
+        known, other = self._id(f"byte {byte:02x}"), self._id(f"byte {byte ^ 1:02x}")
+        return TokenLogprob(id=known, logprob=-0.2, top=((known, -0.2), (other, -2.0)))
 
     def _answer(self, request: GenerationRequest) -> str:
         question = request.messages[-1].content
@@ -113,8 +118,8 @@ class WordEngine(ScriptedEngine):
         for begun, answers in PICTURED.items():
             if question.startswith(begun):
                 return answers[self.name != "alpha"]
-        if question.startswith("echo: "):
-            return question.removeprefix("echo: ")
+        if question.startswith(("echo: ", "bytes: ")):
+            return question.partition(": ")[2]
         if question.startswith("markdown"):
             return MARKDOWN
         if question.startswith("slow"):
@@ -128,6 +133,11 @@ class WordEngine(ScriptedEngine):
             yield Started(prompt_tokens=len(request.messages), dropped_messages=dropped)
             if request.messages[-1].content.startswith("fail"):
                 raise EngineGone("the model is not running; it is being replaced or shut down")
+            if request.messages[-1].content.startswith("bytes: "):
+                for character in (answer := self._answer(request)):
+                    yield Delta(index=0, text=character, tokens=tuple(map(self._byte_token, character.encode())))
+                yield Finished(index=0, reason="stop", completion_tokens=len(answer.encode()))
+                return
             words = re.findall(r"\s*\S+|\s+$", self._answer(request))
             for place, word in enumerate(words):
                 await asyncio.sleep(0.04 if len(words) == 200 else 0.002)

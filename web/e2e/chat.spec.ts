@@ -100,6 +100,86 @@ for (const language of languages) {
       await expect(page.locator(".branch")).toContainText("2/2");
     });
 
+    test("goes on with several models in a chat that was begun with them", async ({ member: page, t }) => {
+      await page.getByRole("button", { name: "alpha" }).click();
+      await page.getByRole("checkbox", { name: t("models.several") }).check();
+      await page.getByRole("checkbox", { name: /beta/ }).check();
+      await page.getByRole("button", { name: t("common.close"), exact: true }).click();
+      await ask(page, t, "first");
+      await expect(page.locator(".column")).toHaveCount(2);
+      await expect(page.locator(".model-button")).toHaveText(t("models.count_other", { count: 2 }));
+      await ask(page, t, "second");
+      await expect(page.locator(".column .message-model")).toHaveText(["alpha", "beta"]);
+    });
+
+    test("gives the focus back after dialogs, edits and changes of branch", async ({ member: page, t }) => {
+      await ask(page, t, "echo: one");
+      const focused = () => page.evaluate(() => document.activeElement?.getAttribute("aria-label"));
+      for (const name of [t("share.title"), t("message.bad")]) {
+        await page.getByRole("button", { name, exact: true }).focus();
+        await page.keyboard.press("Enter");
+        await expect(page.getByRole("dialog")).toBeVisible();
+        await page.keyboard.press("Escape");
+        await expect.poll(focused).toBe(name);
+      }
+      const edit = page.locator(".message-user").getByRole("button", { name: t("message.edit") });
+      await edit.focus();
+      await page.keyboard.press("Enter");
+      await page.keyboard.press("Escape");
+      await expect.poll(focused).toBe(t("message.edit"));
+      await page.getByRole("button", { name: t("message.regenerate") }).click();
+      await answered(page, t);
+      await page.getByRole("button", { name: t("message.previous") }).focus();
+      await page.keyboard.press("Enter");
+      await expect(page.locator(".branch")).toContainText("1/2");
+      await expect.poll(focused).toBe(t("message.next"));
+    });
+
+    test("shows the tokens of a character as that character, reached by keys, and keeps to its script", async ({ member: page, t }) => {
+      await page.getByRole("button", { name: t("script.button") }).click();
+      await page.getByRole("button", { name: t("script.han"), exact: true }).click();
+      await ask(page, t, "bytes: 舟行");
+      await page.getByRole("button", { name: t("message.tokens"), exact: true }).click();
+      await expect(page.locator(".token")).toHaveText(["舟", "行"]);
+      await page.locator(".token").first().focus();
+      await page.keyboard.press("ArrowRight");
+      await expect(page.locator(".token").nth(1)).toBeFocused();
+      await page.keyboard.press("ArrowLeft");
+      await page.keyboard.press("Enter");
+      const dialog = page.getByRole("dialog");
+      // Of the alternatives, one bit away each, only that of the last byte is a whole Chinese character.
+      await expect(dialog.locator("button:enabled")).toHaveText(/舞/);
+      await expect(dialog.locator("button:enabled")).toBeFocused();
+      await expect(dialog.locator("button:disabled").filter({ hasText: "<E9>" })).toContainText(t("tokens.outside"));
+      await checkAxe(page);
+      await page.keyboard.press("Escape");
+      await expect(page.locator(".token").first()).toBeFocused();
+    });
+
+    test("says that chats were deleted only when they were", async ({ member: page, t }) => {
+      await ask(page, t, "echo: kept");
+      await page.getByRole("link", { name: t("side.settings") }).click();
+      await page.route("**/api/conversations", (route) => (route.request().method() === "DELETE" ? route.abort() : route.fallback()));
+      await page.getByRole("button", { name: t("common.delete"), exact: true }).click();
+      await page.getByRole("dialog").getByRole("button", { name: t("common.delete"), exact: true }).click();
+      await expect(page.locator(".toast")).toHaveText(t("errors.network"));
+      await page.unroute("**/api/conversations");
+      await page.locator(".toast").getByRole("button", { name: t("common.close") }).click();
+      await expect(page.locator(".toast")).toHaveCount(0);
+    });
+
+    test("leaves no draft to the next person at this browser", async ({ member: page, t }) => {
+      await page.getByRole("textbox", { name: t("composer.label") }).fill("a secret wish");
+      await draftKept(page, "a secret wish");
+      await page.getByRole("button", { name: t("side.signOut") }).click();
+      await expect(page.getByRole("heading", { name: t("login.title") })).toBeVisible();
+      const left = await page.evaluate(() => new Promise<number>((resolve) => {
+        const opening = indexedDB.open("chatwright");
+        opening.onsuccess = () => { const all = opening.result.transaction("drafts").objectStore("drafts").count(); all.onsuccess = () => { resolve(all.result); opening.result.close(); }; };
+      }));
+      expect(left).toBe(0);
+    });
+
     test("shows the calculator's steps, and what did not fit", async ({ member: page, t }) => {
       await ask(page, t, "What is 3457 * 43216?");
       await expect(page.locator(".step")).toContainText("149397712");

@@ -57,7 +57,7 @@ export class MortalServer {
   async rise(): Promise<void> {
     const repository = new URL("../..", import.meta.url).pathname;
     const child = spawn(process.env.PYTHON ?? `${repository}.venv/bin/python`, [`${repository}tests/web/server.py`, this.folder, String(this.port)], {
-      stdio: ["pipe", "pipe", "inherit"], env: { ...process.env, PYTHONPATH: `${repository}tests`, OMP_NUM_THREADS: "1" },
+      stdio: ["pipe", "pipe", "inherit"], env: { ...process.env, PYTHONPATH: `${repository}src:${repository}tests`, OMP_NUM_THREADS: "1" },
     });
     this.child = child;
     const line = await new Promise<string>((resolve, reject) => {

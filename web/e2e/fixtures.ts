@@ -34,7 +34,7 @@ export const test = base.extend<{ language: Language; t: Texts; member: Page; pr
       const python = process.env.PYTHON ?? `${repository}.venv/bin/python`;
       const child = spawn(python, [`${repository}tests/web/server.py`], {
         stdio: ["pipe", "pipe", "inherit"],
-        env: { ...process.env, PYTHONPATH: `${repository}tests`, OMP_NUM_THREADS: "1" },
+        env: { ...process.env, PYTHONPATH: `${repository}src:${repository}tests`, OMP_NUM_THREADS: "1" },
       });
       const [line] = (await new Promise((resolve, reject) => {
         createInterface(child.stdout).once("line", (text) => resolve([text]));

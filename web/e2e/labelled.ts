@@ -13,7 +13,7 @@ export const test = base.extend<{ root: Page }, { desk: MortalServer; signedIn: 
   desk: [
     async ({}, use) => {
       const folder = mkdtempSync(join(tmpdir(), "lead-"));
-      execFileSync(process.env.PYTHON ?? `${repository}.venv/bin/python`, [`${repository}tests/web/labelled_workspace.py`, folder], { env: { ...process.env, PYTHONPATH: `${repository}tests`, OMP_NUM_THREADS: "1" } });
+      execFileSync(process.env.PYTHON ?? `${repository}.venv/bin/python`, [`${repository}tests/web/labelled_workspace.py`, folder], { env: { ...process.env, PYTHONPATH: `${repository}src:${repository}tests`, OMP_NUM_THREADS: "1" } });
       const server = await MortalServer.start(folder);
       await use(server);
       await server.kill();

@@ -16,6 +16,7 @@ from chatwright.records import Message
 from chatwright.serve.constraints import ConstraintPool
 from chatwright.serve.engine import EngineStats, Event, GenerationRequest, PromptTooLong, Started, TokenLogprob
 from chatwright.serve.scheduler import Scheduler
+from chatwright.serve.starters import starters_of
 from chatwright.text.chat import jinja
 from chatwright.text.pieces import token_bytes
 
@@ -29,6 +30,8 @@ class LocalEngine:
 
     def __init__(self, name: str, lm: LM, *, max_batch: int = 32, max_waiting: int = 256, prefix_mb: int = 512) -> None:
         self.name, self.lm = name, lm
+        self.starters: list[str] = []
+        """Questions to begin a chat with."""
         sizes = {"max_batch": max_batch, "max_waiting": max_waiting, "prefix_bytes": prefix_mb * 2**20}
         self.scheduler = Scheduler(lm.generator, **sizes)
         self.scheduler.start()
@@ -44,7 +47,9 @@ class LocalEngine:
         bound_primitives()
         lm = in_own_thread(lambda: load(model, dtype=DTYPES[precision]))
         lm.generator.constraints.prepare()
-        return cls(name or model, lm, max_batch=max_batch, prefix_mb=prefix_mb)
+        engine = cls(name or model, lm, max_batch=max_batch, prefix_mb=prefix_mb)
+        engine.starters = starters_of(model)
+        return engine
 
     @property
     def context_length(self) -> int:

@@ -77,6 +77,11 @@ class UpstreamEngine:
             answer = httpx.get(f"{url.rstrip('/')}/models", headers=headers, timeout=10)
             answer.raise_for_status()
             rows = {row["id"]: row for row in answer.json()["data"]}
+        except httpx.HTTPStatusError as error:
+            status = error.response.status_code
+            key_hint = "set" if not key else "check"
+            why = f"; {key_hint} CHATWRIGHT_UPSTREAM_API_KEY" if status in (401, 403) else ""
+            raise ConfigError(f"upstream {name}: {url}/models answers {status}{why}") from None
         except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"upstream {name}: {url}/models gives no list of models ({_reason(error, name)})") from None
         model = _served_model(name, wanted, url, list(rows))
@@ -84,6 +89,11 @@ class UpstreamEngine:
         meta = row.get("meta") if isinstance(row.get("meta"), dict) else {}
         context = row.get("max_model_len") or row.get("context_length") or meta.get("n_ctx_train")
         return cls(name, url, model=model, key=key, context_length=context if isinstance(context, int) else DEFAULT_CONTEXT)
+
+    @property
+    def upstream(self) -> str:
+        """Host of the other server."""
+        return httpx.URL(self._url).host
 
     @property
     def ready(self) -> bool:

@@ -63,6 +63,18 @@ _SEQUENCE = rf"({_SINGLE}(\u{{200D}}{_SINGLE})*|{_FLAG}|{_KEYCAP}|{_TAGGED})"
 
 def script_regex(names: str) -> str:
     """The regular expression (Rust syntax) of texts in scripts joined by `|`; ConfigError for an unknown one."""
+    needed, allowed = _parts_of(names)
+    return f"({allowed})*({needed})({allowed})*"
+
+
+def beginning_regex(names: str) -> str:
+    """The regular expression of texts that may stand at the beginning of one in these scripts, by whole characters and
+    whole emoji; empty texts too."""
+    return f"({_parts_of(names)[1]})*"
+
+
+def _parts_of(names: str) -> tuple[str, str]:
+    """(what a text must hold once, what it may hold)."""
     wanted = [name.strip() for name in names.split("|")]
     canonical = {name.lower(): name for name in (*SCRIPTS, EMOJI)}
     unknown = [name for name in wanted if name.lower() not in canonical]
@@ -75,9 +87,7 @@ def script_regex(names: str) -> str:
         parts.append((f"[{letters}]", rf"[{letters}{beside} \n]"))
     if len(scripts) < len(wanted):
         parts.append((_SEQUENCE, rf"({_SEQUENCE}|[ \n])"))
-    needed = "|".join(first for first, _ in parts)
-    allowed = "|".join(second for _, second in parts)
-    return f"({allowed})*({needed})({allowed})*"
+    return "|".join(first for first, _ in parts), "|".join(second for _, second in parts)
 
 
 def phrase_regex(script: str) -> str:

@@ -1786,10 +1786,20 @@ export interface components {
          * @description A token that could have stood there.
          */
         Alternative: {
+            /**
+             * Hex
+             * @default
+             */
+            hex: string;
             /** Id */
             id: number;
             /** Logprob */
             logprob: number;
+            /**
+             * Outside Script
+             * @default false
+             */
+            outside_script: boolean;
             /** Text */
             text: string;
         };
@@ -1867,9 +1877,9 @@ export interface components {
          */
         BoardLine: {
             /** High */
-            high: number;
+            high: number | null;
             /** Low */
-            low: number;
+            low: number | null;
             /** Name */
             name: string;
             /** Num Votes */
@@ -3135,6 +3145,16 @@ export interface components {
             name: string;
             /** Ready */
             ready: boolean;
+            /**
+             * Starters
+             * @default []
+             */
+            starters: string[];
+            /**
+             * Upstream
+             * @default
+             */
+            upstream: string;
         };
         /**
          * Models
@@ -4276,10 +4296,20 @@ export interface components {
          * @description A token of an answer.
          */
         Token: {
+            /**
+             * Hex
+             * @default
+             */
+            hex: string;
             /** Id */
             id: number;
             /** Logprob */
             logprob: number;
+            /**
+             * Outside Script
+             * @default false
+             */
+            outside_script: boolean;
             /** Text */
             text: string;
             /** Top */

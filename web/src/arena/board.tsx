@@ -9,9 +9,10 @@ import { useSession } from "../api/session";
 import { messageOf } from "../api/message";
 import { formatNumber, formatPercent } from "../lib/format";
 import { Dialog } from "../ui/dialog";
+import { Few } from "../ui/few";
 import { Check, Field, TextField } from "../ui/fields";
 import { SideButton } from "../ui/frame";
-import { toast } from "../ui/toast";
+import { warn } from "../ui/toast";
 
 /** Where a value lies between the board's lowest and highest bound, in per cent of the width. */
 export function placeOf(value: number, low: number, high: number): number {
@@ -24,8 +25,8 @@ export default function Board() {
   const [lengthControl, setLengthControl] = useState(false);
   const { data } = useQuery({ queryKey: ["board", lengthControl], queryFn: () => ok(client.GET("/api/arena/board", { params: { query: { length_control: lengthControl } } })) });
   const lines = data?.lines ?? [];
-  const low = Math.min(...lines.map((line) => line.low));
-  const high = Math.max(...lines.map((line) => line.high));
+  const low = Math.min(...lines.map((line) => line.low ?? line.rating));
+  const high = Math.max(...lines.map((line) => line.high ?? line.rating));
   return (
     <>
       <header className="top"><SideButton /><Link className="button plain" href="/arena"><ArrowLeft size={16} aria-hidden />{t("side.arena")}</Link></header>
@@ -44,13 +45,13 @@ export default function Board() {
                   {lines.map((line, index) => (
                     <tr key={line.name}>
                       <td className="number">{index + 1}</td><td>{line.name}</td><td className="number"><strong>{formatNumber(Math.round(line.rating), i18n.language)}</strong></td>
-                      <td>
-                        <svg className="interval" viewBox="0 0 100 22" preserveAspectRatio="none" role="img" aria-label={t("board.between", { low: Math.round(line.low), high: Math.round(line.high) })}>
+                      <td>{line.low === null || line.high === null ? <Few count={line.num_votes} unit="votes" /> : <>
+                        <svg className="interval" viewBox="0 0 100 22" preserveAspectRatio="none" role="img" aria-label={t("board.between", { low: formatNumber(Math.round(line.low), i18n.language), high: formatNumber(Math.round(line.high), i18n.language) })}>
                           <line x1={placeOf(line.low, low, high)} x2={placeOf(line.high, low, high)} y1="11" y2="11" vectorEffect="non-scaling-stroke" />
                           <line className="point" x1={placeOf(line.rating, low, high)} x2={placeOf(line.rating, low, high)} y1="4" y2="18" vectorEffect="non-scaling-stroke" />
                         </svg>
-                        <span className="soft small">{Math.round(line.low)} – {Math.round(line.high)}</span>
-                      </td>
+                        <span className="soft small nowrap">{formatNumber(Math.round(line.low), i18n.language)} – {formatNumber(Math.round(line.high), i18n.language)}</span>
+                      </>}</td>
                       <td className="number">{formatPercent(line.win_rate)}</td><td className="number">{formatNumber(line.num_votes, i18n.language)}</td>
                     </tr>
                   ))}
@@ -72,7 +73,7 @@ function Entrants({ lead }: { lead: boolean }) {
   const [adding, setAdding] = useState(false);
   const { data = [] } = useQuery({ queryKey: ["entrants"], queryFn: () => ok(client.GET("/api/arena/entrants")) });
   async function remove(id: string) {
-    await ok(client.DELETE("/api/arena/entrants/{entrant_id}", { params: { path: { entrant_id: id } } })).catch((failure: unknown) => toast(messageOf(failure, t)));
+    await ok(client.DELETE("/api/arena/entrants/{entrant_id}", { params: { path: { entrant_id: id } } })).catch((failure: unknown) => warn(messageOf(failure, t)));
     void queries.invalidateQueries({ queryKey: ["entrants"] });
   }
   return (

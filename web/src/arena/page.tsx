@@ -10,7 +10,7 @@ import { isSendKey } from "../lib/ime";
 import { readEvents } from "../lib/sse";
 import { Field } from "../ui/fields";
 import { SideButton } from "../ui/frame";
-import { toast } from "../ui/toast";
+import { warn } from "../ui/toast";
 
 type Battle = Schemas["BattleInfo"];
 type Vote = Schemas["NewVote"]["vote"];
@@ -28,7 +28,7 @@ export default function Arena() {
   const entrants = useQuery({ queryKey: ["entrants"], queryFn: () => ok(client.GET("/api/arena/entrants")) });
   const running = battle !== null && [battle.a, battle.b].some((side) => side.status === "streaming");
   const enough = (entrants.data?.length ?? 2) >= 2;
-  const complain = (failure: unknown) => toast(messageOf(failure, t));
+  const complain = (failure: unknown) => warn(messageOf(failure, t));
   useEffect(() => () => { current.current = ""; }, []);
 
   async function begin() {

@@ -58,7 +58,7 @@ export function Composer(props: {
   return (
     <form className="composer" aria-busy={waiting || props.answering} onSubmit={(event) => { event.preventDefault(); void send(); }}>
       <textarea
-        ref={inputRef} rows={1} value={text} aria-label={t("composer.label")} placeholder={t("composer.placeholder")} maxLength={100_000} enterKeyHint="send"
+        ref={inputRef} rows={1} dir="auto" className={sending ? "sending" : undefined} value={text} aria-label={t("composer.label")} placeholder={t("composer.placeholder")} maxLength={100_000} enterKeyHint="send"
         onChange={(event) => { if (!sending) change(event.target.value); }}
         onKeyDown={(event) => {
           if (!isSendKey(event.nativeEvent)) return;

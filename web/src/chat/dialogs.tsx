@@ -7,7 +7,7 @@ import { messageOf } from "../api/message";
 import { copyText } from "../lib/format";
 import { Dialog } from "../ui/dialog";
 import { Field } from "../ui/fields";
-import { toast } from "../ui/toast";
+import { toast, warn } from "../ui/toast";
 
 const GOOD: Reason[] = ["correct", "helpful", "clear", "creative", "style", "other"];
 const BAD: Reason[] = ["incorrect", "unhelpful", "off_topic", "wrong_language", "too_long", "too_short", "unsafe", "style", "other"];
@@ -44,7 +44,7 @@ export function ShareDialog(props: { conversationId: string; token: string | nul
     try {
       await action();
     } catch (failure) {
-      toast(messageOf(failure, t));
+      warn(messageOf(failure, t));
     }
     setBusy(false);
   }
@@ -64,7 +64,7 @@ export function ShareDialog(props: { conversationId: string; token: string | nul
       {url ? (
         <div className="secret">
           <span className="grow" data-testid="share-url">{url}</span>
-          <button type="button" className="icon-button" aria-label={t("common.copy")} onClick={() => void copyText(url).then((done) => toast(done ? t("share.linkCopied") : t("common.copyFailed")))}><Copy size={16} aria-hidden /></button>
+          <button type="button" className="icon-button" aria-label={t("common.copy")} onClick={() => void copyText(url).then((done) => (done ? toast(t("share.linkCopied")) : warn(t("common.copyFailed"))))}><Copy size={16} aria-hidden /></button>
         </div>
       ) : null}
       <div className="row end wrap">

@@ -10,7 +10,7 @@ import { ageOf, type Age } from "../lib/format";
 import { Confirm, Dialog } from "../ui/dialog";
 import { TextField } from "../ui/fields";
 import { Menu } from "../ui/menu";
-import { toast } from "../ui/toast";
+import { warn } from "../ui/toast";
 
 /** One's conversations by age, or those that hold the words looked for. */
 export function ConversationList() {
@@ -36,7 +36,7 @@ export function ConversationList() {
     try {
       await deleteConversation(row.id);
     } catch (failure) {
-      return toast(messageOf(failure, t));
+      return warn(messageOf(failure, t));
     }
     queries.removeQueries({ queryKey: ["conversation", row.id] });
     void queries.invalidateQueries({ queryKey: ["conversations"] });
@@ -61,8 +61,8 @@ export function ConversationList() {
                 return (
                   <li key={row.id} className={location === href ? "side-item active" : "side-item"}>
                     <Link href={href} aria-current={location === href ? "page" : undefined}>
-                      <span className="ellipsis" style={{ display: "block" }}>{row.title || t("side.untitled")}</span>
-                      {row.excerpt ? <span className="snippet ellipsis">{row.excerpt}</span> : null}
+                      <span className="ellipsis title" dir="auto">{row.title || t("side.untitled")}</span>
+                      {row.excerpt ? <span className="snippet" dir="auto"><Marked text={row.excerpt} word={q} /></span> : null}
                     </Link>
                     <Menu label={t("side.more", { title: row.title || t("side.untitled") })} items={[
                       { label: t("common.rename"), icon: <Pencil size={15} aria-hidden />, onSelect: () => setRenaming(row) },
@@ -83,6 +83,13 @@ export function ConversationList() {
   );
 }
 
+/** A text with the words that were looked for marked. */
+function Marked({ text, word }: { text: string; word: string }) {
+  const at = word ? text.toLocaleLowerCase().indexOf(word.toLocaleLowerCase()) : -1;
+  if (at < 0) return <>{text}</>;
+  return <>{text.slice(0, at)}<mark>{text.slice(at, at + word.length)}</mark>{text.slice(at + word.length)}</>;
+}
+
 function Rename({ row, onClose }: { row: ConversationHead; onClose: () => void }) {
   const { t } = useTranslation();
   const queries = useQueryClient();
@@ -91,7 +98,7 @@ function Rename({ row, onClose }: { row: ConversationHead; onClose: () => void }
     try {
       await changeConversation(row.id, { title: title.trim() });
     } catch (failure) {
-      return toast(messageOf(failure, t));
+      return warn(messageOf(failure, t));
     }
     void queries.invalidateQueries({ queryKey: ["conversations"] });
     void queries.invalidateQueries({ queryKey: ["conversation", row.id] });

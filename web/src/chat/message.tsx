@@ -6,7 +6,7 @@ import { copyText } from "../lib/format";
 import { isSendKey } from "../lib/ime";
 import { useNear } from "../lib/near";
 import { answerFailure, stepFailure } from "../lib/said";
-import { toast } from "../ui/toast";
+import { warn } from "../ui/toast";
 import { LazyMarkdown } from "./lazy-markdown";
 import { Tokens } from "./tokens";
 
@@ -36,7 +36,7 @@ export const MessageView = memo(
     if (near) return user ? <UserMessage {...props} /> : <AssistantMessage {...props} />;
     return (
       <article ref={ref} className={`message message-${message.role}`} aria-label={user ? t("message.yours") : t("message.answerOf", { model: message.model })}>
-        {user ? <div className="bubble">{message.content}</div> : <><div className="message-model">{message.model}</div><div className="prose-plain">{message.content}</div></>}
+        {user ? <div className="bubble" dir="auto">{message.content}</div> : <><div className="message-model">{message.model}</div><div className="prose-plain" dir="auto">{message.content}</div></>}
       </article>
     );
   },
@@ -49,15 +49,18 @@ function UserMessage({ message, siblings, last, actions }: Props) {
   const busy = useContext(BusyContext);
   const { t } = useTranslation();
   const [editing, setEditing] = useState(false);
+  const pencil = useRef<HTMLButtonElement>(null);
+  const cancelled = useRef(false);
+  useEffect(() => { if (!editing && cancelled.current) { cancelled.current = false; pencil.current?.focus(); } }, [editing]);
   return (
-    <article className={last ? "message message-user last" : "message message-user"} aria-label={t("message.yours")}>
+    <article data-message={message.id} className={`message message-user${last ? " last" : ""}${editing ? " editing" : ""}`} aria-label={t("message.yours")}>
       {editing
-        ? <EditBox text={message.content} onCancel={() => setEditing(false)} onSave={(text) => { setEditing(false); actions.edit(message, text); }} />
-        : <div className="bubble">{message.content}</div>}
+        ? <EditBox text={message.content} onCancel={() => { cancelled.current = true; setEditing(false); }} onSave={(text) => { setEditing(false); actions.edit(message, text); }} />
+        : <div className="bubble" dir="auto">{message.content}</div>}
       {editing ? null : (
         <div className="message-tools">
           <CopyButton text={message.content} />
-          <button type="button" className="icon-button" aria-label={t("message.edit")} title={t("message.edit")} disabled={busy} onClick={() => setEditing(true)}><Pencil size={16} aria-hidden /></button>
+          <button ref={pencil} type="button" className="icon-button" aria-label={t("message.edit")} title={t("message.edit")} disabled={busy} onClick={() => setEditing(true)}><Pencil size={16} aria-hidden /></button>
           <Branches message={message} siblings={siblings} onSelect={actions.select} />
         </div>
       )}
@@ -77,7 +80,7 @@ function EditBox(props: { text: string; onSave: (text: string) => void; onCancel
   return (
     <div className="edit-box">
       <textarea
-        ref={input} className="input" aria-label={t("message.edit")} value={text} rows={3} onChange={(event) => setText(event.target.value)}
+        ref={input} className="input" dir="auto" aria-label={t("message.edit")} value={text} rows={3} onChange={(event) => setText(event.target.value)}
         onKeyDown={(event) => {
           if (isSendKey(event.nativeEvent)) { event.preventDefault(); save(); }
           else if (event.key === "Escape") props.onCancel();
@@ -99,7 +102,7 @@ function AssistantMessage({ message, siblings, last, actions }: Props) {
   const streaming = message.status === "streaming";
   const script = message.settings.script;
   return (
-    <article className={`message message-assistant${last ? " last" : ""}${streaming ? " live" : ""}`} aria-label={t("message.answerOf", { model: message.model })} aria-busy={streaming}>
+    <article data-message={message.id} className={`message message-assistant${last ? " last" : ""}${streaming ? " live" : ""}`} aria-label={t("message.answerOf", { model: message.model })} aria-busy={streaming}>
       <div className="message-model">
         <span className="ellipsis">{message.model}</span>
         {typeof script === "string" && script ? <span className="badge accent">{script}</span> : null}
@@ -114,14 +117,19 @@ function AssistantMessage({ message, siblings, last, actions }: Props) {
       {showTokens
         ? <Tokens message={message} canBranch={!busy} onBranch={(index, id) => { setShowTokens(false); actions.branch(message, index, id); }} />
         : message.content
-          ? <LazyMarkdown text={message.content} eager />
+          ? <div className={streaming ? "caret" : undefined}><LazyMarkdown text={message.content} eager /></div>
           : streaming ? <div className="thinking" role="status"><i /><i /><i /><span className="sr-only">{t("message.waiting")}</span></div> : null}
       {message.status === "stopped" ? <p className="soft small">{t("message.stopped")}</p> : null}
       {message.status === "error" ? <p className="notice danger" role="alert">{answerFailure(message.error, t)}</p> : null}
       {message.finish_reason === "length" ? <p className="soft small">{t("message.length")}</p> : null}
       {message.finish_reason === "deadline" ? <p className="soft small">{t("message.deadline")}</p> : null}
       {message.finish_reason === "content_filter" ? <p className="notice">{t("message.filtered")}</p> : null}
-      {streaming ? null : (
+      {streaming ? null : message.status === "error" && !message.content ? (
+        <div className="row wrap">
+          <button type="button" className="button" disabled={busy} onClick={() => actions.regenerate(message)}><RotateCcw size={15} aria-hidden />{t("common.retry")}</button>
+          <Branches message={message} siblings={siblings} onSelect={actions.select} />
+        </div>
+      ) : (
         <div className="message-tools">
           <CopyButton text={message.content} />
           <button type="button" className="icon-button" aria-label={t("message.regenerate")} title={t("message.regenerate")} disabled={busy} onClick={() => actions.regenerate(message)}><RotateCcw size={16} aria-hidden /></button>
@@ -139,11 +147,16 @@ function CopyButton({ text }: { text: string }) {
   const { t } = useTranslation();
   const [copied, setCopied] = useState(false);
   async function copy() {
-    if (!(await copyText(text))) return toast(t("common.copyFailed"));
+    if (!(await copyText(text))) return warn(t("common.copyFailed"));
     setCopied(true);
     setTimeout(() => setCopied(false), 1500);
   }
   return <button type="button" className="icon-button" aria-label={copied ? t("common.copied") : t("common.copy")} title={t("common.copy")} onClick={() => void copy()}>{copied ? <Check size={16} aria-hidden /> : <Copy size={16} aria-hidden />}</button>;
+}
+
+/** The buttons that were pressed stand in a message that is gone; the focus goes on to those of the one in its place. */
+function focusBranches(id: string): void {
+  requestAnimationFrame(() => document.querySelector<HTMLElement>(`[data-message="${CSS.escape(id)}"] .branch button:enabled`)?.focus({ preventScroll: true }));
 }
 
 function Branches(props: { message: Message; siblings: Message[]; onSelect: (message: Message) => void }) {
@@ -151,7 +164,7 @@ function Branches(props: { message: Message; siblings: Message[]; onSelect: (mes
   const { siblings } = props;
   if (siblings.length < 2) return null;
   const at = siblings.findIndex((each) => each.id === props.message.id);
-  const go = (to: number) => { const sibling = siblings[to]; if (sibling) props.onSelect(sibling); };
+  const go = (to: number) => { const sibling = siblings[to]; if (sibling) { props.onSelect(sibling); focusBranches(sibling.id); } };
   return (
     <span className="branch" role="group" aria-label={t("message.versions")}>
       <button type="button" className="icon-button" aria-label={t("message.previous")} disabled={at <= 0} onClick={() => go(at - 1)}><ChevronLeft size={16} aria-hidden /></button>

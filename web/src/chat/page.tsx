@@ -1,16 +1,18 @@
 import { useQuery, useQueryClient } from "@tanstack/react-query";
-import { ChevronDown, Download, Languages, Link2, SlidersHorizontal, Trash2, WifiOff } from "lucide-react";
+import { ChevronDown, Download, Globe, Languages, Link2, SlidersHorizontal, Trash2, WifiOff } from "lucide-react";
 import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { useLocation, useParams } from "wouter";
 import { changeConversation, defaultSettings, deleteConversation, modelsQuery, type Message, type Settings } from "../api/chat";
 import client, { ApiError, ok, type Schemas } from "../api/client";
 import { messageOf } from "../api/message";
+import { useAway, useSession } from "../api/session";
 import { download } from "../lib/format";
+import { useTitle } from "../lib/title";
 import { Confirm } from "../ui/dialog";
 import { SideButton } from "../ui/frame";
 import { Menu } from "../ui/menu";
-import { toast } from "../ui/toast";
+import { toast, warn } from "../ui/toast";
 import { Spinner } from "../ui/fields";
 import { Composer } from "./composer";
 import { FeedbackDialog, ShareDialog } from "./dialogs";
@@ -19,6 +21,7 @@ import { ModelPicker, ScriptPicker, SettingsPanel } from "./panel";
 import { takeInsert } from "./insert";
 import { threadOf, useThread, type Thread } from "./thread";
 import { ThreadView } from "./thread-view";
+import { elsewhere, Welcome } from "./welcome";
 import { leafBelow, pathTo, treeOf } from "./tree";
 
 type Open = "models" | "panel" | "script" | "share" | "delete" | null;
@@ -36,11 +39,13 @@ export default function ChatPage() {
   const [insert, setInsert] = useState<{ text: string } | null>(null);
   const [fresh, setFresh] = useState<{ system: string; settings: Settings }>({ system: "", settings: defaultSettings });
   const [chosen, setChosen] = useState<string[]>([]);
+  const [sending, setSending] = useState("");
+  const { user_id: user } = useSession();
   const input = useRef<HTMLTextAreaElement>(null);
 
   useEffect(() => {
     if (thread) void thread.load();
-    setChosen([]);
+    setChosen(thread?.chosen ?? []);
     const waiting = takeInsert();
     if (waiting) {
       if (waiting.system !== undefined) setFresh((now) => ({ ...now, system: waiting.system ?? "" }));
@@ -53,11 +58,14 @@ export default function ChatPage() {
   const models = chosen.length ? chosen : [conversation?.model || fallback];
   const settings = conversation?.settings ?? fresh.settings;
   const system = conversation?.system ?? fresh.system;
+  const infos = available.filter((model) => models.includes(model.name));
+  const far = elsewhere(infos);
   const answering = live.size > 0;
   const busy = answering || asking;
   const tree = useMemo(() => treeOf(state.messages), [state.messages]);
   const path = useMemo(() => pathTo(tree, state.leaf), [tree, state.leaf]);
-  useEffect(() => { document.title = conversation?.title ? `${conversation.title} · Chatwright` : "Chatwright"; }, [conversation?.title]);
+  useTitle(conversation?.title || t("side.new"));
+  useEffect(() => { const timer = setTimeout(() => void import("./markdown").catch(() => undefined), 1500); return () => clearTimeout(timer); }, []); // it is there before the first answer
   useEffect(() => {
     const onKey = (event: KeyboardEvent) => {
       if (event.key === "Escape" && answering && !document.querySelector("dialog[open], :popover-open")) void thread?.stop();
@@ -66,15 +74,17 @@ export default function ChatPage() {
     return () => removeEventListener("keydown", onKey);
   }, [answering, thread]);
 
-  const complain = useCallback((failure: unknown) => toast(messageOf(failure, t)), [t]);
+  const complain = useCallback((failure: unknown) => warn(messageOf(failure, t)), [t]);
 
   async function send(text: string): Promise<boolean> {
+    setSending(text);
     try {
       let target = thread;
       if (!target) {
         const made = await ok(client.POST("/api/conversations", { body: { title: "", system: fresh.system, model: models[0] ?? "", settings: fresh.settings } }));
         target = threadOf(made.id, queries);
-        await target.load();
+        target.adopt(made);
+        target.chosen = chosen; // the page of the new chat is another one
       }
       const parent = pathTo(treeOf(target.get().thread.messages), target.get().thread.leaf).at(-1)?.id ?? null;
       await target.ask(`/api/conversations/${target.id}/messages`, { content: text, parent_id: parent, ...(chosen.length ? { models: chosen } : {}) }, { content: text, parent });
@@ -84,13 +94,18 @@ export default function ChatPage() {
     } catch (failure) {
       complain(failure);
       return false;
+    } finally {
+      setSending("");
     }
   }
 
   const actions = useMemo<MessageActions>(() => {
     const run = (action: Promise<unknown>) => void action.catch(complain);
     return {
-      edit: (message, text) => run(thread!.ask(`/api/messages/${message.id}/edit`, { content: text }, { content: text, parent: message.parent_id })),
+      edit: (message, text) => {
+        run(thread!.ask(`/api/messages/${message.id}/edit`, { content: text }, { content: text, parent: message.parent_id }));
+        if (matchMedia("(pointer: fine)").matches) input.current?.focus(); // the field that was edited is gone
+      },
       regenerate: (message) => run(thread!.ask(`/api/messages/${message.id}/regenerate`, {}, null, "regenerate")),
       branch: (message, token, alternative) => run(thread!.ask(`/api/messages/${message.id}/branch`, { token, alternative }, null, "branch")),
       select: (message) => {
@@ -120,6 +135,7 @@ export default function ChatPage() {
 
   async function pick(list: string[]) {
     setChosen(list);
+    if (thread) thread.chosen = list;
     if (thread && list.length === 1 && list[0]) {
       const told = changeConversation(thread.id, { model: list[0] });
       thread.update({ model: list[0] }, told);
@@ -144,7 +160,7 @@ export default function ChatPage() {
       <header className="top">
         <SideButton />
         <button type="button" className="model-button" aria-haspopup="dialog" onClick={() => setOpen("models")}>
-          <span className="ellipsis">{models.length > 1 ? t("models.count", { count: models.length }) : models[0] || t("models.title")}</span><ChevronDown size={15} aria-hidden />
+          <span className="ellipsis">{models.length > 1 ? t("models.count", { count: models.length }) : models[0] || t("models.title")}</span>{far ? <Globe size={15} aria-label={t("welcome.passedOn", { names: far })} /> : null}<ChevronDown size={15} aria-hidden />
         </button>
         {path.length ? <h1 className="sr-only">{conversation?.title || t("side.untitled")}</h1> : null}
         <span className="grow" />
@@ -161,15 +177,15 @@ export default function ChatPage() {
       </header>
       {phase === "loading" ? <Spinner label={t("common.loading")} />
         : phase === "failed" ? <div className="empty grow"><h2>{t("offline.title")}</h2><button type="button" className="button" onClick={() => void thread?.load()}>{t("common.retry")}</button></div>
-        : path.length ? <ThreadView key={id} tree={tree} path={path} busy={busy} actions={actions} />
-        : <Welcome onPick={(text) => setInsert({ text })} />}
+        : path.length || sending ? <ThreadView key={id} tree={tree} path={path} busy={busy} sending={sending} actions={actions} />
+        : <Welcome models={infos} onPick={(text) => setInsert({ text })} />}
       <div className="composer-wrap" id="composer">
         <Banner lost={lost} />
         <Composer
-          draftKey={id ?? "new"} waiting={asking} answering={answering} inputRef={input} insert={insert} onSend={send} onStop={() => void thread?.stop()}
+          draftKey={`${user}/${id ?? "new"}`} waiting={asking} answering={answering} inputRef={input} insert={insert} onSend={send} onStop={() => void thread?.stop()}
           tools={
             <>
-              <button type="button" className={system ? "pill on" : "pill"} aria-haspopup="dialog" onClick={() => setOpen("panel")}><SlidersHorizontal size={15} aria-hidden />{t("panel.button")}</button>
+              <button type="button" className={system || !isDefault(settings) ? "pill on" : "pill"} aria-haspopup="dialog" onClick={() => setOpen("panel")}><SlidersHorizontal size={15} aria-hidden />{t("panel.button")}</button>
               <button type="button" className={settings.script ? "pill on" : "pill"} aria-haspopup="dialog" onClick={() => setOpen("script")}><Languages size={15} aria-hidden />{settings.script ? `${t("script.button")}: ${settings.script}` : t("script.button")}</button>
             </>
           }
@@ -204,28 +220,12 @@ async function keepFeedback(thread: Thread, id: string, feedback: Schemas["NewFe
   }
 }
 
-function Welcome({ onPick }: { onPick: (text: string) => void }) {
-  const { t } = useTranslation();
-  const starters = ["explain", "translate", "calculate", "write"] as const;
-  return (
-    <div className="thread">
-      <div className="welcome">
-        <h1>{t("welcome.title")}</h1>
-        <p className="soft">{t("welcome.text")}</p>
-        <div className="starters">
-          {starters.map((name) => (
-            <button key={name} type="button" className="starter" onClick={() => onPick(t(`starters.${name}.text`))}>
-              <strong>{t(`starters.${name}.title`)}</strong><span className="soft">{t(`starters.${name}.text`)}</span>
-            </button>
-          ))}
-        </div>
-      </div>
-    </div>
-  );
-}
+/** How answers are drawn, apart from the script, which has a button of its own. */
+const isDefault = (settings: Settings) => JSON.stringify({ ...defaultSettings, ...settings, script: "" }) === JSON.stringify({ ...defaultSettings, script: "" });
 
 function Banner({ lost }: { lost: boolean }) {
   const { t } = useTranslation();
+  const away = useAway();
   const [online, setOnline] = useState(navigator.onLine);
   useEffect(() => {
     const update = () => setOnline(navigator.onLine);
@@ -233,7 +233,7 @@ function Banner({ lost }: { lost: boolean }) {
     addEventListener("offline", update);
     return () => { removeEventListener("online", update); removeEventListener("offline", update); };
   }, []);
-  if (online && !lost) return null;
+  if ((online && !lost) || away) return null; // then the frame says it already
   return <div className="notice banner" role="status"><WifiOff size={17} aria-hidden />{lost ? t("offline.lost") : t("offline.offline")}</div>;
 }
 

@@ -8,9 +8,9 @@ import { siblingsOf, type Tree } from "./tree";
 const NEAR_PX = 80;
 
 /** The messages of the active branch. While the end is in sight it stays in sight; who has scrolled up is left in peace. */
-export function ThreadView(props: { tree: Tree<Message>; path: Message[]; busy: boolean; actions: MessageActions }) {
+export function ThreadView(props: { tree: Tree<Message>; path: Message[]; busy: boolean; sending: string; actions: MessageActions }) {
   const { t } = useTranslation();
-  const { tree, path, busy, actions } = props;
+  const { tree, path, busy, sending, actions } = props;
   const box = useRef<HTMLDivElement>(null);
   const inner = useRef<HTMLDivElement>(null);
   const stick = useRef(true);
@@ -21,13 +21,16 @@ export function ThreadView(props: { tree: Tree<Message>; path: Message[]; busy: 
   useLayoutEffect(() => {
     toEnd();
     if (!inner.current) return;
-    const observer = new ResizeObserver(() => { if (stick.current) toEnd(); });
+    const observer = new ResizeObserver(() => {
+      if (stick.current) toEnd();
+      else if (box.current && box.current.scrollHeight <= box.current.clientHeight + NEAR_PX) { stick.current = true; setAway(false); } // a short branch: there is nothing to scroll
+    });
     observer.observe(inner.current);
     return () => observer.disconnect();
   }, []);
 
   const question = path.at(-1)?.parent_id;
-  useLayoutEffect(() => { stick.current = true; toEnd(); }, [question]);
+  useLayoutEffect(() => { stick.current = true; setAway(false); toEnd(); }, [question, sending]);
 
   function onScroll() {
     const { scrollTop, scrollHeight, clientHeight } = box.current!;
@@ -36,7 +39,7 @@ export function ThreadView(props: { tree: Tree<Message>; path: Message[]; busy: 
     if (near) stick.current = true;
     else if (scrollTop < lastTop.current) stick.current = false;
     lastTop.current = scrollTop;
-    setAway(!stick.current);
+    setAway(!stick.current && scrollHeight > clientHeight + NEAR_PX);
   }
 
   const last = path.at(-1);
@@ -63,6 +66,7 @@ export function ThreadView(props: { tree: Tree<Message>; path: Message[]; busy: 
               ))}
             </div>
           ) : null}
+          {sending ? <article className="message message-user" aria-label={t("message.yours")}><div className="bubble sending" dir="auto">{sending}</div></article> : null}
         </div>
       </div>
       <div style={{ position: "relative" }}>

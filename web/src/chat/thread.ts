@@ -41,6 +41,8 @@ export class Thread {
   private readonly listeners = new Set<() => void>();
   private pending: Record<string, string> = {};
   private frame = 0;
+  /** Models that answer side by side here, as long as the page is open; empty: the conversation's own. */
+  chosen: string[] = [];
   /** Ends when the server has been told of all changes that are shown already; another promise after each of them. */
   private telling: Promise<unknown> = Promise.resolve();
 
@@ -63,6 +65,11 @@ export class Thread {
 
   private dispatch(event: ThreadEvent): void {
     this.set({ thread: threadReducer(this.snapshot.thread, event) });
+  }
+
+  /** Begin with what the server said of a conversation that it has just made. */
+  adopt(conversation: Conversation): void {
+    this.set({ conversation, phase: "ready", thread: { messages: conversation.messages, leaf: conversation.active_leaf } });
   }
 
   async load(): Promise<void> {

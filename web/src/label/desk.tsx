@@ -7,7 +7,7 @@ import { messageOf } from "../api/message";
 import { useSession } from "../api/session";
 import { copyText, formatDate } from "../lib/format";
 import { Confirm, Dialog } from "../ui/dialog";
-import { toast } from "../ui/toast";
+import { toast, warn } from "../ui/toast";
 import { sendLabel, type Labelled } from "./api";
 import { Outbox, type OutboxState, type Parcel } from "./outbox";
 import { browserStore, forgetOld } from "./store";
@@ -54,7 +54,7 @@ export function DeskProvider({ children }: { children: ReactNode }) {
   const { t } = useTranslation();
   const queries = useQueryClient();
   const labeller = useSession().user_id;
-  const [outbox] = useState(() => outboxOf(labeller, queries, (answer) => { if (answer.too_fast) toast(t("label.tooFast"), 6000); }));
+  const [outbox] = useState(() => outboxOf(labeller, queries, (answer) => { if (answer.too_fast) toast(t("label.tooFast")); }));
   const state = useSyncExternalStore(outbox.subscribe, outbox.snapshot);
   useEffect(() => { void outbox.drain(); void forgetOld(browserStore); }, [outbox]);
   return <Context value={{ labeller, outbox, state }}><OutboxBar />{children}</Context>;
@@ -100,7 +100,7 @@ function Refused({ parcels, onClose }: { parcels: Parcel[]; onClose: () => void 
           <p className="error-text">{messageOf(new ApiError(parcel.refusal?.status ?? 400, parcel.reason, parcel.refusal?.code ?? "", 0, parcel.refusal?.param), t)}</p>
           <pre className="preview" tabIndex={0}>{readable(parcel.body as LabelBody)}</pre>
           <div className="row wrap end">
-            <button type="button" className="button" onClick={() => void copyText(readable(parcel.body as LabelBody)).then((done) => toast(t(done ? "common.copied" : "common.copyFailed")))}>{t("common.copy")}</button>
+            <button type="button" className="button" onClick={() => void copyText(readable(parcel.body as LabelBody)).then((done) => (done ? toast(t("common.copied")) : warn(t("common.copyFailed"))))}>{t("common.copy")}</button>
             <button type="button" className="button" onClick={() => void outbox.retry(parcel.uuid)}>{t("common.retry")}</button>
             <button type="button" className="button danger" onClick={() => setDiscard(parcel)}>{t("label.outbox.discard")}</button>
           </div>

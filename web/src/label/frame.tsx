@@ -1,4 +1,4 @@
-import { BookOpen, Check, CloudOff, Flag, Keyboard, Redo2, SkipForward, Undo2 } from "lucide-react";
+import { BookOpen, Check, CloudOff, CloudUpload, Flag, Keyboard, Redo2, SkipForward, Undo2 } from "lucide-react";
 import { useEffect, useMemo, useRef, useState, type RefObject } from "react";
 import { useTranslation } from "react-i18next";
 import { ApiError } from "../api/client";
@@ -100,7 +100,7 @@ function Head({ task, status, canUndo, canRedo, undo, redo, open }: HeadProps) {
     <header className="top desk-top">
       <SideButton />
       <h1 className="grow ellipsis">{t(`label.kinds.${task.kind}`)}<span className="soft"> · {task.project_name}</span></h1>
-      <span className="desk-saved soft small" role="status" data-status={status}>{status === "saved" ? <Check size={14} aria-hidden /> : <CloudOff size={14} aria-hidden />}<span>{t(`label.status.${status}`)}</span></span>
+      <span className="desk-saved soft small" role="status" data-status={status}>{status === "saved" ? <Check size={14} aria-hidden /> : status === "saving" ? <CloudUpload size={14} aria-hidden /> : <CloudOff size={14} aria-hidden />}<span>{t(`label.status.${status}`)}</span></span>
       {button(t("label.undo"), Undo2, undo, !canUndo)}
       {button(t("label.redo"), Redo2, redo, !canRedo)}
       {button(t("label.guideline.title"), BookOpen, () => open("guideline"))}

@@ -7,7 +7,7 @@ import { messageOf } from "../api/message";
 import { formatDate } from "../lib/format";
 import { Spinner } from "../ui/fields";
 import { SideButton } from "../ui/frame";
-import { toast } from "../ui/toast";
+import { toast, warn } from "../ui/toast";
 import { myLabels, undoLabel, type MyLabel, type Undone } from "./api";
 import { useDesk } from "./desk";
 import { TaskFrame } from "./frame";
@@ -16,7 +16,7 @@ import { reopened } from "./task";
 /** One's own labels, the newest first; each can be taken back until its task is merged. */
 export default function History() {
   const { t } = useTranslation();
-  const { state } = useDesk();
+  const { outbox, state } = useDesk();
   const queries = useQueryClient();
   const [undone, setUndone] = useState<Undone | null>(null);
   const { data, error, hasNextPage, fetchNextPage, isFetchingNextPage } = useInfiniteQuery({
@@ -29,13 +29,13 @@ export default function History() {
     try {
       setUndone(await undoLabel(label.uuid));
     } catch (failure) {
-      toast(messageOf(failure, t), 6000);
+      warn(messageOf(failure, t));
     }
     void queries.invalidateQueries({ queryKey: ["desk"] });
   }
 
   const close = () => { setUndone(null); void queries.invalidateQueries({ queryKey: ["desk"] }); };
-  if (undone) return <TaskFrame task={undone.task} given={reopened(undone.task, undone.value, undone.payload)} onUndoSent={null} onSent={() => { toast(t("label.sent")); close(); }} onSkipped={close} />;
+  if (undone) return <TaskFrame task={undone.task} given={reopened(undone.task, undone.value, undone.payload)} onUndoSent={null} onSent={(sent) => { close(); void outbox.drain().then(() => toast(outbox.snapshot().parcels.some((parcel) => parcel.uuid === sent.uuid) ? t("label.kept") : t("label.sent"))); }} onSkipped={close} />;
   return (
     <>
       <header className="top"><SideButton /><Link className="icon-button" href="/label" aria-label={t("label.toHome")} title={t("label.toHome")}><ChevronLeft size={18} aria-hidden /></Link></header>

@@ -9,7 +9,7 @@ import { formatDate, formatNumber } from "../lib/format";
 import { Dialog } from "../ui/dialog";
 import { Check, Spinner } from "../ui/fields";
 import { SideButton } from "../ui/frame";
-import { toast } from "../ui/toast";
+import { warn } from "../ui/toast";
 import { guidelines, profile, projects, saveProfile, type Profile, type ProjectInfo } from "./api";
 import { KINDS, type TaskKind } from "./task";
 
@@ -99,14 +99,14 @@ function Languages({ languages }: { languages: string[] }) {
   const chosen = (language: string) => data.languages.length === 0 || data.languages.includes(language);
   async function change(language: string, on: boolean) {
     const now = languages.filter((each) => (each === language ? on : chosen(each)));
-    if (!now.length) { toast(t("label.languages.one")); return; }
+    if (!now.length) { warn(t("label.languages.one")); return; }
     const wanted = now.length === languages.length ? [] : now;
     await queries.cancelQueries({ queryKey: key });
     queries.setQueryData<Profile>(key, { ...data!, languages: wanted }); // what a second click changes, before the first is confirmed
     try {
       await saveProfile(wanted);
     } catch (failure) {
-      toast(messageOf(failure, t));
+      warn(messageOf(failure, t));
     }
     await queries.invalidateQueries({ queryKey: ["desk"] });
   }

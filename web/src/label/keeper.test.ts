@@ -48,10 +48,29 @@ describe("the keeper of drafts", () => {
     first.stop(); // the tab was killed
     const second = new Keeper(store, "me", "t", server);
     expect(await second.open()).toEqual({ content: "one two", conflict: null });
+    expect(second.status).toBe("device"); // not "saved": the server has the first word only
     await second.change("one two three");
+    expect(second.status).toBe("device");
     server.down = false;
     await quiet();
     expect(server.draft).toMatchObject({ revision: 2, content: "one two three" });
+  });
+
+  it("brings what was kept before a reload to the server, without another change", async () => {
+    const [store, server] = [new MemoryStore(), new Server()];
+    const first = new Keeper(store, "me", "t", server);
+    await first.open();
+    server.down = true;
+    await first.change("kept");
+    expect(first.status).toBe("saving");
+    await quiet();
+    first.stop();
+    server.down = false;
+    const second = new Keeper(store, "me", "t", server);
+    await second.open();
+    expect(second.status).toBe("saving");
+    await quiet();
+    expect([server.draft.content, second.status]).toEqual(["kept", "saved"]);
   });
 
   it("knows its own work again when the tab dies between one change and the next", async () => {

@@ -9,7 +9,8 @@ export interface Remote<T> {
   put(revision: number, content: T): Promise<number>;
 }
 type Kept<T> = { labeller: string; task: string; content: T; revision: number; synced: boolean; at: number };
-export type KeeperStatus = "saved" | "device" | "conflict";
+/** "saving": on this device, and on its way; "device": on this device, while the server cannot be reached. */
+export type KeeperStatus = "saved" | "saving" | "device" | "conflict";
 export type Opened<T> = { content: T | null; conflict: { mine: T; theirs: T; at: number } | null };
 
 /** Milliseconds of quiet after which a change goes to the server. */
@@ -65,7 +66,10 @@ export class Keeper<T> {
     if (newer && JSON.stringify(theirs.content) !== JSON.stringify(mine.content)) this.clash(theirs);
     else {
       this.revision = theirs?.revision ?? mine.revision;
-      if (!mine.synced) this.later();
+      if (!mine.synced) {
+        this.say(theirs ? "saving" : "device");
+        this.later();
+      }
     }
     return { content: mine.content, conflict: this.conflict };
   }
@@ -81,7 +85,7 @@ export class Keeper<T> {
     if (this.closed) return;
     this.latest = content;
     if (this.conflict) this.conflict = { ...this.conflict, mine: content };
-    else this.say("device");
+    else if (this.status !== "device") this.say("saving");
     const done = this.keep(content, false);
     this.later();
     await done;
@@ -119,7 +123,10 @@ export class Keeper<T> {
         const theirs = await this.remote.get().catch(() => null);
         if (theirs && theirs.content === null) { this.revision = theirs.revision; this.later(); } else if (theirs) this.clash(theirs);
         else this.later(RETRY_MS);
-      } else if (!(failure instanceof ApiError) || failure.status >= 500 || failure.status === 429) this.later(RETRY_MS);
+      } else if (!(failure instanceof ApiError) || failure.status >= 500 || failure.status === 429) {
+        this.say("device");
+        this.later(RETRY_MS);
+      }
     }
   }
 

@@ -7,7 +7,7 @@ import { ApiError } from "../api/client";
 import { messageOf } from "../api/message";
 import { Spinner } from "../ui/fields";
 import { SideButton } from "../ui/frame";
-import { toast } from "../ui/toast";
+import { toast, warn } from "../ui/toast";
 import { next, undoLabel, type Counts } from "./api";
 import { useDesk } from "./desk";
 import { TaskFrame } from "./frame";
@@ -26,7 +26,7 @@ export default function NextTask() {
   const [params] = useSearchParams();
   const [project, kind] = [params.get("project") ?? "", params.get("kind") ?? ""];
   const search = `${project} ${kind}`;
-  const { labeller, outbox } = useDesk();
+  const { labeller, outbox, state } = useDesk();
   const queries = useQueryClient();
   const [stand, setStand] = useState<Stand>({ state: "loading" });
   const [counts, setCounts] = useState<Counts | null>(null);
@@ -83,12 +83,13 @@ export default function NextTask() {
       toast(t("label.takenBack"));
       setLast(null);
     } catch (failure) {
-      toast(messageOf(failure, t), 6000);
+      warn(messageOf(failure, t));
       if (failure instanceof ApiError && failure.status < 500) setLast(null);
     }
   }
 
-  const undo = last ? <p className="desk-last" role="status"><CheckCheck size={16} aria-hidden />{t("label.sent")}<button type="button" className="linkish" onClick={() => void undoLast(last)}><Undo2 size={14} aria-hidden />{t("label.undoSent")}</button></p> : null;
+  const held = last !== null && state.parcels.some((parcel) => parcel.uuid === last.uuid);
+  const undo = last ? <p className="desk-last" role="status">{held ? <CloudOff size={16} aria-hidden /> : <CheckCheck size={16} aria-hidden />}{held ? t("label.kept") : t("label.sent")}<button type="button" className="linkish" onClick={() => void undoLast(last)}><Undo2 size={14} aria-hidden />{t("label.undoSent")}</button></p> : null;
   if (stand.state === "task") {
     const { current } = stand;
     return (

@@ -5,7 +5,7 @@ import { messageOf } from "../api/message";
 import { LazyMarkdown } from "../chat/lazy-markdown";
 import { isComposing } from "../lib/ime";
 import { Segments } from "../ui/fields";
-import { toast } from "../ui/toast";
+import { warn } from "../ui/toast";
 import { modelDraft } from "./api";
 import { Comment, Foot, Sheet, SubmitButton, type ScreenProps } from "./screen";
 import { missing, type Message, type Role } from "./task";
@@ -89,7 +89,7 @@ function useModelDraft({ task, state }: ScreenProps, onText: (text: string) => v
     try {
       for await (const more of modelDraft(task.id, state.work.messages.slice(0, -1), controller.signal)) onText((text += more));
     } catch (failure) {
-      if (!controller.signal.aborted) toast(messageOf(failure, t));
+      if (!controller.signal.aborted) warn(messageOf(failure, t));
     }
     setRunning(null);
   }

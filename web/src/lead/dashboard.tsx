@@ -5,11 +5,12 @@ import { useTranslation } from "react-i18next";
 import { Link } from "wouter";
 import { messageOf } from "../api/message";
 import { formatNumber, formatPercent } from "../lib/format";
-import { toast } from "../ui/toast";
+import { Few, isEnough } from "../ui/few";
+import { toast, warn } from "../ui/toast";
 import { dashboardQuery, intakeQuery, merge, type Dashboard, type Estimate } from "./api";
 import { Cost } from "./cost";
 import { FunnelTable, received } from "./intake";
-import { Figure, Interval, KindBadge, KindFilter, Loaded, Progress, Section, Table, Warning, type Kind } from "./parts";
+import { Figure, KindBadge, KindFilter, Loaded, Progress, Section, Spread, Table, Warning, type Kind } from "./parts";
 import { Labellers } from "./labellers";
 import { useNames } from "./names";
 import { ProjectSelect, useProject } from "./project";
@@ -72,10 +73,10 @@ function Numbers({ data }: { data: Dashboard }) {
     setMerging(true);
     try {
       const done = await merge({ project: data.project });
-      toast(t("lead.dash.mergedResult", { merged: done.merged, adjudicate: done.adjudicate, cycles: done.cycles }), 7000);
+      toast(t("lead.dash.mergedResult", { merged: done.merged, adjudicate: done.adjudicate, cycles: done.cycles }));
       await queries.invalidateQueries({ queryKey: ["lead"] });
     } catch (failure) {
-      toast(messageOf(failure, t));
+      warn(messageOf(failure, t));
     } finally {
       setMerging(false);
     }
@@ -83,7 +84,7 @@ function Numbers({ data }: { data: Dashboard }) {
   return (
     <div className="card figures">
       <Figure value={<>{number(labels)} <small>/ {number(wanted)}</small></>} text={t("lead.dash.labels")} />
-      <Figure value={data.agreement.percent ? formatPercent(data.agreement.percent.value) : "–"} text={t("lead.dash.agreement")} />
+      <Figure value={data.agreement.percent && isEnough(data.agreement.num_tasks, data.agreement.percent.low, data.agreement.percent.high) ? formatPercent(data.agreement.percent.value) : "–"} text={t("lead.dash.agreement")} note={data.agreement.percent && !isEnough(data.agreement.num_tasks, data.agreement.percent.low, data.agreement.percent.high) ? <Few count={data.agreement.num_tasks} unit="tasks" /> : null} />
       <Figure value={number(data.labellers.length)} text={t("lead.dash.labellers")} />
       <Figure value={number(data.mergeable)} text={t("lead.dash.mergeable")} note={data.mergeable ? <button type="button" className="button" disabled={merging} onClick={() => void mergeAll()}><GitMerge size={16} aria-hidden />{t("lead.dash.merge")}</button> : null} />
       <Figure value={number(data.adjudication)} text={t("lead.dash.adjudication")} note={data.adjudication ? <Link href="/lead/data?kind=adjudicate&state=open">{t("lead.dash.show")}</Link> : null} />
@@ -132,7 +133,7 @@ function Agreement({ data }: { data: Dashboard }) {
             return (
               <tr key={name}>
                 <td>{t(`lead.agree.${name}`)}</td><td className="number"><strong>{show(figure.value)}</strong></td>
-                <td><Interval {...figure} point={figure.value} from={from} {...(from ? { mark: 0 } : {})} text={t("board.between", { low: show(figure.low), high: show(figure.high) })} /><span className="soft small nowrap">{show(figure.low)} – {show(figure.high)}</span></td>
+                <td><Spread count={agreement.num_tasks} unit="tasks" low={figure.low} point={figure.value} high={figure.high} from={from} {...(from ? { mark: 0 } : {})} show={show} /></td>
               </tr>
             );
           })}
@@ -143,7 +144,7 @@ function Agreement({ data }: { data: Dashboard }) {
           {agreement.kinds.map(({ first, second, num_tasks, percent, tau_b }) => (
             <tr key={`${first} ${second}`}>
               <td><span className="row"><KindBadge kind={first} /><KindBadge kind={second} /></span></td><td className="number">{formatNumber(num_tasks, i18n.language)}</td>
-              <td className="number"><strong>{formatPercent(percent.value)}</strong></td><td><span className="soft small nowrap">{formatPercent(percent.low)} – {formatPercent(percent.high)}</span></td>
+              <td className="number"><strong>{formatPercent(percent.value)}</strong></td><td>{isEnough(num_tasks, percent.low, percent.high) ? <span className="soft small nowrap">{formatPercent(percent.low)} – {formatPercent(percent.high)}</span> : <Few count={num_tasks} unit="tasks" />}</td>
               <td className="number">{tau_b ? tau_b.value.toFixed(2) : "–"}</td>
             </tr>
           ))}

@@ -6,7 +6,7 @@ import { messageOf } from "../api/message";
 import { LazyMarkdown } from "../chat/lazy-markdown";
 import { formatDate } from "../lib/format";
 import { Field, Segments } from "../ui/fields";
-import { toast } from "../ui/toast";
+import { toast, warn } from "../ui/toast";
 import { guidelinesQuery, publishGuideline, type Guideline } from "./api";
 import { diffLines, folded } from "./diff";
 import { Empty, Loaded, Section, Select } from "./parts";
@@ -43,7 +43,7 @@ function Versions({ project, language, versions }: { project: string; language: 
       setEditing(false);
       toast(t("lead.guide.published", { version: made.version }));
     } catch (failure) {
-      toast(messageOf(failure, t));
+      warn(messageOf(failure, t));
     }
   }
   if (editing) {

@@ -6,7 +6,7 @@ import { messageOf } from "../api/message";
 import { useSession } from "../api/session";
 import { formatNumber } from "../lib/format";
 import { Segments } from "../ui/fields";
-import { toast } from "../ui/toast";
+import { toast, warn } from "../ui/toast";
 import { collectNow, intakeQuery, type Intake } from "./api";
 import { Days, perDay } from "./days";
 import { Empty, Figure, Loaded, Section, Table } from "./parts";
@@ -38,7 +38,7 @@ function Numbers({ data }: { data: Intake }) {
       toast(t("lead.intake.collected", { count: (await collectNow()).tasks }));
       await queries.invalidateQueries({ queryKey: ["lead"] });
     } catch (failure) {
-      toast(messageOf(failure, t));
+      warn(messageOf(failure, t));
     }
   }
   return (

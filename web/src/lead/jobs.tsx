@@ -7,7 +7,7 @@ import { messageOf } from "../api/message";
 import { formatDate } from "../lib/format";
 import { fieldName, slug } from "../lib/said";
 import { Confirm } from "../ui/dialog";
-import { toast } from "../ui/toast";
+import { warn } from "../ui/toast";
 import { cancelJob, isOver, jobLog, jobQuery, jobsQuery, type Job } from "./api";
 import { Empty, Loaded, Progress, Section, Table } from "./parts";
 import { LabelRun } from "./label-run";
@@ -78,7 +78,7 @@ function Details({ id }: { id: string }) {
       await cancelJob(id);
       await queries.invalidateQueries({ queryKey: ["lead", "jobs"] });
     } catch (failure) {
-      toast(messageOf(failure, t));
+      warn(messageOf(failure, t));
     }
   }
   return (

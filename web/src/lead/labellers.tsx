@@ -4,7 +4,7 @@ import { Link } from "wouter";
 import { formatNumber } from "../lib/format";
 import type { Dashboard } from "./api";
 import { useNames } from "./names";
-import { Empty, Interval, KindBadge, Section, Table } from "./parts";
+import { Empty, KindBadge, Section, Spread, Table } from "./parts";
 import { duration, shareText } from "./text";
 
 const FAST_SHARE = 0.1;
@@ -26,7 +26,7 @@ export function Labellers({ lines }: { lines: Dashboard["labellers"] }) {
             <td className="number" title={Object.entries(line.labels).map(([kind, count]) => `${t(`lead.tasks.${kind}`)}: ${count}`).join(", ")}>{formatNumber(Object.values(line.labels).reduce((sum, count) => sum + count, 0), i18n.language)}</td>
             <td className="number">{!line.median_seconds ? "–" : duration(line.median_seconds, t)}</td>
             <td className="number">{line.too_fast > FAST_SHARE ? <span className="badge warn">{shareText(line.too_fast)}</span> : shareText(line.too_fast)}</td>
-            <td>{line.agreement ? <><Interval low={line.agreement.low} point={line.agreement.value} high={line.agreement.high} text={t("board.between", { low: shareText(line.agreement.low), high: shareText(line.agreement.high) })} /><span className="soft small nowrap">{shareText(line.agreement.value)} ({shareText(line.agreement.low)} – {shareText(line.agreement.high)})</span></> : "–"}</td>
+            <td>{line.agreement ? <><strong>{shareText(line.agreement.value)}</strong> <Spread count={line.labels["rank"] ?? 0} unit="labels" low={line.agreement.low} point={line.agreement.value} high={line.agreement.high} show={shareText} /></> : "–"}</td>
             <td className="number">{shareText(line.ties)}</td>
             <td className="number">{line.gold_tau_b === null ? "–" : `${line.gold_tau_b.toFixed(2)} (${line.num_gold})`}</td>
             <td className="number">{line.reliability === null ? "–" : <strong>{shareText(line.reliability)}</strong>}</td>

@@ -9,11 +9,11 @@ import { formatDate, formatNumber, formatPercent } from "../lib/format";
 import { showAnswer } from "../lib/queries";
 import { cardRefusal, fieldName } from "../lib/said";
 import { Confirm } from "../ui/dialog";
-import { toast } from "../ui/toast";
+import { toast, warn } from "../ui/toast";
 import { modelsQuery, rollBack, type Model, type Models } from "./api";
 import { LineagePage } from "./lineage";
 import { useNames } from "./names";
-import { Empty, Interval, KindBadge, Loaded, Section, Table, Warning } from "./parts";
+import { Empty, KindBadge, Loaded, Section, Spread, Table, Warning } from "./parts";
 import { Promote } from "./promote";
 
 /** Which model answers, which could, and where each comes from. */
@@ -54,7 +54,7 @@ function ServingNow({ data }: { data: Models }) {
       await showAnswer(queries, modelsQuery.queryKey, rollBack({ name, reason: "" }));
       toast(t("lead.models.rolledBack", { name }));
     } catch (failure) {
-      toast(messageOf(failure, t));
+      warn(messageOf(failure, t));
     }
     void queries.invalidateQueries({ queryKey: ["models"] });
   }
@@ -105,13 +105,12 @@ export function Verdicts({ model }: { model: Model }) {
   return (
     <Table label={t("lead.models.winRate")} head={<><th>{t("lead.models.judge")}</th><th className="number">{t("lead.models.winRate")}</th><th>{t("board.interval")}</th><th className="number">{t("lead.models.comparisons")}</th><th className="number">{t("lead.people.ties")}</th></>}>
       {model.verdicts.map((verdict) => {
-        const text = t("board.between", { low: formatPercent(verdict.low), high: formatPercent(verdict.high) });
         const decides = model.gate !== null && model.gate.judge === verdict.judge && model.gate.judge_kind === verdict.judge_kind;
         return (
           <tr key={`${verdict.judge_kind} ${verdict.judge}`}>
             <td>{verdict.judge_kind === "learned" ? <span className="badge">{t("lead.models.learned")}</span> : <><KindBadge kind={verdict.judge_kind} /> {verdict.judge}</>} {decides ? <span className="badge accent">{t("lead.models.decides")}</span> : null}</td>
             <td className="number"><strong>{formatPercent(verdict.rate)}</strong></td>
-            <td><Interval low={verdict.low} point={verdict.rate} high={verdict.high} mark={0.5} text={text} /><span className="soft small nowrap">{formatPercent(verdict.low)} – {formatPercent(verdict.high)}</span></td>
+            <td><Spread count={verdict.n} unit="comparisons" low={verdict.low} point={verdict.rate} high={verdict.high} mark={0.5} show={formatPercent} /></td>
             <td className="number">{formatNumber(verdict.n, i18n.language)}</td><td className="number">{formatPercent(verdict.ties)}</td>
           </tr>
         );

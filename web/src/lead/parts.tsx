@@ -4,6 +4,7 @@ import type { ReactNode } from "react";
 import { useTranslation } from "react-i18next";
 import { messageOf } from "../api/message";
 import { formatNumber } from "../lib/format";
+import { Few, isEnough } from "../ui/few";
 import { Field, Spinner } from "../ui/fields";
 
 const ICONS = { human: User, simulated: FlaskConical, ai: Bot };
@@ -31,6 +32,14 @@ export function Interval(props: { low: number; point: number; high: number; from
       <line className="point" x1={x(props.point)} x2={x(props.point)} y1="4" y2="18" vectorEffect="non-scaling-stroke" />
     </svg>
   );
+}
+
+/** An interval drawn and in figures; with too few observations it says so instead. */
+export function Spread({ count, unit, show, ...interval }: { count: number; unit: "labels" | "tasks" | "comparisons"; low: number; point: number; high: number; from?: number; to?: number; mark?: number; show: (value: number) => string }) {
+  const { t } = useTranslation();
+  const { low, high } = interval;
+  if (!isEnough(count, low, high)) return <Few count={count} unit={unit} />;
+  return <><Interval {...interval} text={t("board.between", { low: show(low), high: show(high) })} /><span className="soft small nowrap">{show(low)} – {show(high)}</span></>;
 }
 
 /** How much of something is done, as a bar with its figures. */

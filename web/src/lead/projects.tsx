@@ -5,7 +5,7 @@ import { useTranslation } from "react-i18next";
 import { messageOf } from "../api/message";
 import { formatDate } from "../lib/format";
 import { Menu } from "../ui/menu";
-import { toast } from "../ui/toast";
+import { warn } from "../ui/toast";
 import { changeProject, projectsQuery, type Project } from "./api";
 import { Loaded, Section, Table } from "./parts";
 import { NewProject, ProjectDialog } from "./project-form";
@@ -32,7 +32,7 @@ function List({ projects, onOpen }: { projects: Project[]; onOpen: (project: Pro
     try {
       await changeProject(project.id, { archived: !project.archived_at, settings: {} });
     } catch (failure) {
-      toast(messageOf(failure, t));
+      warn(messageOf(failure, t));
     }
     void queries.invalidateQueries({ queryKey: ["lead"] });
   }

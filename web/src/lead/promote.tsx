@@ -35,7 +35,7 @@ export function Promote({ model, all, onClose }: { model: Model; all: Models; on
     try {
       await showAnswer(queries, modelsQuery.queryKey, promote(model.id, { name, force: Boolean(refusal), reason: reason.trim() }));
       void queries.invalidateQueries({ queryKey: ["models"] });
-      toast(t("lead.models.promotedNow", { model: model.name, name }), 6000);
+      toast(t("lead.models.promotedNow", { model: model.name, name }));
       onClose();
     } catch (failure) {
       setError(messageOf(failure, t));

@@ -5,7 +5,7 @@ import { Link } from "wouter";
 import { messageOf } from "../api/message";
 import { LazyMarkdown } from "../chat/lazy-markdown";
 import { formatDate, formatPercent } from "../lib/format";
-import { toast } from "../ui/toast";
+import { toast, warn } from "../ui/toast";
 import { resolveTask, taskQuery, type BrowsedLabel, type TaskDetail } from "./api";
 import { State } from "./browse";
 import { useNames } from "./names";
@@ -76,7 +76,7 @@ function Facts({ detail }: { detail: TaskDetail }) {
       await queries.invalidateQueries({ queryKey: ["lead"] });
       toast(t(`lead.data.done_${action}`));
     } catch (failure) {
-      toast(messageOf(failure, t));
+      warn(messageOf(failure, t));
     }
   }
   return (

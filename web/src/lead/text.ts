@@ -25,7 +25,7 @@ export function languageName(code: string, reader: string): string {
   }
 }
 
-/** A share; unlike a probability it may be nothing at all. */
+/** A share, where there is one. */
 export function shareText(share: number | null | undefined): string {
-  return share === null || share === undefined ? "–" : share === 0 ? "0 %" : formatPercent(share);
+  return share === null || share === undefined ? "–" : formatPercent(share);
 }

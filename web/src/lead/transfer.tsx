@@ -7,7 +7,7 @@ import { formatDate, formatNumber } from "../lib/format";
 import { badRow, slug } from "../lib/said";
 import { Segments, TextField } from "../ui/fields";
 import { Menu } from "../ui/menu";
-import { toast } from "../ui/toast";
+import { toast, warn } from "../ui/toast";
 import { exportFile, exportsQuery, importRows, makeExport, type Export, type Imported } from "./api";
 import { Empty, Figure, KindBadge, KindFilter, KINDS, Loaded, Section, Select, Table, Warning, type Kind } from "./parts";
 import { cutIntoParts, sum } from "./parts-of-file";
@@ -106,7 +106,7 @@ function Freeze() {
       await queries.invalidateQueries({ queryKey: exportsQuery.queryKey });
       toast(t("lead.export.made", { hash: made.id.slice(0, 12) }));
     } catch (failure) {
-      toast(messageOf(failure, t), 7000);
+      warn(messageOf(failure, t));
     } finally {
       setBusy(false);
     }

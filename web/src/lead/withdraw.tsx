@@ -5,7 +5,7 @@ import { useTranslation } from "react-i18next";
 import client, { ok } from "../api/client";
 import { messageOf } from "../api/message";
 import { Confirm } from "../ui/dialog";
-import { toast } from "../ui/toast";
+import { warn } from "../ui/toast";
 import { withdraw, type Withdrawal } from "./api";
 import { Section, Select, Warning } from "./parts";
 
@@ -23,7 +23,7 @@ export function Withdraw() {
       setDone(await withdraw({ user, key: "" }));
       await queries.invalidateQueries({ queryKey: ["lead"] });
     } catch (failure) {
-      toast(messageOf(failure, t));
+      warn(messageOf(failure, t));
     }
   }
   return (

@@ -21,12 +21,12 @@ export function splitBlocks(text: string): string[] {
     }
     if (math) {
       current.push(line);
-      if (line.trim().endsWith("$$")) math = false;
+      if (MATH_FENCE.test(line)) math = false;
       continue;
     }
     if (marker) fence = marker;
     const start = line.trim();
-    if (start.startsWith("$$") && !(start.length > 2 && start.endsWith("$$"))) math = true;
+    if (MATH_FENCE.test(line)) math = true;
     if (current.at(-1)?.trim() === "" && start && !continues(current, line)) flush();
     current.push(line);
   }
@@ -34,17 +34,12 @@ export function splitBlocks(text: string): string[] {
   return blocks;
 }
 
+/** As normaliseMath (math.ts) writes display mathematics. */
+const MATH_FENCE = /^[\s>]*\$\$\s*$/;
 const LIST_ITEM = /^ {0,3}(?:[-*+]|\d{1,9}[.)])(?:\s|$)/;
 
 /** Whether `line`, after a blank line, still belongs to the block above it. */
 function continues(block: string[], line: string): boolean {
   const first = block.find((each) => each.trim()) ?? "";
   return /^(?: {2,}|\t)/.test(line) || (LIST_ITEM.test(first) && LIST_ITEM.test(line));
-}
-
-/** Maths as models write it, \( \) and \[ \], in the dollar notation that the renderer reads; code stays as it is. */
-export function normaliseMath(text: string): string {
-  return text.replace(/(```[\s\S]*?(?:```|$)|`[^`\n]*`)|\\\[([\s\S]+?)\\\]|\\\(([^\n]+?)\\\)/g, (whole, code, display, inline) =>
-    code !== undefined ? whole : display !== undefined ? `$$\n${display.trim()}\n$$` : `$${inline.trim()}$`,
-  );
 }

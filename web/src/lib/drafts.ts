@@ -1,6 +1,6 @@
 import { openDB, type IDBPDatabase } from "idb";
 
-/** What was typed and not yet sent, by conversation; it outlives reloads and crashes. Without IndexedDB nothing is kept. */
+/** What was typed and not yet sent, by account and conversation (`user/conversation`); it outlives reloads and crashes. Without IndexedDB nothing is kept. */
 let opened: Promise<IDBPDatabase> | null = null;
 
 function database(): Promise<IDBPDatabase> {
@@ -22,5 +22,16 @@ export async function saveDraft(key: string, text: string): Promise<void> {
     await (text ? db.put("drafts", text, key) : db.delete("drafts", key));
   } catch {
     // A private window may refuse storage; the text is still in the field.
+  }
+}
+
+/** At sign-out: the next person at this browser finds none of what this one wrote. Keys without an account are of earlier versions. */
+export async function forgetDrafts(user: string): Promise<void> {
+  try {
+    const db = await database();
+    const keys = (await db.getAllKeys("drafts")).map(String);
+    await Promise.all(keys.filter((key) => key.startsWith(`${user}/`) || !key.includes("/")).map((key) => db.delete("drafts", key)));
+  } catch {
+    // Where nothing can be kept, nothing is left.
   }
 }

@@ -7,9 +7,10 @@ export function formatNumber(value: number, language: string): string {
   return new Intl.NumberFormat(language).format(value);
 }
 
+/** A probability or a share in per cent. Nothing at all is "0 %": what is rare and what never happened are told apart. */
 export function formatPercent(probability: number): string {
   const percent = probability * 100;
-  return percent >= 99.95 ? "100 %" : percent >= 10 ? `${percent.toFixed(0)} %` : percent >= 0.1 ? `${percent.toFixed(1)} %` : "< 0.1 %";
+  return percent === 0 ? "0 %" : percent >= 99.95 ? "100 %" : percent >= 10 ? `${percent.toFixed(0)} %` : percent >= 0.1 ? `${percent.toFixed(1)} %` : "< 0.1 %";
 }
 
 export type Age = "today" | "yesterday" | "week" | "older";
@@ -33,11 +34,30 @@ export function download(name: string, blob: Blob): void {
   setTimeout(() => URL.revokeObjectURL(url), 1000);
 }
 
+/** Over plain HTTP from another machine browsers offer no clipboard; there the selection's own copy command does it. */
 export async function copyText(text: string): Promise<boolean> {
   try {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
+    return copySelected(text);
+  }
+}
+
+function copySelected(text: string): boolean {
+  const before = document.activeElement;
+  const field = document.createElement("textarea");
+  field.value = text;
+  field.readOnly = true;
+  field.className = "sr-only";
+  (document.querySelector("dialog[open]") ?? document.body).append(field); // outside of an open dialog nothing can be selected
+  field.select();
+  try {
+    return document.execCommand("copy");
+  } catch {
     return false;
+  } finally {
+    field.remove();
+    if (before instanceof HTMLElement) before.focus({ preventScroll: true });
   }
 }

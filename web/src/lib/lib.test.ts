@@ -6,8 +6,8 @@ import { leafBelow, pathTo, siblingsOf, treeOf } from "../chat/tree";
 import { safeNext } from "../auth/login";
 import { placeOf } from "../arena/board";
 import { fill } from "../prompts/template";
-import { normaliseMath, splitBlocks } from "./blocks";
-import { loadDraft, saveDraft } from "./drafts";
+import { splitBlocks } from "./blocks";
+import { forgetDrafts, loadDraft, saveDraft } from "./drafts";
 import { ageOf, formatPercent } from "./format";
 import { isComposing, isSendKey, isTyping } from "./ime";
 import { readEvents } from "./sse";
@@ -58,9 +58,6 @@ describe("markdown blocks", () => {
       before = now;
     }
   });
-  it("reads maths in brackets, outside of code", () => {
-    expect(normaliseMath("\\(a\\) and \\[b\\] but `\\(c\\)`")).toBe("$a$ and $$\nb\n$$ but `\\(c\\)`");
-  });
 });
 
 describe("the tree of a conversation", () => {
@@ -103,11 +100,18 @@ describe("small things", () => {
     await saveDraft("k", "");
     expect(await loadDraft("k")).toBe("");
   });
+  it("keeps drafts by account, and forgets those of the account that signs out", async () => {
+    await saveDraft("user_a/new", "mine");
+    await saveDraft("user_ab/new", "another's");
+    await saveDraft("new", "of an earlier version");
+    await forgetDrafts("user_a");
+    expect(await Promise.all(["user_a/new", "user_ab/new", "new"].map(loadDraft))).toEqual(["", "another's", ""]);
+  });
   it("leads nobody away after signing in", () => {
     expect(["/c/1", "//evil.example", "/\\evil.example", "https://evil.example", "javascript:alert(1)", null, "/login"].map(safeNext)).toEqual(["/c/1", "/", "/", "/", "/", "/", "/"]);
   });
   it("shows percentages, heat and white space", () => {
-    expect([0.9999, 0.5, 0.012, 0.0001].map(formatPercent)).toEqual(["100 %", "50 %", "1.2 %", "< 0.1 %"]);
+    expect([0.9999, 0.5, 0.012, 0.0001, 0].map(formatPercent)).toEqual(["100 %", "50 %", "1.2 %", "< 0.1 %", "0 %"]);
     expect([0.95, 0.7, 0.4, 0.2, 0.01].map((p) => heatOf(Math.log(p)))).toEqual([0, 1, 2, 3, 4]);
     expect([" a", "\n", ""].map(visible)).toEqual(["␣a", "⏎", "∅"]);
   });

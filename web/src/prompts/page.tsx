@@ -10,7 +10,7 @@ import { Confirm, Dialog } from "../ui/dialog";
 import { Check, Field, Segments, TextField } from "../ui/fields";
 import { SideButton } from "../ui/frame";
 import { Menu } from "../ui/menu";
-import { toast } from "../ui/toast";
+import { warn } from "../ui/toast";
 import { fill } from "./template";
 
 type Prompt = Schemas["PromptInfo"];
@@ -28,7 +28,7 @@ export default function Prompts() {
   const kinds = { builtin: t("prompts.builtin"), own: t("prompts.own"), shared: t("prompts.shared") };
 
   async function remove(prompt: Prompt) {
-    await ok(client.DELETE("/api/prompts/{prompt_id}", { params: { path: { prompt_id: prompt.id } } })).catch((failure: unknown) => toast(messageOf(failure, t)));
+    await ok(client.DELETE("/api/prompts/{prompt_id}", { params: { path: { prompt_id: prompt.id } } })).catch((failure: unknown) => warn(messageOf(failure, t)));
     void queries.invalidateQueries({ queryKey: ["prompts"] });
   }
 
@@ -86,7 +86,7 @@ function Use({ prompt, onClose }: { prompt: Prompt; onClose: () => void }) {
       giveInsert(as === "text" ? { text } : { system: text });
       navigate("/");
     } catch (failure) {
-      toast(messageOf(failure, t));
+      warn(messageOf(failure, t));
     }
   }
   return (

@@ -6,7 +6,7 @@ import { messageOf } from "../api/message";
 import { formatDate } from "../lib/format";
 import { Dialog } from "../ui/dialog";
 import { TextField } from "../ui/fields";
-import { toast } from "../ui/toast";
+import { toast, warn } from "../ui/toast";
 
 const KEY = ["own-sessions"];
 
@@ -21,7 +21,7 @@ export function Account() {
     try {
       await ok(client.DELETE("/api/sessions/{session_id}", { params: { path: { session_id: id } } }));
     } catch (failure) {
-      toast(messageOf(failure, t));
+      warn(messageOf(failure, t));
     }
     void queries.invalidateQueries({ queryKey: KEY });
   }

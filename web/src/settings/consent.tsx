@@ -7,7 +7,7 @@ import { formatDate } from "../lib/format";
 import { showAnswer } from "../lib/queries";
 import { Confirm } from "../ui/dialog";
 import { Check } from "../ui/fields";
-import { toast } from "../ui/toast";
+import { toast, warn } from "../ui/toast";
 
 /** Whether one's chats, and what comes with each API key, may be collected: what that means stands beside the switch. */
 export function Consent() {
@@ -22,7 +22,7 @@ export function Consent() {
     try {
       await showAnswer(queries, key, ok(client.PUT("/api/consent", { params: { query: { language } }, body: { training_consent, key: apiKey } })));
     } catch (failure) {
-      toast(messageOf(failure, t));
+      warn(messageOf(failure, t));
       void queries.invalidateQueries({ queryKey: ["consent"] });
     }
   }
@@ -30,9 +30,9 @@ export function Consent() {
   async function erase() {
     try {
       const done = await ok(client.POST("/api/desk/withdrawals", { body: { user: "", key: "" } }));
-      toast(t("consent.erased", { count: done.erased }), 6000);
+      toast(t("consent.erased", { count: done.erased }));
     } catch (failure) {
-      toast(messageOf(failure, t));
+      warn(messageOf(failure, t));
     }
     void queries.invalidateQueries({ queryKey: ["consent"] });
   }

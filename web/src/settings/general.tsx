@@ -5,11 +5,12 @@ import { useLocation } from "wouter";
 import client, { ok } from "../api/client";
 import { useSession } from "../api/session";
 import { messageOf } from "../api/message";
+import { forgetThreads } from "../chat/threads";
 import { setLanguage, type Language } from "../i18n";
 import { setTheme, useTheme } from "../lib/theme";
 import { Confirm } from "../ui/dialog";
 import { Segments } from "../ui/fields";
-import { toast } from "../ui/toast";
+import { toast, warn } from "../ui/toast";
 import { Account } from "./account";
 import { Consent } from "./consent";
 
@@ -24,7 +25,6 @@ export function General() {
   const session = useSession();
   const theme = useTheme();
   const [deleting, setDeleting] = useState(false);
-  const complain = (failure: unknown) => toast(messageOf(failure, t));
 
   async function importFile(file: File | undefined) {
     if (!file) return;
@@ -34,14 +34,20 @@ export function General() {
       void queries.invalidateQueries({ queryKey: ["conversations"] });
       navigate(`/c/${made.id}`);
     } catch (failure) {
-      toast(failure instanceof SyntaxError ? t("settings.importBroken") : messageOf(failure, t));
+      warn(failure instanceof SyntaxError ? t("settings.importBroken") : messageOf(failure, t));
     }
   }
 
   async function deleteAll() {
-    await ok(client.DELETE("/api/conversations")).catch(complain);
+    try {
+      await ok(client.DELETE("/api/conversations"));
+      forgetThreads();
+      queries.removeQueries({ queryKey: ["conversation"] });
+      toast(t("settings.deleted"));
+    } catch (failure) {
+      warn(messageOf(failure, t));
+    }
     void queries.invalidateQueries({ queryKey: ["conversations"] });
-    toast(t("settings.deleted"));
   }
 
   return (

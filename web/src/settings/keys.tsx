@@ -8,7 +8,7 @@ import { messageOf } from "../api/message";
 import { copyText, formatDate } from "../lib/format";
 import { Confirm, Dialog } from "../ui/dialog";
 import { Check, TextField } from "../ui/fields";
-import { toast } from "../ui/toast";
+import { toast, warn } from "../ui/toast";
 
 type Scope = Schemas["NewKey"]["scopes"][number];
 
@@ -17,7 +17,7 @@ export function Secret({ value }: { value: string }) {
   return (
     <div className="secret">
       <span className="grow" data-testid="secret">{value}</span>
-      <button type="button" className="icon-button" aria-label={t("common.copy")} onClick={() => void copyText(value).then((done) => toast(done ? t("common.copied") : t("common.copyFailed")))}><Copy size={16} aria-hidden /></button>
+      <button type="button" className="icon-button" aria-label={t("common.copy")} onClick={() => void copyText(value).then((done) => (done ? toast(t("common.copied")) : warn(t("common.copyFailed"))))}><Copy size={16} aria-hidden /></button>
     </div>
   );
 }
@@ -30,7 +30,7 @@ export default function Keys() {
   const [revoking, setRevoking] = useState<Schemas["KeyRow"] | null>(null);
 
   async function revoke(id: string) {
-    await ok(client.DELETE("/api/keys/{key_id}", { params: { path: { key_id: id } } })).catch((failure: unknown) => toast(messageOf(failure, t)));
+    await ok(client.DELETE("/api/keys/{key_id}", { params: { path: { key_id: id } } })).catch((failure: unknown) => warn(messageOf(failure, t)));
     void queries.invalidateQueries({ queryKey: ["keys"] });
   }
 

@@ -9,7 +9,7 @@ import { formatDate } from "../lib/format";
 import { Dialog } from "../ui/dialog";
 import { Segments } from "../ui/fields";
 import { Menu } from "../ui/menu";
-import { toast } from "../ui/toast";
+import { warn } from "../ui/toast";
 import { Secret } from "./keys";
 
 type User = Schemas["UserRow"];
@@ -27,7 +27,7 @@ export default function Users() {
       await action();
       void queries.invalidateQueries({ queryKey: ["users"] });
     } catch (failure) {
-      toast(messageOf(failure, t));
+      warn(messageOf(failure, t));
     }
   };
   const change = (user: User, body: Schemas["UserChange"]) => attempt(() => ok(client.PATCH("/api/users/{user_id}", { params: { path: { user_id: user.id } }, body })));
@@ -75,7 +75,7 @@ function Invite(props: { onMade: (url: string) => void; onClose: () => void }) {
     try {
       props.onMade((await ok(client.POST("/api/invites", { body: { role } }))).url);
     } catch (failure) {
-      toast(messageOf(failure, t));
+      warn(messageOf(failure, t));
     }
   }
   return (

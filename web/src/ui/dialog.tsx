@@ -1,5 +1,5 @@
 import { X } from "lucide-react";
-import { useEffect, useId, useRef, type ReactNode } from "react";
+import { useId, useLayoutEffect, useRef, type ReactNode } from "react";
 import { useTranslation } from "react-i18next";
 
 /** A modal dialog: the browser's own, which traps focus, closes on Escape and gives focus back. */
@@ -7,11 +7,17 @@ export function Dialog(props: { title: string; onClose: () => void; wide?: boole
   const { t } = useTranslation();
   const ref = useRef<HTMLDialogElement>(null);
   const titleId = useId();
-  useEffect(() => {
+  // Before the element leaves the page: afterwards the browser gives the focus back to nothing.
+  useLayoutEffect(() => {
     const dialog = ref.current;
     if (!dialog || dialog.open) return;
+    const before = document.activeElement;
     dialog.showModal();
-    return () => dialog.close();
+    return () => {
+      dialog.close();
+      const found = before instanceof HTMLElement && before.isConnected && before !== document.body ? before : document.getElementById("main");
+      found?.focus({ preventScroll: true });
+    };
   }, []);
   return (
     <dialog

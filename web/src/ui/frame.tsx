@@ -1,6 +1,7 @@
 import { useQueryClient, type QueryClient } from "@tanstack/react-query";
 import { ChartNoAxesCombined, Keyboard, ListOrdered, LogOut, Menu as MenuIcon, MessageSquarePlus, NotebookText, PanelLeftClose, Settings, Swords, WifiOff } from "lucide-react";
 import { createContext, useContext, useEffect, useMemo, useState, type ReactNode } from "react";
+import { flushSync } from "react-dom";
 import { useTranslation } from "react-i18next";
 import { tinykeys } from "tinykeys";
 import { Link, useLocation } from "wouter";
@@ -8,9 +9,10 @@ import client, { ok } from "../api/client";
 import { messageOf } from "../api/message";
 import { useAway, useSession, useSetSession } from "../api/session";
 import { ConversationList } from "../chat/list";
+import { forgetDrafts } from "../lib/drafts";
 import { isComposing, isTyping } from "../lib/ime";
 import { Shortcuts } from "./shortcuts";
-import { toast } from "./toast";
+import { warn } from "./toast";
 
 const SideContext = createContext<{ open: boolean; setOpen: (open: boolean) => void }>({ open: true, setOpen: () => {} });
 
@@ -65,7 +67,7 @@ export function Frame({ children }: { children: ReactNode }) {
     addEventListener("keydown", onLetter);
     const release = tinykeys(window, {
       "$mod+Shift+o": always(() => navigate("/")),
-      "$mod+k": always(() => { setOpen(true); requestAnimationFrame(() => document.getElementById("search")?.focus()); }),
+      "$mod+k": always(() => { flushSync(() => setOpen(true)); document.getElementById("search")?.focus(); }),
       "$mod+b": always(() => setOpen((now) => !now)),
     });
     return () => { release(); removeEventListener("keydown", onLetter); };
@@ -73,9 +75,11 @@ export function Frame({ children }: { children: ReactNode }) {
 
   async function signOut() {
     try {
-      setSession(await ok(client.DELETE("/api/session")));
+      const session = await ok(client.DELETE("/api/session"));
+      await forgetDrafts(user); // before the page of the next person is there
+      setSession(session);
     } catch (failure) {
-      return toast(messageOf(failure, t));
+      return warn(messageOf(failure, t));
     }
     await import("../label/store").then(({ browserStore, closeOpen }) => closeOpen(browserStore, user), () => undefined);
   }

@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from chatwright.evals.bradley_terry import Board, Vote
+from chatwright.evals.bradley_terry import Board, Standing, Vote
 from chatwright.evals.bradley_terry import board as fitted
 from chatwright.records import Ranking, WeakOrder, user
 from chatwright.records.messages import Message
@@ -26,6 +26,8 @@ from chatwright.serve.engine import EngineRegistry
 
 OUTCOMES = {"a": 1.0, "b": 0.0, "tie": 0.5, "both_bad": 0.5}
 ORDERS = {"a": "A>B", "b": "B>A", "tie": "A=B", "both_bad": "A=B"}
+ENOUGH_VOTES = 10
+"""Votes from which an interval is worth its name."""
 # Parts of model names that are ordinary words: an answer may use them.
 _ORDINARY = {
     "instruct", "chat", "base", "model", "coder", "code", "small", "large", "medium", "mini", "tiny", "turbo", "pro",
@@ -173,10 +175,19 @@ def counted(session: Session) -> tuple[list[Vote], int]:
 def board(found: list[Vote], num_void: int, length_control: bool) -> wire.BoardInfo:
     """The board of votes."""
     fit: Board = fitted(found, length_control=length_control)
-    lines = [wire.BoardLine(**{name: getattr(s, name) for name in wire.BoardLine.model_fields}) for s in fit.standings]
+    lines = [_board_line(standing) for standing in fit.standings]
     return wire.BoardInfo(
         lines=lines, num_votes=fit.num_votes, num_void=num_void, length_control=length_control,
         length_effect=fit.length_effect, regularised=fit.regularised,
+    )  # fmt: skip
+
+
+def _board_line(standing: Standing) -> wire.BoardLine:
+    """A line of the board; the bootstrap of a few equal votes has no width, which is no certainty."""
+    known = standing.num_votes >= ENOUGH_VOTES and 0 < standing.win_rate < 1 and standing.low < standing.high
+    return wire.BoardLine(
+        name=standing.name, rating=standing.rating, num_votes=standing.num_votes, win_rate=standing.win_rate,
+        low=standing.low if known else None, high=standing.high if known else None,
     )  # fmt: skip
 
 

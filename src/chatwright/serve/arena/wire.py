@@ -73,8 +73,9 @@ class BoardLine(BaseModel):
 
     name: str
     rating: float
-    low: float
-    high: float
+    low: float | None
+    """None, like `high`: too few votes, or all of them said the same, so that there is no interval."""
+    high: float | None
     num_votes: int
     win_rate: float
 

@@ -15,11 +15,12 @@ from chatwright.serve.auth import Principal
 from chatwright.serve.chat import store, wire
 from chatwright.serve.chat.live import Hub, LiveAnswer
 from chatwright.serve.chat.tables import ConversationRow, MessageRow, MessageTokens
-from chatwright.serve.chat.tokens import pack, unpack
+from chatwright.serve.chat.tokens import bytes_of, pack, unpack
 from chatwright.serve.desk.hooks import answered
 from chatwright.serve.engine import Engine, GenerationRequest, TokenLogprob
 from chatwright.serve.services import Services
 from chatwright.serve.tools import calculator_steps, steps_constraint, with_steps
+from chatwright.text.script_check import script_check
 from chatwright.workspace.database import now
 
 
@@ -81,11 +82,17 @@ def branch(shared: Services, who: Principal, message_id: str, new: wire.Branch) 
         chosen = next((one for one in place.top if one.id == new.alternative), None)
         if chosen is None:
             raise HTTPException(400, f"alternative {new.alternative}: is none of the tokens kept for this place")
+        settings = new.settings or wire.Settings(**old.settings)
+        if settings.script and not script_check(settings.script).allows(
+            b"".join(map(bytes_of, tokens[: new.token])), bytes_of(chosen)
+        ):
+            raise HTTPException(
+                400, f"alternative {new.alternative}: is outside of the script {settings.script!r} of this answer"
+            )
         before = [TokenLogprob(id=t.id, logprob=t.logprob, top=_tops(t.top)) for t in tokens[: new.token]]
         prefix = (*before, TokenLogprob(id=chosen.id, logprob=chosen.logprob, top=_tops(place.top)))
         question = session.get(MessageRow, old.parent_id)
         assert question is not None
-        settings = new.settings or wire.Settings(**old.settings)
         asked = wire.Answering(models=[old.model], settings=settings)
         return _answers(shared, who, session, row, question, asked, "branch", prefix)
 

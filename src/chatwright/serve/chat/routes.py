@@ -15,8 +15,9 @@ from chatwright.serve.auth import Principal, public, require_user
 from chatwright.serve.chat import answers, exchange, library, store, wire
 from chatwright.serve.chat.live import LiveAnswer, follow, sse, stream
 from chatwright.serve.chat.tables import ConversationRow, FeedbackEvent, MessageTokens, Share
-from chatwright.serve.chat.tokens import unpack
+from chatwright.serve.chat.tokens import mark_script, unpack
 from chatwright.serve.desk.hooks import set_consent
+from chatwright.serve.engine import Engine
 from chatwright.serve.services import Services, services
 
 _WHAT = "events start (with the calculator's steps), context, delta, error, done"
@@ -32,8 +33,17 @@ def models(who: Member, shared: Shared) -> list[wire.ModelInfo]:
     """What can be chosen, the default first."""
     engines = shared.registry.all()
     return [
-        wire.ModelInfo(name=e.name, context_length=e.context_length, ready=e.ready, default=e is engines[0]) for e in engines
-    ]
+        wire.ModelInfo(
+            name=e.name, context_length=e.context_length, ready=e.ready, default=e is engines[0],
+            upstream=getattr(_without_filters(e), "upstream", ""), starters=getattr(_without_filters(e), "starters", []),
+        )
+        for e in engines
+    ]  # fmt: skip
+
+
+def _without_filters(engine: Engine) -> Engine:
+    """The engine behind the moderation's filters."""
+    return getattr(engine, "engine", engine)
 
 
 @chat.get("/preferences")
@@ -231,11 +241,14 @@ def tokens(message_id: str, who: Member, shared: Shared) -> wire.TokenView:
     """An answer by its tokens, each with its likeliest alternatives; log-probabilities in nats under the model's own
     distribution at the answer's temperature. 404 when they are not known, as for answers of other servers."""
     with shared.workspace.reading() as session:
-        store.message_of(session, who.id, message_id)
+        _, message = store.message_of(session, who.id, message_id)
         kept = session.get(MessageTokens, message_id)
         if kept is None:
             raise HTTPException(404, "the tokens of this message are not known")
-        return wire.TokenView(message_id=message_id, tokens=unpack(kept.data))
+        found = unpack(kept.data)
+        if script := str(message.settings.get("script") or ""):
+            mark_script(found, script)
+        return wire.TokenView(message_id=message_id, tokens=found)
 
 
 @chat.post("/messages/{message_id}/feedback")

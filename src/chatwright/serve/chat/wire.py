@@ -102,6 +102,10 @@ class ModelInfo(BaseModel):
     context_length: int
     ready: bool
     default: bool
+    upstream: str = ""
+    """Host of the server elsewhere that messages are passed on to; empty: this server answers."""
+    starters: list[str] = []
+    """Questions that suit the model, to begin with; empty: none are known."""
 
 
 class Preferences(Wire):
@@ -241,6 +245,10 @@ class Alternative(BaseModel):
     id: int
     text: str
     logprob: float
+    hex: str = ""
+    """Its bytes in hexadecimal, where they are a part of a character; empty elsewhere."""
+    outside_script: bool = False
+    """Whether it would break the promise that the answer is kept to a script; such a token cannot be chosen."""
 
 
 class Token(Alternative):

@@ -163,14 +163,17 @@ def test_one_model_takes_part_in_several_variants(tmp_path: Path) -> None:
 
 def test_the_board_and_the_export_follow_from_the_votes(app: FastAPI, tmp_path: Path) -> None:
     async def scenario(client: Client) -> str:
-        for n, wanted in enumerate(["omega"] * 3 + ["alpha-7b-instruct", "tie", "both_bad"]):
+        for n, wanted in enumerate((["omega"] * 3 + ["alpha-7b-instruct", "tie", "both_bad"]) * 2):
             made, stream = await battle(client, f"question {n}")
             side = next(s for s in "ab" if (text_of(events_of(stream), side=s) == "短") == (wanted == "omega"))
             kind = wanted if wanted in ("tie", "both_bad") else side
             assert (await client.post(f"/api/arena/battles/{made}/vote", json={"vote": kind})).status_code == 200
+            if n in (0, 2, 8):  # one vote, three that agree, nine: no interval can be told
+                lines = (await client.get("/api/arena/board")).json()["lines"]
+                assert {(line["low"], line["high"]) for line in lines} == {(None, None)}, n
         board = (await client.get("/api/arena/board")).json()
         first, second = board["lines"]
-        # 4 of 6 (ties as halves): odds of two to one, 400 log10(2) points apart.
+        # 8 of 12 (ties as halves): odds of two to one, 400 log10(2) points apart.
         assert first["name"] == "omega" and first["win_rate"] == pytest.approx(4 / 6)
         assert first["rating"] - second["rating"] == pytest.approx(120.412, abs=1e-3)
         assert first["low"] < first["rating"] < first["high"] and not board["regularised"]
@@ -182,8 +185,8 @@ def test_the_board_and_the_export_follow_from_the_votes(app: FastAPI, tmp_path: 
     path = tmp_path / "votes.jsonl"
     path.write_text(exported)
     rankings = load_rankings(path)
-    assert [str(r.order) for r in rankings].count("A=B") == 2 and len(rankings) == 6
+    assert [str(r.order) for r in rankings].count("A=B") == 4 and len(rankings) == 12
     assert all(r.labeller_kind == "human" and set(r.completions) == {"短", "Longer words of one."} for r in rankings)
-    assert [json.loads(line)["none_acceptable"] for line in exported.splitlines()] == [False] * 5 + [True]
+    assert [json.loads(line)["none_acceptable"] for line in exported.splitlines()] == ([False] * 5 + [True]) * 2
     winners = [r.meta["models"][0 if str(r.order) == "A>B" else 1] for r in rankings[:4]]
     assert winners == ["omega"] * 3 + ["alpha-7b-instruct"]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import zlib
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from chat_server import ScriptedEngine, events_of, on_loop, server_of, text_of, 
 from chatwright.serve.auth_tables import Usage
 from chatwright.serve.chat import live
 from chatwright.serve.chat.live import MAX_PER_OWNER
+from chatwright.serve.chat.tokens import unpack
 from chatwright.serve.chat.wire import MAX_MESSAGES
 from workspaces import KINDS, PASSWORD, admin_of, browser, member_of
 
@@ -87,8 +89,11 @@ def test_an_answer_streams_and_is_kept_with_tokens_and_usage(app: FastAPI, play:
         view = (await client.get(f"/api/messages/{answer['id']}/tokens")).json()["tokens"]
         assert "".join(token["text"] for token in view) == answer["content"]
         assert view[0] == {
-            "id": 97, "text": "a", "logprob": -0.1,
-            "top": [{"id": 97, "text": "a", "logprob": -0.1}, {"id": 96, "text": "`", "logprob": -2.5}],
+            "id": 97, "text": "a", "logprob": -0.1, "hex": "", "outside_script": False,
+            "top": [
+                {"id": 97, "text": "a", "logprob": -0.1, "hex": "", "outside_script": False},
+                {"id": 96, "text": "`", "logprob": -2.5, "hex": "", "outside_script": False},
+            ],
         }  # fmt: skip
 
     play(scenario)
@@ -208,6 +213,65 @@ def test_errors_of_the_model_are_told_and_partial_answers_kept(play: Any, alpha:
         alpha.fail = ""
         again = await client.post(f"/api/messages/{message['id']}/regenerate", json={})
         assert text_of(events_of(again.text)) == "alpha: hi"
+
+    play(scenario)
+
+
+def test_parts_of_a_character_keep_their_bytes(play: Any, alpha: ScriptedEngine) -> None:
+    async def scenario(client: Client) -> None:
+        alpha.answer = "a舟"
+        chat = await begin(client)
+        reply = (await say(client, chat, "?"))[0][1]["message_id"]
+        tokens = (await client.get(f"/api/messages/{reply}/tokens")).json()["tokens"]
+        assert [(t["text"], t["hex"]) for t in tokens] == [("a", ""), *(("\ufffd", part) for part in ("e8", "88", "9f"))]
+        assert bytes.fromhex("".join(one["hex"] for one in tokens)).decode() == "舟"
+        assert [[other["hex"] for other in one["top"]] for one in tokens[1:]] == [["e8", "e9"], ["88", "89"], ["9f", "9e"]]
+
+    play(scenario)
+
+
+def test_tokens_that_were_kept_without_bytes_are_still_shown() -> None:
+    old = [[65, "A", -0.1, [[65, "A", -0.1], [66, "B", -2.0]]], [200, "\ufffd", -0.5, []]]
+    tokens = unpack(zlib.compress(json.dumps(old).encode()))
+    assert [(one.text, one.hex, len(one.top)) for one in tokens] == [("A", "", 2), ("\ufffd", "", 0)]
+
+
+@pytest.mark.parametrize(
+    ("script", "answer", "outside"),
+    [("emoji", "🍟", 0xF0), ("Han", "舟", 0xE8), ("Latin", "ab", 0x62), ("Latin|emoji", "a🍟", 0xF0)],
+)
+def test_no_alternative_breaks_the_promise_of_a_script(
+    play: Any, alpha: ScriptedEngine, script: str, answer: str, outside: int
+) -> None:
+    """The alternatives of these engines are one bit away; for `b` it is `c`, for the last byte of an emoji another emoji,
+    for a first byte what is no whole character."""
+
+    async def scenario(client: Client) -> None:
+        alpha.answer = answer
+        chat = await begin(client, settings={"script": script})
+        reply = (await say(client, chat, "?"))[0][1]["message_id"]
+        tokens = (await client.get(f"/api/messages/{reply}/tokens")).json()["tokens"]
+        url = f"/api/messages/{reply}/branch"
+        for at, token in enumerate(tokens):
+            for one in token["top"][1:]:
+                alpha.after_prefix = []
+                answered = await client.post(url, json={"token": at, "alternative": one["id"]})
+                assert answered.status_code == (400 if one["outside_script"] else 200), (at, one)
+                assert not one["outside_script"] or script in answered.json()["error"]["message"]
+        marked = {other["outside_script"] for token in tokens if token["id"] == outside for other in token["top"][1:]}
+        assert marked == ({True} if outside > 0x7F else {False})
+        free = {"token": 0, "alternative": tokens[0]["top"][1]["id"], "settings": {}}
+        assert (await client.post(url, json=free)).status_code == 200
+
+    play(scenario)
+
+
+def test_models_say_where_messages_go_and_what_suits_them(app: FastAPI, play: Any, alpha: ScriptedEngine, beta: Any) -> None:
+    async def scenario(client: Client) -> None:
+        beta.upstream, alpha.starters = "elsewhere.example", ["What is the moon?"]
+        first, second = (await client.get("/api/models")).json()
+        assert (first["upstream"], first["starters"]) == ("", ["What is the moon?"])
+        assert (second["upstream"], second["starters"]) == ("elsewhere.example", [])
 
     play(scenario)
 
