@@ -168,13 +168,18 @@ def _answered(ranking: Ranking) -> list[Conversation]:
 
 
 def _show(messages: Conversation, tokenizer: Any, title: str, per_token: bool) -> None:
-    from chatwright.text.chat import render
+    from chatwright.text.chat import training_rows
 
     try:
-        rendered = render(messages, tokenizer)
+        rows = training_rows(messages, tokenizer)
     except TemplateError as error:
         print(f"{title}: cannot be rendered: {error}")
         return
+    for number, rendered in enumerate(rows, start=1):
+        _show_row(rendered, tokenizer, title if len(rows) == 1 else f"{title}, row {number} of {len(rows)}", per_token)
+
+
+def _show_row(rendered: Any, tokenizer: Any, title: str, per_token: bool) -> None:
     print(f"{title}: {len(rendered)} tokens, {sum(rendered.loss_mask)} trained")
     if per_token:
         for token_id, trained, role in zip(rendered.ids, rendered.loss_mask, rendered.roles, strict=True):

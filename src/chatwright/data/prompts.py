@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from chatwright.data.splits import split_by
 from chatwright.records import Prompt
 from chatwright.records.sameness import normalised
-from chatwright.text.chat import render
+from chatwright.text.chat import render, tools_of
 from chatwright.text.tokenizer import Tokenizer
 
 # InstructGPT drops prompts that "share a long common prefix" and does not say how long; this is our number.
@@ -29,11 +29,15 @@ class PromptExample:
 
 def load_examples(prompts: Sequence[Prompt], tokenizer: Tokenizer, *, max_tokens: int = 1024) -> list[PromptExample]:
     """Render every prompt; one over `max_tokens` is left out (the paper drops prompts over 1k), counted on stderr."""
-    rendered = [PromptExample(p, render(p.messages, tokenizer, add_generation_prompt=True).ids) for p in prompts]
+    rendered = [PromptExample(p, _ids(p, tokenizer)) for p in prompts]
     kept = [example for example in rendered if len(example.ids) <= max_tokens]
     if len(kept) < len(rendered):
         print(f"{len(kept)} of {len(rendered)} prompts used; the others are over {max_tokens} tokens", file=sys.stderr)
     return kept
+
+
+def _ids(prompt: Prompt, tokenizer: Tokenizer) -> tuple[int, ...]:
+    return render(prompt.messages, tokenizer, add_generation_prompt=True, tools=tools_of(prompt.meta)).ids
 
 
 def user_of(prompt: Prompt) -> str | None:

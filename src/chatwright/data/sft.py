@@ -13,7 +13,7 @@ import torch
 
 from chatwright.data.batches import LMBatch, pad_right, plan
 from chatwright.records import Demonstration
-from chatwright.text.chat import TrainOn, render
+from chatwright.text.chat import TrainOn, tools_of, training_rows
 from chatwright.text.tokenizer import Tokenizer
 
 
@@ -28,18 +28,18 @@ class Example:
 def load_examples(
     demonstrations: Sequence[Demonstration], tokenizer: Tokenizer, *, max_tokens: int, train_on: TrainOn = "assistant"
 ) -> list[Example]:
-    """Render every demonstration. One longer than `max_tokens` is cut at the end, and left out when nothing of it
+    """Render every demonstration, in a row for each answer where the template writes earlier answers in another way than
+    the last one (`chat.training_rows`). One longer than `max_tokens` is cut at the end, and left out when nothing of it
     would be trained; both counts are printed to stderr."""
     examples: list[Example] = []
     num_cut = num_dropped = 0
     for demonstration in demonstrations:
-        rendered = render(demonstration.messages, tokenizer, train_on=train_on)
-        example = Example(rendered.ids[:max_tokens], rendered.loss_mask[:max_tokens])
-        if not any(example.loss_mask[1:]):
-            num_dropped += 1
-            continue
-        num_cut += len(rendered) > max_tokens
-        examples.append(example)
+        rows = training_rows(demonstration.messages, tokenizer, train_on=train_on, tools=tools_of(demonstration.meta))
+        kept = [Example(row.ids[:max_tokens], row.loss_mask[:max_tokens]) for row in rows]
+        kept = [example for example in kept if any(example.loss_mask[1:])]
+        num_dropped += not kept
+        num_cut += bool(kept) and any(len(row) > max_tokens for row in rows)
+        examples += kept
     if num_cut or num_dropped:
         print(f"{len(examples)} of {len(demonstrations)} demonstrations used: {num_cut} cut at {max_tokens} tokens, "
               f"{num_dropped} left out (no answer within {max_tokens} tokens)", file=sys.stderr)  # fmt: skip

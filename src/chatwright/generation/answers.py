@@ -8,7 +8,7 @@ from chatwright.generation.api import Completion, SamplingParams
 from chatwright.generation.local import LocalGenerator
 from chatwright.progress import ProgressBar
 from chatwright.records import Prompt
-from chatwright.text.chat import render
+from chatwright.text.chat import render, tools_of
 from chatwright.text.tokenizer import Tokenizer
 
 _SEED_STRIDE = 1_000_003  # runs with neighbouring seeds share no prompt's randomness
@@ -26,7 +26,7 @@ def sample_answers(
     first: int = 0,
 ) -> list[list[Completion]]:
     """`n` answers to each prompt. `first` is the place of prompts[0] in the whole list: seeds follow from it."""
-    ids = [render(p.messages, tokenizer, add_generation_prompt=True).ids for p in prompts]
+    ids = [render(p.messages, tokenizer, add_generation_prompt=True, tools=tools_of(p.meta)).ids for p in prompts]
     seeds = [seed * _SEED_STRIDE + first + place for place in range(len(prompts))]
     with ProgressBar(title, len(prompts) * n, unit="answer") as bar:
 

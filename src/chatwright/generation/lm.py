@@ -8,6 +8,7 @@ for answer in lm.generate(["What is gravity?"], max_new_tokens=64, temperature=0
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,12 @@ from chatwright.model.formats.huggingface import as_dtype, load_folder, save_fol
 from chatwright.model.precision import pick_device, pick_dtype
 from chatwright.model.transformer import Transformer
 from chatwright.records import Message, Prompt
-from chatwright.text.chat import TEMPLATE_FIELD, render
+from chatwright.text.chat import render
+from chatwright.text.chat_template import DEFAULT_DATE, TEMPLATE_FIELD
 from chatwright.text.foreign import check_foreign
 from chatwright.text.tokenizer import Tokenizer
 
+_SAID: set[Path] = set()
 ADAPTER_CONFIG = "adapter_config.json"
 PromptLike = str | Sequence[Message] | Sequence[Mapping[str, Any]]
 """A text, or the messages of a conversation."""
@@ -53,8 +56,7 @@ class LM:
     @property
     def wants_bos(self) -> bool:
         """Whether the model is used to a bos token before raw text."""
-        known = bool(self.tokenizer.template.bos) or self.tokenizer.config.get("add_bos_token") is True
-        return known and self.tokenizer.bos_id is not None
+        return self.tokenizer.bos_id is not None and self.tokenizer.bos_id in self.tokenizer.text_prefix_ids
 
     @torch.inference_mode()
     def logits(self, ids: Sequence[int]) -> torch.Tensor:
@@ -97,7 +99,7 @@ class LM:
         ids = self.tokenizer.encode(text)
         if not ids:
             raise DataError("the prompt is empty: there is nothing to go on with. Give it some text.")
-        return [self.tokenizer.bos_id, *ids] if self.tokenizer.bos_id is not None and self.wants_bos else ids
+        return [*self.tokenizer.text_prefix_ids, *ids]
 
     def generate(
         self,
@@ -168,11 +170,29 @@ def load_model(
     if (found / ADAPTER_CONFIG).is_file():
         return _load_adapted(found, dtype, device)
     folder = ensure_hf_folder(found)
-    check_foreign(folder)
-    tokenizer = Tokenizer.from_folder(folder)
+    tokenizer = open_tokenizer(folder)
     model = load_folder(folder, dtype, device)
     _check_fit(model, tokenizer, folder)
     return model, tokenizer
+
+
+def open_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of a model folder. What is remarkable about its chat template is said on stderr, once per folder."""
+    check_foreign(folder)
+    tokenizer = Tokenizer.from_folder(folder)
+    if folder not in _SAID and (note := _note(tokenizer)):
+        _SAID.add(folder)
+        print(f"{folder}: {note}", file=sys.stderr)
+    return tokenizer
+
+
+def _note(tokenizer: Tokenizer) -> str:
+    if tokenizer.template_problem:
+        return f"warning: {tokenizer.template_problem}"
+    if tokenizer.native is not None and tokenizer.native.uses_clock:
+        day = tokenizer.template.date or DEFAULT_DATE
+        return f"the chat template writes a date; it is {day} on every day, so that runs can be repeated"
+    return ""
 
 
 def save_model(model: Transformer, folder: str | Path, tokenizer: Tokenizer, *, base: str = "") -> None:
@@ -221,8 +241,7 @@ def _load_adapted(folder: Path, dtype: torch.dtype, device: torch.device) -> tup
         raise ModelError(f"{file}: the adapters name one another as their base ({base}); none is a model") from None
     lora.load_adapter(model, folder)
     if (folder / "tokenizer.json").is_file():
-        check_foreign(folder)
-        tokenizer = Tokenizer.from_folder(folder)
+        tokenizer = open_tokenizer(folder)
     _check_fit(model, tokenizer, folder)
     return model.eval(), tokenizer
 

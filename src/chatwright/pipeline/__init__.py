@@ -200,7 +200,7 @@ def _has_default_system(model: str) -> bool:
     """Whether the model's template has a place for a default system message."""
     from chatwright.text.tokenizer import Tokenizer
 
-    return Tokenizer.from_folder(_model_folder(model)).template.name == "chatml"
+    return Tokenizer.from_folder(_model_folder(model)).template.name in ("chatml", "native")
 
 
 def train_sft(chain: Chain, demonstrations: tuple[str, ...]) -> dict[str, Any]:

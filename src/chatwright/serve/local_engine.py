@@ -17,7 +17,6 @@ from chatwright.serve.constraints import ConstraintPool
 from chatwright.serve.engine import EngineStats, Event, GenerationRequest, PromptTooLong, Started, TokenLogprob
 from chatwright.serve.scheduler import Scheduler
 from chatwright.serve.starters import starters_of
-from chatwright.text.chat import jinja
 from chatwright.text.pieces import token_bytes
 
 Part = TypeVar("Part")
@@ -165,7 +164,7 @@ class LocalEngine:
             "bos_token_id": tokenizer.bos_id,
             "add_bos_token": self.lm.wants_bos,
             "eos_token_ids": sorted(tokenizer.stop_ids),
-            "chat_template": jinja(tokenizer.template),
+            "chat_template": tokenizer.jinja(),
             "vocab_size": tokenizer.vocab_size,
             "context_length": self.context_length,
         }

@@ -22,7 +22,7 @@ import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
 
 from chatwright.errors import ConfigError, DataError
-from chatwright.text.chat import TEMPLATE_FIELD, ChatTemplate
+from chatwright.text.chat_template import TEMPLATE_FIELD, ChatTemplate
 from chatwright.text.tokenizer import Tokenizer
 
 PAD, BOS, EOS, TURN_START, TURN_END, MASK = (

@@ -9,17 +9,35 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 import tokenizers
 
 from chatwright.errors import ModelError, TemplateError
-from chatwright.text.chat import TEMPLATE_FIELD, ChatTemplate, detect, jinja
+from chatwright.text.chat_template import TEMPLATE_FIELD, ChatTemplate, jinja
+from chatwright.text.spoken_template import added_tokens, choose_template, with_settings
+from chatwright.text.tokenizer_folder import (
+    STOPS_FIELD,
+    named_templates,
+    read_folder,
+    read_text,
+    saved_config,
+    write_folder,
+)
 
 MAX_TOKENIZER_BYTES = 256 * 2**20
+_HEAD = "\uf8ff\uf8fe\uf8fd"  # a token of its own before a text, so that the text is not the first
+_SPECIAL_NAMES = ("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token",
+                  "additional_special_tokens")  # fmt: skip
+# Names under which control tokens end a turn in every family that has them.
+_TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>", "<|end_of_turn|>")
+# Classes of transformers that add bos, or leave it out, as `add_bos_token` says; others follow tokenizer.json alone.
+_BOS_CLASSES = ("Llama", "CodeLlama", "Gemma", "Cohere")
 # What pre-training put between documents, by the names the supported families use.
 _DOCUMENT_ENDS = ("<|endoftext|>", "<|end_of_text|>", "<eos>", "</s>")
 _UNUSED_HINTS = ("<|endoftext|>", "<pad>", "[PAD]", "<|pad|>", "<|finetune_right_pad_id|>", "<unk>", "[UNK]")
@@ -39,17 +57,28 @@ def _guarded(call: Callable[[], Result], what: str) -> Result:
 class Tokenizer:
     """A `tokenizer.json` with its configuration and chat template."""
 
-    def __init__(self, tokenizer_json: str, config: Mapping[str, Any], *, source: str = "tokenizer.json") -> None:
-        """`config` is the content of tokenizer_config.json; `source` names the file in errors."""
-        self.json = tokenizer_json
-        self.config = dict(config)
-        added = _added_tokens(tokenizer_json, source)
+    def __init__(
+        self,
+        tokenizer_json: str,
+        config: Mapping[str, Any],
+        *,
+        source: str = "tokenizer.json",
+        stop_ids: Sequence[int] = (),
+        generation: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`config` is the content of tokenizer_config.json; `source` names the file in errors; `stop_ids` end an answer as
+        eos does (the eos lists of config.json and generation_config.json); `generation`: the latter's other settings."""
+        self.json, self.config, self.source = tokenizer_json, dict(config), source
+        self.generation = dict(generation or {})
+        self._given_stop_ids = tuple(stop_ids)
+        added = added_tokens(tokenizer_json, source)
         bos, eos = (_token_text(config.get(name)) for name in ("bos_token", "eos_token"))
-        self.template = _template(config, added, bos, eos)
-        names = {token for token, (_, special) in added.items() if special}
-        names |= {
-            token for token in (*self.template.controls(), bos, eos, _token_text(config.get("pad_token"))) if token
-        }
+        spoken = choose_template(config, added, bos=bos, eos=eos)
+        self.template, self.native, self.template_problem = spoken.template, spoken.native, spoken.problem
+        by_id = {token.id: name for name, token in added.items()}
+        names = {name for name, token in added.items() if token.special} | spoken.controls | self.template.controls()
+        names |= {by_id[i] for i in stop_ids if i in by_id}
+        names |= {token for token in (bos, eos, _token_text(config.get("pad_token"))) if token}
         # Control tokens stored as ordinary added tokens would be recognised inside user text: mark them special.
         self._rust = _guarded(lambda: _build(tokenizer_json, names & set(added)), f"{source} is not a usable tokenizer")
         self.special_ids: dict[str, int] = {}
@@ -60,14 +89,31 @@ class Tokenizer:
             raise ModelError(f"{source}: the eos token {eos!r} is not in the vocabulary")
         if missing := self.template.controls() - set(self.special_ids):
             raise ModelError(f"{source}: the {self.template.name} chat template needs the tokens {sorted(missing)}")
+        self.control_names = frozenset(self.special_ids)
+        self.blank_eaters = {
+            name: (added[name].lstrip, added[name].rstrip)
+            for name in self.control_names & set(added)
+            if added[name].lstrip or added[name].rstrip
+        }
+        """Control tokens that swallow the blanks before and after them: (before, after)."""
+        self._choose_ids(bos, eos, source)
+
+    def _choose_ids(self, bos: str, eos: str, source: str) -> None:
+        vocabulary = _guarded(lambda: self._rust.get_vocab(True), source)
+        self.vocab_size = max(vocabulary.values()) + 1
+        self._known_ids = frozenset(vocabulary.values())
         self.bos_id = self.special_ids.get(bos)
         self.eos_id = self._choose_eos(eos, source)
         self.end_of_turn_id = self.special_ids[self.template.end_of_turn]
-        self.stop_ids = frozenset({self.eos_id, self.end_of_turn_id})
+        turn_ends = {self.special_ids[name] for name in _TURN_ENDS if name in self.special_ids}
+        listed = self._known_ids.intersection(self._given_stop_ids)
+        self.stop_ids = frozenset({self.eos_id, self.end_of_turn_id} | turn_ends | listed)
+        self.stop_names = frozenset(name for name, i in self.special_ids.items() if i in self.stop_ids)
         self.document_end_id = next((self.special_ids[t] for t in _DOCUMENT_ENDS if t in self.special_ids), self.eos_id)
-        self.pad_id = self._choose_pad(_token_text(config.get("pad_token")))
-        self.vocab_size = max(_guarded(lambda: self._rust.get_vocab(True), source).values()) + 1
+        self.pad_id = self._choose_pad(_token_text(self.config.get("pad_token")))
         self._special_set = frozenset(self.special_ids.values())
+        self.text_prefix_ids = self._choose_text_prefix()
+        """What the checkpoint puts before raw text: bos, where it does."""
 
     # ---- files -----------------------------------------------------------------------------------------
 
@@ -80,11 +126,10 @@ class Tokenizer:
             raise ModelError(f"{folder}: has no tokenizer.json; save the model with a fast tokenizer first")
         if file.stat().st_size > MAX_TOKENIZER_BYTES:
             raise ModelError(f"{file}: is larger than {MAX_TOKENIZER_BYTES:,} bytes; this is no tokenizer")
-        config = _read_json(folder / "special_tokens_map.json") | _read_json(folder / "tokenizer_config.json")
-        template_file = folder / "chat_template.jinja"
-        if template_file.is_file():
-            config["chat_template"] = _read_text(template_file)
-        return cls(_read_text(file), config, source=str(file))
+        found = read_folder(folder)
+        return cls(
+            read_text(file), found.config, source=str(file), stop_ids=found.stop_ids, generation=found.generation
+        )
 
     @classmethod
     def from_json(cls, tokenizer_json: str, config: Mapping[str, Any]) -> Tokenizer:
@@ -93,35 +138,58 @@ class Tokenizer:
         return cls(tokenizer_json, config)
 
     def save(self, folder: str | Path) -> None:
-        """Write tokenizer.json, tokenizer_config.json (with a Jinja chat template that renders as ours does) and
-        special_tokens_map.json. Loading the folder gives an equal tokenizer."""
-        target = Path(folder)
-        target.mkdir(parents=True, exist_ok=True)
+        """Write tokenizer.json, tokenizer_config.json and special_tokens_map.json. The chat template that came in is
+        written back, unless settings of ours changed it. Loading the folder gives an equal tokenizer."""
         special = {name: self.piece(i) for name, i in (("bos_token", self.bos_id), ("eos_token", self.eos_id),
                                                        ("pad_token", self.pad_id)) if i is not None}  # fmt: skip
-        if (unknown := _token_text(self.config.get("unk_token"))) in self.special_ids:
-            special["unk_token"] = unknown
-        config = {name: value for name, value in self.config.items() if _is_json(value)} | special
-        config |= {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
-        config |= {"chat_template": jinja(self.template), TEMPLATE_FIELD: self.template.to_dict()}
-        config.pop("auto_map", None)
-        (target / "tokenizer.json").write_text(self.json, encoding="utf-8")
-        for name, value in (("tokenizer_config.json", config), ("special_tokens_map.json", special)):
-            (target / name).write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        fields = {TEMPLATE_FIELD: self.template.to_dict(), STOPS_FIELD: sorted(self.stop_ids)}
+        config = saved_config(self.config, special, self.jinja_templates(), fields)
+        named = {name: config[name] for name in _SPECIAL_NAMES if config.get(name)}
+        write_folder(Path(folder), self.json, config, named)
+
+    def jinja_templates(self) -> str | list[dict[str, str]]:
+        """The chat template(s) for other programs: what came in where it says what ours says, else one that does."""
+        stored = self.config.get("chat_template")
+        if self.template.name == "native" or self.template_problem:
+            return with_settings(stored or "", self.template)
+        return stored if stored and self._stored_is_ours() else jinja(self.template)
+
+    def jinja(self) -> str:
+        """The chat template for other programs, the default one where there are several."""
+        return named_templates({"chat_template": self.jinja_templates()}).get("default", "")
+
+    def _stored_is_ours(self) -> bool:
+        bare = {k: v for k, v in self.config.items() if k != TEMPLATE_FIELD}
+        bos, eos = (_token_text(bare.get(name)) for name in ("bos_token", "eos_token"))
+        return choose_template(bare, added_tokens(self.json, self.source), bos=bos, eos=eos).template == self.template
 
     def with_default_system(self, text: str) -> Tokenizer:
-        """The same tokenizer whose template uses `text` as the system message of conversations that have none ("": no
-        system turn). TemplateError when the template has no place for one."""
-        if self.template.name != "chatml":
+        """The same tokenizer whose template uses `text` as the system message of conversations that have none ("": what
+        the template does by itself). TemplateError when the template has no place for one."""
+        if self.template.name not in ("chatml", "native"):
             raise TemplateError(f"the {self.template.name} chat template has no default system message; put it in the data")
-        config = self.config | {TEMPLATE_FIELD: replace(self.template, default_system=text).to_dict()}
-        return Tokenizer(self.json, config)
+        return self.with_settings(replace(self.template, default_system=text))
+
+    def with_settings(self, template: ChatTemplate, chat_template: Any = None) -> Tokenizer:
+        """The same tokenizer with other settings of its template, and with another Jinja text where one is given."""
+        config = self.config | {TEMPLATE_FIELD: template.to_dict()}
+        if chat_template is not None:
+            config["chat_template"] = chat_template
+        return Tokenizer(
+            self.json, config, source=self.source, stop_ids=self._given_stop_ids, generation=self.generation
+        )
 
     @property
     def fingerprint(self) -> str:
         """sha256 of everything that decides ids: the tokenizer file, special tokens and chat template."""
         parts = [json.loads(self.json), sorted(self.special_ids.items()), self.template.to_dict(), self.pad_id]
+        if self.native is not None:
+            parts.append([self.native.source, self.native.tool_source])
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def ids_without_token(self, num_ids: int) -> tuple[int, ...]:
+        """Ids below `num_ids` that stand for nothing: rows by which an embedding was padded, and gaps."""
+        return tuple(i for i in range(num_ids) if i not in self._known_ids)
 
     # ---- text to ids -----------------------------------------------------------------------------------
 
@@ -138,17 +206,35 @@ class Tokenizer:
             for encoding, text in zip(found, checked, strict=True)
         ]
 
-    def encode_with_ends(self, text: str) -> tuple[list[int], list[int]]:
-        """Ids, and for each the index in `text` (in characters) where its token ends."""
+    def encode_with_ends(self, text: str, *, continued: bool = False) -> tuple[list[int], list[int]]:
+        """Ids, and for each the index in `text` (in characters) where its token ends.
+
+        `continued`: the text follows other tokens; some tokenizers begin only a whole text with a blank.
+        """
         if not text:
             return [], []
         _checked(text)
-        ids, ends = self._encode_plainly(text)
+        ids, ends = self._encode_plainly(text, continued)
         return (ids, ends) if self._special_set.isdisjoint(ids) else self._encode_broken_up(text)
 
-    def _encode_plainly(self, text: str) -> tuple[list[int], list[int]]:
+    def _encode_plainly(self, text: str, continued: bool = False) -> tuple[list[int], list[int]]:
+        if continued and self._first_differs and _HEAD not in text:
+            rust = self._after_head
+            encoding = _guarded(lambda: rust.encode(_HEAD + text, add_special_tokens=False), "the tokenizer failed")
+            return list(encoding.ids)[1:], [end - len(_HEAD) for _, end in encoding.offsets[1:]]
         encoding = _guarded(lambda: self._rust.encode(text, add_special_tokens=False), "the tokenizer failed")
         return list(encoding.ids), [end for _, end in encoding.offsets]
+
+    @cached_property
+    def _first_differs(self) -> bool:
+        """Whether the first text of an input is encoded in another way than the text after a control token."""
+        return re.search(r'"prepend_scheme"\s*:\s*"first"', self.json) is not None
+
+    @cached_property
+    def _after_head(self) -> tokenizers.Tokenizer:
+        rust = _guarded(lambda: _build(self.json, set(self.special_ids)), self.source)
+        rust.add_tokens([tokenizers.AddedToken(_HEAD, normalized=False, special=False)])
+        return rust
 
     def _encode_broken_up(self, text: str) -> tuple[list[int], list[int]]:
         """Some models (Unigram, whole-word BPE) hold control tokens in their own vocabulary and find them in plain
@@ -192,6 +278,20 @@ class Tokenizer:
         if not name and not self.template.end_of_turn:
             raise ModelError(f'{source}: no eos token is named; add "eos_token" to tokenizer_config.json')
         return self.special_ids[name or self.template.end_of_turn]
+
+    def _choose_text_prefix(self) -> tuple[int, ...]:
+        plain, whole = (self._encode_sample(special) for special in (False, True))
+        starts = [n for n in range(len(whole)) if plain and whole[n : n + len(plain)] == plain]
+        prefix = tuple(whole[: starts[0]]) if starts else ()
+        wants = self.config.get("add_bos_token")
+        adds_by_class = str(self.config.get("tokenizer_class", "")).startswith(_BOS_CLASSES)
+        if self.bos_id is None or (wants is False and adds_by_class):
+            return tuple(i for i in prefix if i != self.bos_id)
+        asked = wants is True or bool(self.template.bos)
+        return (self.bos_id, *prefix) if asked and self.bos_id not in prefix else prefix
+
+    def _encode_sample(self, special: bool) -> list[int]:
+        return list(_guarded(lambda: self._rust.encode("a", add_special_tokens=special), self.source).ids)
 
     def _choose_pad(self, name: str) -> int:
         """The configured pad unless it stops generation (SmolLM2's pad is its end of turn): then an unused one."""
@@ -242,26 +342,6 @@ def _build(tokenizer_json: str, special: set[str]) -> tokenizers.Tokenizer:
     return rust
 
 
-def _added_tokens(tokenizer_json: str, source: str) -> dict[str, tuple[int, bool]]:
-    """{token: (id, special)} of a tokenizer.json."""
-    try:
-        added = json.loads(tokenizer_json).get("added_tokens", [])
-        return {token["content"]: (token["id"], bool(token.get("special"))) for token in added}
-    except (ValueError, AttributeError, TypeError, KeyError, RecursionError):
-        raise ModelError(f"{source}: is not a tokenizer.json (damaged, or of another kind)") from None
-
-
-def _template(config: Mapping[str, Any], added: Mapping[str, tuple[int, bool]], bos: str, eos: str) -> ChatTemplate:
-    if TEMPLATE_FIELD in config:
-        return ChatTemplate.from_dict(config[TEMPLATE_FIELD])
-    own = config.get("chat_template")
-    if isinstance(own, list):  # several named templates
-        own = next((t.get("template") for t in own if isinstance(t, dict) and t.get("name") == "default"), "")
-    return detect(
-        {name: i for name, (i, _) in added.items()}, bos=bos, eos=eos, jinja=own if isinstance(own, str) else ""
-    )
-
-
 def _token_text(value: Any) -> str:
     """A token named in a configuration: a string, or `{"content": ...}`."""
     text = value.get("content") if isinstance(value, dict) else value
@@ -274,34 +354,6 @@ def _checked(text: str) -> str:
     except UnicodeEncodeError as error:
         raise TemplateError(f"text holds half a surrogate pair ({text[error.start]!r}); it cannot be encoded") from None
     return text
-
-
-def _is_json(value: Any) -> bool:
-    try:
-        json.dumps(value)
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
-def _read_text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"{file}: cannot be read: {error}") from None
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        return {}
-    text = _read_text(file)
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        raise ModelError(f"{file}: is not JSON") from None
-    if not isinstance(value, dict):
-        raise ModelError(f"{file}: must hold a JSON object")
-    return value
 
 
 # Forked workers with the library's threads alive may hang; our batches are small enough for one process.

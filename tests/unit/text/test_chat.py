@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from chatwright.errors import ModelError, TemplateError
 from chatwright.records import Conversation, conversation
-from chatwright.text.chat import ChatTemplate, jinja, render
+from chatwright.text.chat import render
+from chatwright.text.chat_template import ChatTemplate, jinja
 from chatwright.text.tokenizer import Tokenizer
 from conftest import CHATML_TOKENS, SMOLLM2_JINJA, byte_level_json, chatml_config, sentencepiece_json
 
@@ -127,7 +128,7 @@ def test_ids_equal_transformers(family: tuple[str, Tokenizer, str], name: str, t
     ours = list(render(messages, tokenizer, add_generation_prompt=ask).ids)
     oracle = _oracle(tokenizer, tmp_path)
     assert oracle.apply_chat_template(_dicts(messages), add_generation_prompt=ask) == ours
-    if native and not (family_name == "mistral" and name == "system"):  # its v0.3 template handles system text oddly
+    if native:
         assert oracle.apply_chat_template(_dicts(messages), chat_template=native, add_generation_prompt=ask) == ours
     reloaded = Tokenizer.from_folder(tmp_path)
     assert list(render(messages, reloaded, add_generation_prompt=ask).ids) == ours
@@ -205,33 +206,20 @@ def test_defaults_are_read_from_the_native_template() -> None:
     assert (
         _smollm2()[0].template.default_system == "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
     )
-    assert _qwen25()[0].template.default_system == (
-        "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
-    )
+    qwen = _qwen25()[0]
+    text = qwen.decode(render(conversation(("user", "hi")), qwen).ids, skip_special=False)
+    assert text.startswith("<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<")
     bare = Tokenizer.from_json(byte_level_json(CHATML_TOKENS), {"eos_token": "<|im_end|>"})
     assert bare.template.default_system == ""
     ids = render(conversation(("user", "hi")), bare).ids
     assert bare.decode(ids, skip_special=False) == "<|im_start|>user\nhi<|im_end|>\n"
 
 
-def test_qwen3_answers_without_a_thought() -> None:
-    config = {"eos_token": "<|im_end|>", "chat_template": "{% if enable_thinking is defined %}...{% endif %}"}
-    tokenizer = Tokenizer.from_json(byte_level_json(CHATML_TOKENS, ordinary=("<think>", "</think>")), config)
-    messages = conversation(("user", "hi"), ("assistant", "yes"), ("user", "why"), ("assistant", "so"))
-    rendered = render(messages, tokenizer, train_on="last")
-    assert tokenizer.decode(rendered.ids, skip_special=False).endswith(
-        "<|im_start|>assistant\nyes<|im_end|>\n<|im_start|>user\nwhy<|im_end|>\n"
-        "<|im_start|>assistant\n<think>\n\n</think>\n\nso<|im_end|>\n"
-    )
-    prompt = render(messages[:-1], tokenizer, add_generation_prompt=True)
-    assert rendered.ids[: len(prompt)] == prompt.ids
-    trained = [i for i, t in zip(rendered.ids, rendered.loss_mask, strict=True) if t]
-    assert tokenizer.decode(trained, skip_special=False) == "so<|im_end|>"
-
-
 @pytest.mark.parametrize("name", ["gemma", "mistral"])
 def test_templates_that_need_turns_say_so(name: str) -> None:
-    tokenizer, _ = FAMILIES[name]()
+    with_jinja, _ = FAMILIES[name]()
+    tokenizer = Tokenizer.from_json(with_jinja.json, with_jinja.config | {"chat_template": None})
+    assert tokenizer.template.name == name
     with pytest.raises(TemplateError, match="in turn"):
         render(conversation(("user", "a"), ("user", "b")), tokenizer)
 
@@ -275,6 +263,10 @@ def test_the_exported_jinja_text_alone_brings_the_template_back(family: tuple[st
     named = {name: tokenizer.piece(i) for name, i in ids.items() if i is not None}
     for extra in ({}, {"default_system": "It's #} {{ 7*7 }} @bos@\n", "answer_prefix": "<think>\n\n</think>\n\n"}):
         template = dataclasses.replace(tokenizer.template, **extra)
+        if template.name == "native":
+            again = Tokenizer.from_json(tokenizer.json, {**named, "chat_template": tokenizer.jinja()})
+            assert again.template == tokenizer.template
+            break
         again = Tokenizer.from_json(tokenizer.json, {**named, "chat_template": jinja(template)})
         assert again.template == template
     with pytest.raises(TemplateError, match="damaged"):
