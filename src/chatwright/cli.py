@@ -22,6 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. Every failure becomes one message on stderr."""
     args = list(sys.argv[1:] if argv is None else argv)
     prog = "chatwright"
+    _replace_unprintable_signs()
     previous = signal.signal(signal.SIGTERM, _on_sigterm)
     try:
         name, rest = _split(args)
@@ -46,6 +47,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _failed(prog, f"unexpected {type(error).__name__}: {summary}. The traceback is in {kept}", 1)
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def _replace_unprintable_signs() -> None:
+    """Output whose encoding has no place for a sign (a Chinese console and an emoji, cp1252 and Chinese) gets a `?`
+    for it."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            with contextlib.suppress(OSError, ValueError):  # a closed stream says so when it is written to
+                reconfigure(errors="replace")
 
 
 def entry() -> NoReturn:
@@ -105,7 +116,13 @@ def _call(name: str, args: list[str], prog: str) -> int:
     function, config_class = load(name)
     summary = COMMANDS[name].help
     try:
-        cfg: Any = config.parse(config_class, args, prog=prog, description=f"{summary[0].upper()}{summary[1:]}.")
+        cfg: Any = config.parse(
+            config_class,
+            args,
+            prog=prog,
+            description=f"{summary[0].upper()}{summary[1:]}.",
+            positional=COMMANDS[name].positional,
+        )
     except SystemExit as stop:  # --help has been printed
         return int(stop.code or 0)
     function(cfg)

@@ -21,6 +21,8 @@ class Command:
     """Name of the config class, in the same module."""
     help: str
     """One line for `chatwright --help`."""
+    positional: str = ""
+    """Setting that arguments without a flag are; empty: none, or the config's own positional fields."""
 
 
 GROUPS: dict[str, dict[str, Command]] = {
@@ -29,7 +31,10 @@ GROUPS: dict[str, dict[str, Command]] = {
             "chatwright.pipeline:quickstart", "QuickstartConfig", "teach the bundled museum example, start to end"
         ),
         "teach": Command(
-            "chatwright.pipeline:teach", "TeachConfig", "your model, data and rankings in; an aligned model out"
+            "chatwright.pipeline:teach",
+            "TeachConfig",
+            "your model, data and rankings in; an aligned model out",
+            positional="demonstrations",
         ),
         "run": Command("chatwright.pipeline:run", "RunConfig", "run the stages that a TOML file lists"),
     },
@@ -47,15 +52,22 @@ GROUPS: dict[str, dict[str, Command]] = {
         "embed": Command(
             "chatwright.generation.embed_command:embed", "EmbedConfig", "turn texts into vectors: near is alike"
         ),
-        "chat": Command("chatwright.generation.commands:chat", "ChatConfig", "talk to a model in the terminal"),
+        "chat": Command(
+            "chatwright.generation.commands:chat", "ChatConfig", "talk to a model in the terminal", positional="model"
+        ),
     },
     "The server": {
-        "serve": Command("chatwright.serve.run:serve", "ServeConfig", "serve models: OpenAI-compatible API and chat"),
+        "serve": Command(
+            "chatwright.serve.run:serve", "ServeConfig", "serve models: OpenAI-compatible API and chat", positional="model"
+        ),
         "moderation train": Command(
             "chatwright.serve.moderation.commands:train", "TrainConfig", "train the classifier of the safety filters"
         ),
         "moderation check": Command(
-            "chatwright.serve.moderation.commands:check", "CheckConfig", "judge a text, or measure a classifier on files"
+            "chatwright.serve.moderation.commands:check",
+            "CheckConfig",
+            "judge a text, or measure a classifier on files",
+            positional="text",
         ),
         "prompt test": Command("chatwright.serve.prompts.commands:test", "TestConfig", "which wording of a prompt wins"),
         "prompt lint": Command(
@@ -65,17 +77,24 @@ GROUPS: dict[str, dict[str, Command]] = {
             "chatwright.serve.account_commands:reset_admin", "ResetAdminConfig", "a new password for an administrator"
         ),
         "workspace backup": Command(
-            "chatwright.workspace.commands:backup", "BackupConfig", "copy a workspace while it is used"
+            "chatwright.workspace.commands:backup", "BackupConfig", "copy a workspace while it is used", positional="out"
         ),
-        "workspace restore": Command("chatwright.workspace.commands:restore", "RestoreConfig", "bring a backup back"),
+        "workspace restore": Command(
+            "chatwright.workspace.commands:restore", "RestoreConfig", "bring a backup back", positional="backup"
+        ),
         "workspace upgrade": Command(
             "chatwright.workspace.commands:upgrade", "UpgradeConfig", "bring the database to this version of Chatwright"
         ),
     },
     "The labelling desk": {
-        "demo-desk": Command("chatwright.pipeline.demo:demo_desk", "DemoConfig", "a workspace to label in at once"),
+        "demo-desk": Command(
+            "chatwright.pipeline.demo:demo_desk", "DemoConfig", "a workspace to label in at once", positional="workspace"
+        ),
         "feedback import": Command(
-            "chatwright.feedback.commands:import_", "ImportConfig", "take labels, samples or prompts into a workspace"
+            "chatwright.labellers.desk_import:import_",
+            "ImportConfig",
+            "take labels, samples or prompts into a workspace",
+            positional="data",
         ),
         "feedback merge": Command(
             "chatwright.feedback.commands:merge", "MergeConfig", "make one order of the labels of each complete ranking"
@@ -125,35 +144,56 @@ GROUPS: dict[str, dict[str, Command]] = {
         ),
     },
     "Training": {
-        "pretrain": Command("chatwright.recipes.pretrain:main", "PretrainConfig", "train a model from nothing but text"),
-        "sft": Command("chatwright.recipes.sft:main", "SFTConfig", "fine-tune on demonstrations"),
-        "reward": Command("chatwright.recipes.reward:main", "RewardConfig", "train a reward model on rankings"),
-        "ppo": Command("chatwright.recipes.ppo:main", "PPOConfig", "optimise against a reward model (PPO, PPO-ptx)"),
-        "dpo": Command("chatwright.recipes.dpo:main", "DPOConfig", "optimise on rankings directly"),
+        "pretrain": Command(
+            "chatwright.recipes.pretrain:main", "PretrainConfig", "train a model from nothing but text", positional="data"
+        ),
+        "sft": Command("chatwright.recipes.sft:main", "SFTConfig", "fine-tune on demonstrations", positional="data"),
+        "reward": Command(
+            "chatwright.recipes.reward:main", "RewardConfig", "train a reward model on rankings", positional="data"
+        ),
+        "ppo": Command(
+            "chatwright.recipes.ppo:main", "PPOConfig", "optimise against a reward model (PPO, PPO-ptx)", positional="data"
+        ),
+        "dpo": Command("chatwright.recipes.dpo:main", "DPOConfig", "optimise on rankings directly", positional="data"),
         "embed-train": Command(
-            "chatwright.recipes.embed:main", "EmbedConfig", "train vectors that are near for texts that belong together"
+            "chatwright.recipes.embed:main",
+            "EmbedConfig",
+            "train vectors that are near for texts that belong together",
+            positional="data",
         ),
     },
     "Answers and labels": {
-        "sample": Command("chatwright.recipes.sample:main", "SampleConfig", "write K answers for each prompt"),
+        "sample": Command(
+            "chatwright.recipes.sample:main", "SampleConfig", "write K answers for each prompt", positional="data"
+        ),
         "label": Command(
-            "chatwright.labellers.commands:label", "LabelConfig", "rank answers: simulated, AI judge, or people's files"
+            "chatwright.labellers.commands:label",
+            "LabelConfig",
+            "rank answers: simulated, AI judge, or people's files",
+            positional="data",
         ),
         "replay": Command("chatwright.recipes.replay:main", "ReplayConfig", "let a base model write text, for ptx"),
-        "score": Command("chatwright.recipes.reward:score", "ScoreConfig", "add reward-model scores to a file"),
+        "score": Command(
+            "chatwright.recipes.reward:score", "ScoreConfig", "add reward-model scores to a file", positional="data"
+        ),
         "bestofn": Command(
-            "chatwright.recipes.bestofn:main", "BestOfNConfig", "keep the best of N answers by reward"
+            "chatwright.recipes.bestofn:main", "BestOfNConfig", "keep the best of N answers by reward", positional="data"
         ),
     },
     "Results": {
         "evaluate": Command(
-            "chatwright.recipes.evaluate:print_summary", "EvaluateConfig", "compare models on held-out questions"
+            "chatwright.recipes.evaluate:print_summary",
+            "EvaluateConfig",
+            "compare models on held-out questions",
+            positional="models",
         ),
         "overopt": Command(
             "chatwright.recipes.overopt:main", "OveroptConfig", "reward against distance: where over-optimisation begins"
         ),
         "report": Command("chatwright.evals.commands:report", "ReportConfig", "write the report page of a run"),
-        "runs list": Command("chatwright.engine.commands:list_", "ListConfig", "list run folders with their figures"),
+        "runs list": Command(
+            "chatwright.engine.commands:list_", "ListConfig", "list run folders with their figures", positional="folder"
+        ),
         "runs compare": Command(
             "chatwright.engine.commands:compare", "CompareConfig", "settings and figures that differ between two runs"
         ),
@@ -162,7 +202,10 @@ GROUPS: dict[str, dict[str, Command]] = {
         ),
         "verify": Command("chatwright.engine.commands:verify", "VerifyConfig", "check a folder against its manifest"),
         "export": Command(
-            "chatwright.recipes.export:main", "ExportConfig", "write a model as a Hugging Face folder or GGUF"
+            "chatwright.recipes.export:main",
+            "ExportConfig",
+            "write a model as a Hugging Face folder or GGUF",
+            positional="model",
         ),
     },
 }

@@ -110,11 +110,9 @@ class _CappedGzip(io.RawIOBase):
         super().close()
 
 
-def read_text_lines(path: str | Path) -> Iterator[tuple[int, str | DataError]]:
-    """(line number, line without its end) of a UTF-8 file, plain or gzip; a line that is not UTF-8 is an error value.
-
-    A byte order mark is dropped; CRLF and LF both end a line.
-    """
+def read_line_bytes(path: str | Path) -> Iterator[tuple[int, bytes]]:
+    """(line number, line without its end) of a file, plain or gzip; CRLF and LF both end a line, a byte order mark is
+    dropped."""
     with open_bytes(path) as file:
         number = 0
         while line := file.readline(MAX_LINE_BYTES + 1):
@@ -123,13 +121,16 @@ def read_text_lines(path: str | Path) -> Iterator[tuple[int, str | DataError]]:
                 raise DataError.at(path, number, "line", f"is longer than {MAX_LINE_BYTES:,} bytes")
             if number == 1:
                 line = line.removeprefix(b"\xef\xbb\xbf")
-            try:
-                yield number, line.rstrip(b"\r\n").decode("utf-8")
-            except UnicodeDecodeError as error:
-                yield (
-                    number,
-                    DataError.at(path, number, "line", f"is not UTF-8 at byte {error.start}; save it as UTF-8"),
-                )
+            yield number, line.rstrip(b"\r\n")
+
+
+def read_text_lines(path: str | Path) -> Iterator[tuple[int, str | DataError]]:
+    """(line number, line without its end) of a UTF-8 file, plain or gzip; a line that is not UTF-8 is an error value."""
+    for number, line in read_line_bytes(path):
+        try:
+            yield number, line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            yield number, DataError.at(path, number, "line", f"is not UTF-8 at byte {error.start}; save it as UTF-8")
 
 
 def read_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any] | DataError]]:

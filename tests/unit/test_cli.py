@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import signal
 import subprocess
@@ -13,7 +15,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from chatwright import __version__, cli
+from chatwright import __version__, cli, config
+from chatwright.commands import COMMANDS, load
 from chatwright.errors import CheckpointError, DataError, GateError, UsageError
 
 
@@ -173,3 +176,40 @@ def test_a_closed_pipe_is_quiet() -> None:
 def test_console_script_matches_the_module() -> None:
     result = subprocess.run([sys.executable, "-m", "chatwright", "--version"], capture_output=True, text=True)
     assert result.returncode == 0 and result.stdout.strip() == f"chatwright {__version__}"
+
+
+def test_settings_without_a_flag_exist() -> None:
+    """Every command's positional setting is one of its own, and takes text."""
+    for name, command in COMMANDS.items():
+        if command.positional:
+            kinds = dict(config.leaves(load(name)[1]))
+            assert kinds[command.positional] in (str, tuple[str, ...]), name
+
+
+ROW = {"messages": [{"role": "user", "content": "狐狸？🦊 déjà"}, {"role": "assistant", "content": "👩‍👩‍👧‍👦 一家人 ✓"}]}
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "cp1252", "ascii", "utf-8"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["data", "check", "{}"], ["data", "check", "{}", "missing 一.jsonl"], ["data", "import", "{}", "--out", "out 一"],
+        ["data", "export", "{}", "--out", "other 一"], ["sft", "{}", "--model", "models 一/🦊"], ["models", "list"],
+        ["feedback", "import", "{}", "--workspace", "desk 一", "--new", "--labeller-kind", "human"],
+        ["runs", "list", "runs 🦊"], ["verify", "一 🦊"], ["nonsense 🦊"], ["sft", "--🦊"], ["--help"],
+    ],
+    ids=lambda command: "-".join(command[:2]),
+)  # fmt: skip
+def test_signs_that_the_console_cannot_show_are_replaced(
+    encoding: str, command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("数据 一 🦊.jsonl").write_text(json.dumps(ROW, ensure_ascii=False), encoding="utf-8")
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding=encoding, write_through=True) for _ in range(2)]
+    monkeypatch.setattr(sys, "stdout", streams[0])
+    monkeypatch.setattr(sys, "stderr", streams[1])
+    code = cli.main([part.replace("{}", "数据 一 🦊.jsonl") for part in command])
+    said = b"".join(stream.buffer.getvalue() for stream in streams).decode(encoding)  # type: ignore[attr-defined]
+    assert code in (0, 1, 2) and "unexpected" not in said and "traceback" not in said.lower(), said
+    if encoding in ("gbk", "utf-8") and command[:2] in (["data", "check"], ["data", "import"], ["feedback", "import"]):
+        assert "数据 一" in said

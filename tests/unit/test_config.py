@@ -307,3 +307,56 @@ def test_any_text_as_toml_gives_a_config_or_a_config_error(tmp_path_factory: pyt
         from_dict(Config, read_toml(path))
     except ConfigError as error:
         assert str(error)
+
+
+# ---- arguments without a flag ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("argv", "data", "model", "steps"),
+    [
+        (["a", "b"], ("a", "b"), "small", 9),
+        (["a", "--model", "m"], ("a",), "m", 9),
+        (["--model", "m", "a", "b"], ("a", "b"), "m", 9),
+        (["--model=m", "a", "--train.steps", "3", "b"], ("a", "b"), "m", 3),
+        (["--train.no-shuffle", "a"], ("a",), "small", 9),
+        (["--train.shuffle", "false", "a"], ("a",), "small", 9),
+        (["--model", "m", "--", "a", "b"], ("a", "b"), "m", 9),
+        (["--data", "a", "b", "--model", "m"], ("a", "b"), "m", 9),
+    ],
+)
+def test_arguments_without_a_flag(argv: list[str], data: tuple[str, ...], model: str, steps: int) -> None:
+    made = parse(Config, argv, prog="chatwright sft", positional="data")
+    assert (made.data, made.model, made.train.steps) == (data, model, steps)
+
+
+@pytest.mark.parametrize(
+    ("argv", "reason"),
+    [
+        (["a", "--data", "b"], "'a' has no flag and --data is given too"),
+        (["--model", "m"], "--data is required"),
+        (["--betas", "0.9", "0.95", "a"], "--data is required"),
+    ],
+)
+def test_arguments_without_a_flag_that_are_refused(argv: list[str], reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        parse(Config, argv, prog="chatwright sft", positional="data")
+
+
+def test_one_value_takes_one_argument() -> None:
+    assert parse(Config, ["--data", "a", "--train.steps", "1", "m"], prog="x", positional="model").model == "m"
+    with pytest.raises(ConfigError, match="--model takes one value, got 'm', 'n'"):
+        parse(Config, ["m", "n"], prog="x", positional="model")
+    with pytest.raises(ConfigError, match="unexpected argument 'm'; every setting has a flag"):
+        parse(Config, ["m", "--data", "a"], prog="x")
+
+
+def test_positional_fields_may_stand_behind_the_flags() -> None:
+    assert parse(Convert, ["--from", "b", "x", "y"], prog="x") == Convert(files=("x", "y"), from_="b")
+    assert parse(Ask, ["--seed", "3", "--", "-5 + 3?"], prog="x") == Ask(prompt="-5 + 3?", seed=3)
+
+
+def test_the_help_names_the_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(Config, ["--help"], prog="chatwright sft", positional="data")
+    assert "Arguments without a flag are --data." in " ".join(capsys.readouterr().out.split())

@@ -25,9 +25,15 @@ _PLAIN_WORDS = (
 _SWITCH_WORDS = {"true": True, "True": True, "false": False, "False": False}
 
 
-def parse(cls: type[T], argv: Sequence[str], *, prog: str, description: str | None = None) -> T:
-    """A `cls` from command-line arguments. `--help` prints and exits 0; every misuse is a ConfigError (exit code 2)."""
-    args, seen, file = _scan(cls, list(argv))
+def parse(cls: type[T], argv: Sequence[str], *, prog: str, description: str | None = None, positional: str = "") -> T:
+    """A `cls` from command-line arguments. `--help` prints and exits 0; every misuse is a ConfigError (exit code 2).
+
+    `positional`: the setting that arguments without a flag are, beside its flag.
+    """
+    args, seen, file = _scan(cls, list(argv), positional)
+    if positional:
+        flag = positional.replace("_", "-")
+        description = f"{description or (cls.__doc__ or '').strip()}\nArguments without a flag are --{flag}."
     data = read_toml(file) if file is not None else {}
     helping = bool({"-h", "--help"} & set(args))
     flags = [key for key, _ in leaves(cls)] if helping else [flag.replace("-", "_") for flag in seen]
@@ -51,17 +57,17 @@ def _require(cls: type, default: Any, seen: set[str], prefix: str = "") -> None:
     """ConfigError for the first required setting given by neither flag nor file (positionals are left to tyro)."""
     import tyro
 
-    positional = set(get_args(tyro.conf.Positional[str])[1:])
+    positional = _positional_fields(cls)
     for name, kind in typing.get_type_hints(cls, include_extras=True).items():
         value, flag = getattr(default, name), f"{prefix}{key_of(name)}".replace("_", "-")
         if dataclasses.is_dataclass(value):
             _require(type(value), value, seen, f"{flag}.")
-        elif value is tyro.MISSING and flag not in seen and positional.isdisjoint(getattr(kind, "__metadata__", ())):
+        elif value is tyro.MISSING and flag not in seen and name not in positional:
             hint = _list_hint(flag, {flag: kind}) or f": --{flag} VALUE"
             raise ConfigError(f"--{flag} is required{hint} (or `{name} = ...` in a --config file)")
 
 
-def _scan(cls: type, argv: list[str]) -> tuple[list[str], set[str], Path | None]:
+def _scan(cls: type, argv: list[str], positional: str = "") -> tuple[list[str], set[str], Path | None]:
     """The arguments, without `--config FILE` and with `--switch true|false` spelled tyro's way; the flags given; FILE.
 
     Raises:
@@ -70,16 +76,18 @@ def _scan(cls: type, argv: list[str]) -> tuple[list[str], set[str], Path | None]
     # A field that would be a Python keyword ends in an underscore: `from_` is --from.
     kinds = {key.replace("_", "-").rstrip("-"): kind for key, kind in leaves(cls)}
     out: list[str] = []
+    loose: list[str] = []
     seen: set[str] = set()
     file: Path | None = None
-    position = 0
+    position, in_list = 0, False  # in_list: the last flag takes all values up to the next one
     while position < len(argv):
         token = argv[position]
         position += 1
         if token == "--":  # everything behind it is positional
-            return out + [token, *argv[position:]], seen, file
+            loose += argv[position:]
+            break
         if not token.startswith("--") or token == "--help" or token.startswith("--tyro-"):
-            out.append(token)
+            (out if in_list or token.startswith("-") else loose).append(token)
             continue
         name, equals, inline = token[2:].partition("=")
         name, switch = _flag_name(name.replace("_", "-"), kinds)
@@ -87,6 +95,7 @@ def _scan(cls: type, argv: list[str]) -> tuple[list[str], set[str], Path | None]
             raise ConfigError(f"--{name} is given twice; give it once" + _list_hint(name, kinds))
         seen.add(name)
         following = inline if equals else argv[position] if position < len(argv) else None
+        in_list = name != "config" and not equals and _takes_many(kinds[name])
         if name == "config":
             if not following:
                 raise ConfigError("--config needs a file: --config FILE.toml")
@@ -100,8 +109,41 @@ def _scan(cls: type, argv: list[str]) -> tuple[list[str], set[str], Path | None]
         elif following is None or (not equals and following.startswith("--")):
             raise ConfigError(f"--{name} needs a value" + _list_hint(name, kinds))
         else:
-            out.append(token)
-    return out, seen, file
+            out += [token] if equals or in_list else [token, following]
+            position += not equals and not in_list
+    return _with_loose(cls, out, loose, seen, positional, kinds), seen, file
+
+
+def _takes_many(kind: Any) -> bool:
+    return any(get_origin(option) in (tuple, dict, list) for option in (kind, *get_args(kind)))
+
+
+def _with_loose(
+    cls: type, out: list[str], loose: list[str], seen: set[str], positional: str, kinds: Mapping[str, Any]
+) -> list[str]:
+    """The arguments with those without a flag put where they belong; adds to `seen`."""
+    if not loose:
+        return out
+    name = positional.replace("_", "-")
+    if not name:
+        if not _positional_fields(cls):
+            raise ConfigError(f"unexpected argument {loose[0]!r}; every setting has a flag, which begins with --")
+        return [*loose, *out] if not any(value.startswith("-") for value in loose) else [*out, "--", *loose]
+    if name in seen:
+        raise ConfigError(f"{loose[0]!r} has no flag and --{name} is given too; give all of them in one place")
+    if len(loose) > 1 and not _takes_many(kinds[name]):
+        raise ConfigError(f"--{name} takes one value, got {', '.join(map(repr, loose))}")
+    seen.add(name)
+    return [*out, f"--{name}", *loose]
+
+
+def _positional_fields(cls: type) -> list[str]:
+    """Fields that tyro itself reads without a flag."""
+    import tyro
+
+    markers = set(get_args(tyro.conf.Positional[str])[1:])
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return [name for name, kind in hints.items() if not markers.isdisjoint(getattr(kind, "__metadata__", ()))]
 
 
 def _flag_name(name: str, kinds: Mapping[str, Any]) -> tuple[str, bool]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,10 @@ from typing import Annotated, Any
 
 import tyro
 
-from chatwright.data.importing import Format, Imported, read_file
-from chatwright.data.statistics import demonstration_lines, prompt_lines, ranking_lines
+from chatwright import jsonl
+from chatwright.data.accounts import KIND_WORDS, account_lines, summary
+from chatwright.data.importing import KINDS, Format, Imported, read_file
+from chatwright.data.statistics import demonstration_lines, labelled_lines, prompt_lines, ranking_lines
 from chatwright.errors import DataError, TemplateError, UsageError
 from chatwright.records import SHOWN_BAD_ROWS, Conversation, Ranking, bad_rows_error, write_jsonl
 
@@ -26,7 +27,9 @@ class CheckConfig:
     files: Files
     """Data files: JSON lines of ours, or any format that `data import` reads."""
     from_: Annotated[Format, tyro.conf.arg(name="from")] = "auto"
-    """Format of the files; auto looks at the first row."""
+    """Format of the files; auto looks at every row."""
+    encoding: str = ""
+    """Encoding of text that is not UTF-8: cp1252, gb18030, big5, shift_jis, ...; empty: UTF-8, or what is beyond doubt."""
     show: int = 20
     """Bad rows to print per file."""
 
@@ -36,12 +39,12 @@ def check(cfg: CheckConfig) -> None:
     errors: list[DataError] = []
     used = 0
     for path in _given(cfg.files):
-        found = read_file(path, cfg.from_)
+        found = read_file(path, cfg.from_, cfg.encoding)
         errors += found.bad
-        used += found.num_records + found.num_documents
-        print(f"{path}: format {found.format}, {_rows(found)}")
+        used += sum(found.used.values())
+        print(f"{path}: {summary(found)}")
         _print_indented(_kind_lines(found))
-        if found.format not in ("chatwright", "corpus"):
+        if not _is_ours(path, found):
             print("  to train on it: chatwright data import " + path + " --out FOLDER")
         for error in found.bad[: cfg.show]:
             print(f"  bad: {error}")
@@ -51,45 +54,74 @@ def check(cfg: CheckConfig) -> None:
         raise DataError(f"{len(errors)} bad rows, {used} good; mend or remove the bad ones (listed above)")
 
 
+def _is_ours(path: str, found: Imported) -> bool:
+    """Whether training reads the file as it is."""
+    if found.format == "corpus":
+        return True
+    return (
+        found.format == "chatwright"
+        and found.encoding == "utf-8"
+        and not isinstance(next(jsonl.read_lines(path))[1], DataError)
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class ImportConfig:
-    """Convert files of other projects into demonstrations.jsonl, rankings.jsonl and prompts.jsonl."""
+    """Convert files of other projects into demonstrations.jsonl, rankings.jsonl, labelled.jsonl (answers marked good
+    or bad),
+    samples.jsonl (answers without a ranking) and prompts.jsonl. Every row is accounted for."""
 
     files: Files
-    """Files to read: JSON lines, JSON arrays, CSV, TSV, XLSX, text; also as .gz."""
+    """Files to read: JSON lines, JSON arrays and objects, CSV, TSV, XLSX, text; also as .gz."""
     from_: Annotated[Format, tyro.conf.arg(name="from")] = "auto"
-    """Format of the files; auto looks at the first row."""
+    """Format of the files; auto looks at every row."""
+    encoding: str = ""
+    """Encoding of text that is not UTF-8: cp1252, gb18030, big5, shift_jis, ...; empty: UTF-8, or what is beyond doubt."""
     out: str
-    """Folder to write to."""
+    """Folder to write to. One that holds an earlier import needs --append or --replace."""
+    append: bool = False
+    """Add to the files of an earlier import in that folder."""
+    replace: bool = False
+    """Remove the files of an earlier import in that folder first."""
 
 
 def import_(cfg: ImportConfig) -> None:
     """Convert and print what was used and what was left out, by reason. DataError when nothing is usable."""
+    if cfg.append and cfg.replace:
+        raise UsageError("--append and --replace exclude each other; give one of them")
+    folder = Path(cfg.out)
+    earlier = [folder / f"{kind}.jsonl" for kind in KINDS if (folder / f"{kind}.jsonl").exists()]
+    if earlier and not (cfg.append or cfg.replace):
+        names = ", ".join(path.name for path in earlier)
+        raise UsageError(f"{folder}: holds {names} of an earlier import; give --append, --replace or another --out")
     files: list[Imported] = []
     for path in _given(cfg.files):
-        found = read_file(path, cfg.from_)
+        found = read_file(path, cfg.from_, cfg.encoding)
         files.append(found)
-        print(f"{path}: format {found.format}, {_rows(found)}")
+        print(f"{path}: {summary(found)}")
+        _print_indented(account_lines(found))
         for error in found.bad[:SHOWN_BAD_ROWS]:
-            print(f"  bad: {error}")
+            print(f"  damaged: {error}")
+        if len(found.bad) > SHOWN_BAD_ROWS:
+            print(f"  ... and {len(found.bad) - SHOWN_BAD_ROWS} more; chatwright data check {path} prints them")
     errors = [error for found in files for error in found.bad]
     if not any(found.num_records for found in files):
         raise bad_rows_error(errors, used=0) if errors else DataError(f"{', '.join(cfg.files)}: {_nothing(files)}")
-    folder = Path(cfg.out)
-    lists: dict[str, Iterable[Any]] = {
-        "demonstrations": (item for found in files for item in found.demonstrations),
-        "rankings": (item for found in files for item in found.rankings),
-        "prompts": (item for found in files for item in found.prompts),
-    }
-    for name, items in lists.items():
-        rows = [item.to_dict() for item in items]
+    _write(files, folder, cfg)
+
+
+def _write(files: Sequence[Imported], folder: Path, cfg: ImportConfig) -> None:
+    for kind in KINDS:
+        path = folder / f"{kind}.jsonl"
+        rows = [record.to_dict() for found in files for record in found.of_kind(kind)]
+        before = [row for _, row in jsonl.read_jsonl(path)] if rows and cfg.append and path.exists() else []
         if rows:
-            print(f"wrote {write_jsonl(folder / f'{name}.jsonl', rows)} {name} to {folder / f'{name}.jsonl'}")
-    left_out = sum((found.left_out for found in files), Counter[str]())
-    left_out["damaged row"] += len(errors)
-    for reason, num in left_out.most_common():
-        if num:
-            print(f"left out: {num} x {reason}")
+            write_jsonl(path, [*before, *rows])
+            to = f"{path} (after {len(before)} that were there)" if before else str(path)
+            print(f"wrote {len(rows)} {KIND_WORDS[kind]} to {to}")
+        elif cfg.replace and path.exists():
+            path.unlink()
+            print(f"removed {path}, of an earlier import")
 
 
 def _nothing(files: Sequence[Imported]) -> str:
@@ -105,18 +137,12 @@ def _given(files: Sequence[str]) -> Sequence[str]:
     return files
 
 
-def _rows(found: Imported) -> str:
-    left = sum(found.left_out.values())
-    parts = [f"{found.num_rows} rows", f"{found.num_records + found.num_documents} records", f"{len(found.bad)} bad"]
-    return ", ".join(parts + ([f"{left} left out"] if left else []))
-
-
 def _kind_lines(found: Imported) -> list[str]:
-    lines = [f"raw text: {found.num_documents} documents"] if found.num_documents else []
-    lines += ranking_lines(found.rankings) if found.rankings else []
+    lines = ranking_lines(found.rankings) if found.rankings else []
     lines += demonstration_lines(found.demonstrations) if found.demonstrations else []
+    lines += labelled_lines(found.labelled) if found.labelled else []
     lines += prompt_lines(found.prompts) if found.prompts else []
-    return lines + [f"left out: {num} x {reason}" for reason, num in found.left_out.most_common()]
+    return lines + account_lines(found)
 
 
 def _print_indented(lines: Iterable[str]) -> None:
@@ -154,9 +180,7 @@ def show_mask(cfg: ShowMaskConfig) -> None:
     if not conversations:
         raise DataError(f"{cfg.file}: holds no demonstrations or rankings; nothing in it is trained on")
     tokenizer = Tokenizer.from_folder(ensure_hf_folder(hub.resolve(cfg.model)))
-    print(
-        f"{cfg.file}: {len(conversations)} conversations, chat template {tokenizer.template.name}; trained: [[ ... ]]"
-    )
+    print(f"{cfg.file}: {len(conversations)} conversations, chat template {tokenizer.template.name}; trained: [[ ... ]]")
     for number, messages in enumerate(conversations[: cfg.rows], start=1):
         _show(messages, tokenizer, f"--- {number}", cfg.tokens)
 

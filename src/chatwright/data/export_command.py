@@ -9,9 +9,9 @@ from typing import Annotated
 
 import tyro
 
-from chatwright.data.exporters.common import Record
 from chatwright.data.exporting import TARGETS, Target, export_records
-from chatwright.data.importing import Format, Imported, read_file
+from chatwright.data.importers.base import Record
+from chatwright.data.importing import KINDS, Format, Imported, read_file
 from chatwright.errors import DataError, UsageError
 from chatwright.records import bad_rows_error, write_jsonl
 
@@ -23,11 +23,13 @@ class ExportConfig:
     files: tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="FILE...")]]
     """Data files: JSON lines of ours, or any format that `data import` reads."""
     from_: Annotated[Format, tyro.conf.arg(name="from")] = "auto"
-    """Format of the files; auto looks at the first row."""
+    """Format of the files; auto looks at every row."""
+    encoding: str = ""
+    """Encoding of text that is not UTF-8: cp1252, gb18030, big5, shift_jis, ...; empty: UTF-8, or what is beyond doubt."""
     format: Target = "trl"
     """Format to write. trl is conversational, trl-text plain texts, trl-implicit has the prompt inside both answers."""
     out: str
-    """Folder to write rankings.jsonl, demonstrations.jsonl and prompts.jsonl to."""
+    """Folder to write to: a file for each kind of record."""
 
 
 def export(cfg: ExportConfig) -> None:
@@ -37,9 +39,12 @@ def export(cfg: ExportConfig) -> None:
     """
     if not cfg.files:
         raise UsageError("no file given; name one or more data files")
-    files = [read_file(path, cfg.from_) for path in cfg.files]
+    files = [read_file(path, cfg.from_, cfg.encoding) for path in cfg.files]
     if errors := [error for found in files for error in found.bad]:
         raise bad_rows_error(errors, used=sum(found.num_records for found in files))
+    for found in files:
+        for reason, num in (found.left_out + found.parts).most_common():
+            print(f"{found.path}: left out: {num} x {reason}")
     made = export_records((record for found in files for record in _records(found)), cfg.format)
     print(f"format {cfg.format}; it cannot hold: {TARGETS[cfg.format].cannot_hold}")
     folder = Path(cfg.out)
@@ -55,6 +60,5 @@ def export(cfg: ExportConfig) -> None:
 
 
 def _records(found: Imported) -> Iterator[Record]:
-    yield from found.rankings
-    yield from found.demonstrations
-    yield from found.prompts
+    for kind in KINDS:
+        yield from found.of_kind(kind)

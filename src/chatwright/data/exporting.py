@@ -8,15 +8,17 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from chatwright.data.exporters import argilla, chat, oasst
-from chatwright.data.exporters.common import Record, Row, Written
+from chatwright.data.exporters.common import Record, Row, Written, left_out
 from chatwright.data.importing import Format
 from chatwright.errors import DataError
-from chatwright.records import Demonstration, Ranking
+from chatwright.records import Demonstration, LabelledAnswer, Ranking, Samples
 
 Target = Literal[
     "chatwright", "trl", "trl-implicit", "trl-text", "hh", "sharegpt", "openai", "chatml", "oasst", "argilla"
 ]  # fmt: skip
-Kind = Literal["rankings", "demonstrations", "prompts"]
+Kind = Literal["rankings", "demonstrations", "labelled", "samples", "prompts"]
+NO_LABELLED = "an answer marked good or bad, which the format has no place for"
+NO_SAMPLES = "answers without a ranking, which the format has no place for"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,24 +48,44 @@ class Exported:
         return sum(len(rows) for rows in self.rows.values())
 
 
-def export_records(records: Iterable[Record], target: Target) -> Exported:
+def export_records(records: Iterable[Record | LabelledAnswer | Samples], target: Target) -> Exported:
     """Write records in a format. Nothing disappears silently: what is in no row is counted by reason."""
     if target not in TARGETS:
         raise DataError(f"format {target!r} cannot be written; use one of {', '.join(TARGETS)}")
     found = Exported()
     for record in records:
-        written = TARGETS[target].write(record)
+        written = _written(record, target)
         found.rows[kind_of(record)] += written.rows
         found.left_out.update(written.left_out)
         found.lost.update(written.lost)
     return found
 
 
-def kind_of(record: Record) -> Kind:
+def kind_of(record: Record | LabelledAnswer | Samples) -> Kind:
     """The file a record belongs to."""
     if isinstance(record, Ranking):
         return "rankings"
+    if isinstance(record, LabelledAnswer):
+        return "labelled"
+    if isinstance(record, Samples):
+        return "samples"
     return "demonstrations" if isinstance(record, Demonstration) else "prompts"
+
+
+def _written(record: Record | LabelledAnswer | Samples, target: Target) -> Written:
+    """A record as rows of the format; labelled answers are TRL's unpaired preferences."""
+    if not isinstance(record, LabelledAnswer | Samples):
+        return TARGETS[target].write(record)
+    if target == "chatwright":
+        return Written(rows=[record.to_dict()])
+    if isinstance(record, Samples):
+        return left_out(NO_SAMPLES)
+    if target not in ("trl", "trl-text"):
+        return left_out(NO_LABELLED)
+    written = TARGETS[target].write(Demonstration(messages=record.messages, meta=record.meta))
+    return Written(
+        rows=[{**row, "label": record.good} for row in written.rows], left_out=written.left_out, lost=written.lost
+    )
 
 
 def _own(record: Record) -> Written:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from chatwright.records import Demonstration, Prompt, Ranking
+from chatwright.records import Conversation, Demonstration, LabelledAnswer, Prompt, Ranking
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ def ranking_lines(rankings: Sequence[Ranking]) -> list[str]:
         f"rankings: {len(rankings)} of {len({r.prompt_id for r in rankings})} prompts, "
         f"{duplicates((r.prompt_id, r.completions) for r in rankings)} exact duplicates",
         f"answers per ranking: {', '.join(f'K = {k}: {num}' for k, num in sorted(by_k.items()))}",
-        f"labellers: {', '.join(f'{kind} {num}' for kind, num in sorted(kinds.items()))}",
+        f"kind of labeller: {', '.join(f'{kind} {num}' for kind, num in sorted(kinds.items()))}{_labellers(rankings)}",
         f"pairs: {pairs}, of them {strict} strict; rankings with a tie: {with_ties}, all tied: {all_tied}",
     ]
     ties, longer = tie_share(rankings), length_win_share(rankings)
@@ -101,6 +101,22 @@ def ranking_lines(rankings: Sequence[Ranking]) -> list[str]:
     ]
 
 
+def _labellers(rankings: Sequence[Ranking]) -> str:
+    names = {ranking.labeller for ranking in rankings if ranking.labeller}
+    return f"; {len(names)} labellers by name" if names else ""
+
+
+def odd_turns(messages: Conversation) -> list[str]:
+    """In which ways a conversation differs from system?, user, assistant, user, ...: some chat templates refuse it."""
+    roles = [message.role for message in messages]
+    spoken = [role for role in roles if role not in ("system", "tool")]
+    return [
+        *(["a system message that is not the first"] if "system" in roles[1:] else []),
+        *(["the assistant speaks first"] if spoken and spoken[0] == "assistant" else []),
+        *(["the same role twice in a row"] if any(a == b for a, b in zip(spoken, spoken[1:], strict=False)) else []),
+    ]
+
+
 def demonstration_lines(demonstrations: Sequence[Demonstration]) -> list[str]:
     """What to know about demonstrations before training on them."""
     turns = Counter(sum(m.role == "assistant" for m in d.messages) for d in demonstrations)
@@ -108,8 +124,24 @@ def demonstration_lines(demonstrations: Sequence[Demonstration]) -> list[str]:
         f"demonstrations: {len(demonstrations)} of {len({d.prompt.id for d in demonstrations})} prompts, "
         f"{duplicates(d.messages for d in demonstrations)} exact duplicates",
         f"answers per conversation: {', '.join(f'{n}: {num}' for n, num in sorted(turns.items()))}",
+        *_odd_lines(d.messages for d in demonstrations),
         f"length of prompts: {Lengths.of(_prompt_text(d.prompt) for d in demonstrations)}",
         f"length of answers: {Lengths.of(d.answer for d in demonstrations)}",
+    ]
+
+
+def _odd_lines(conversations: Iterable[Conversation]) -> list[str]:
+    counts = Counter(way for messages in conversations for way in odd_turns(messages))
+    return [f"odd turns, which some chat templates refuse: {num} x {way}" for way, num in counts.most_common()]
+
+
+def labelled_lines(labelled: Sequence[LabelledAnswer]) -> list[str]:
+    """What to know about answers marked as good or bad."""
+    good = sum(answer.good for answer in labelled)
+    prompts = len({answer.prompt.id for answer in labelled})
+    return [
+        f"labelled answers: {len(labelled)} of {prompts} prompts, {good} good, {len(labelled) - good} bad",
+        f"length of answers: {Lengths.of(answer.messages[-1].content for answer in labelled)}",
     ]
 
 

@@ -1,4 +1,4 @@
-"""`chatwright feedback import | merge | export`, `chatwright jobs run`."""
+"""`chatwright feedback merge | export`, `chatwright jobs run`."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from chatwright import jsonl
-from chatwright.errors import ConfigError, DataError, UsageError
+from chatwright.errors import ConfigError, UsageError
 from chatwright.feedback import export as exporting
-from chatwright.feedback.importing import SHOWN_BAD, ImportSettings, import_rows
 from chatwright.feedback.judges import configured_judges
 from chatwright.feedback.projects import Project, default_project, project_of, projects
 from chatwright.feedback.tables import ProjectRow
@@ -27,26 +24,6 @@ from chatwright.workspace.database import Workspace
 from chatwright.workspace.migrations import prepare
 
 LabellerKind = Literal["human", "simulated", "ai"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImportConfig:
-    """Take rankings, demonstrations, samples to be ranked, or prompts into a workspace. The server may be running."""
-
-    data: tuple[str, ...]
-    """Files of Chatwright's JSON lines; `chatwright data import` makes them of other formats."""
-    workspace: str = "workspace"
-    """Folder of the workspace; it is begun when there is none."""
-    database: str = ""
-    """Database URL; empty: CHATWRIGHT_DATABASE_URL, else SQLite in the workspace."""
-    project: str = ""
-    """Name or id of the project; empty: the first one."""
-    language: str = "en"
-    """Language of rows that name none."""
-    labeller_kind: Literal["", "human", "simulated", "ai"] = ""
-    """Who made labels of rows that do not say it; empty: such rows are refused."""
-    held_out: float = 0.1
-    """Share of users (prompts, where rows name no `user`) that is kept aside."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,24 +111,6 @@ def project_named(session: Session, name: str) -> Project:
         known = ", ".join(session.scalars(select(ProjectRow.name).order_by(ProjectRow.name))) or "none"
         raise UsageError(f"project {name!r}: there is no such project; known: {known}")
     return project_of(session, found)
-
-
-def import_(cfg: ImportConfig) -> None:
-    """Import files; prints what became of the rows. DataError when a row could not be used (the others were)."""
-    settings = ImportSettings(language=cfg.language, labeller_kind=cfg.labeller_kind, held_out=cfg.held_out)
-    bad: list[DataError] = []
-    with opened(cfg.workspace, cfg.database, begin=True) as workspace:
-        with workspace.session() as session:
-            project = project_named(session, cfg.project)
-        for path in cfg.data:
-            done = import_rows(workspace, project, partial(jsonl.read_lines, path), path, settings, actor="cli")
-            kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(done.kinds.items())) or "nothing"
-            new = f"{done.tasks} new tasks, {done.labels} new labels ({done.surplus} surplus), {done.known} known before"
-            console().print(f"{path}: {kinds}; {new}")
-            bad += done.bad
-    if bad:
-        shown = "\n".join(f"  {error}" for error in bad[:SHOWN_BAD])
-        raise DataError(f"{len(bad)} rows could not be used (the others were taken in):\n{shown}")
 
 
 def export(cfg: ExportConfig) -> None:

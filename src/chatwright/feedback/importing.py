@@ -67,8 +67,26 @@ class Imported:
     """Rows that were taken in before."""
     kinds: Counter[str] = field(default_factory=Counter)
     """Usable rows: rankings, samples, demonstrations, prompts."""
+    given: int = 0
+    """Rows that were read, usable or not: the sum of `kinds` and `num_bad`."""
     bad: list[DataError] = field(default_factory=list)
-    """Why others were not."""
+    """Why others were not, one each; not those of `without_kind`."""
+    without_kind: list[int] = field(default_factory=list)
+    """Lines of labels that do not say who made them, and for which the settings say nothing either."""
+
+    @property
+    def num_bad(self) -> int:
+        """Rows that could not be used."""
+        return len(self.bad) + len(self.without_kind)
+
+    def reasons(self, name: str, remedy: str) -> list[str]:
+        """Why rows could not be used; a missing `labeller_kind` is said once, with `remedy`."""
+        said = [str(error) for error in self.bad]
+        if self.without_kind:
+            num = len(self.without_kind)
+            rows = "1 row" if num == 1 else f"{num} rows, this one first"
+            said.insert(0, str(Where(name, self.without_kind[0]).error("labeller_kind", f"is missing ({rows}); {remedy}")))
+        return said
 
 
 def import_rows(
@@ -83,15 +101,24 @@ def import_rows(
     while batch := list(islice(rest, _AT_ONCE)):
         with workspace.session() as session:
             for line, row in batch:
+                done.given += 1
                 try:
                     if isinstance(row, DataError):
                         raise row
                     with session.begin_nested():  # a bad row leaves nothing behind
                         _take(session, project, row, Where(name, line), settings, actor, overlaps, done)
+                except _WithoutKind:
+                    done.without_kind.append(line)
                 except ChatwrightError as error:
                     prefix = "" if str(error).startswith(name) else f"{name}:{line}: "
                     done.bad.append(DataError(f"{prefix}{error}"))
+    if sum(done.kinds.values()) + done.num_bad != done.given:
+        raise RuntimeError(f"{name}: {done.given} rows were read, but {dict(done.kinds)} and {done.num_bad} were counted")
     return done
+
+
+class _WithoutKind(DataError):
+    """A label that does not say whether a person, a simulation or a model made it."""
 
 
 def _take(
@@ -141,9 +168,11 @@ def _ranking(
     overlap: int,
 ) -> tuple[bool, str]:  # fmt: skip
     ranking = Ranking.from_dict(row, where)
+    if ranking.equal_apart:
+        raise where.error("ranking", "puts one of two equal answers above the other; nothing can be learned from it")
     kind = ranking.labeller_kind or settings.labeller_kind
     if not kind:
-        raise where.error("labeller_kind", "is missing; say with --labeller-kind who ranked: human, simulated or ai")
+        raise _WithoutKind
     flags = None if ranking.flags is None else [[name for name in names if name in FLAGS] for names in ranking.flags]
     value: dict[str, Any] = {
         "ranking": str(ranking.order), "unranked": list(ranking.order.unranked), "flags": flags,
@@ -173,8 +202,10 @@ def _demonstration(
 ) -> tuple[bool, str]:
     demonstration = Demonstration.from_dict(row, where)
     kind = where.optional_text(row, "labeller_kind") or settings.labeller_kind
+    if not kind:
+        raise _WithoutKind
     if kind not in ("human", "simulated", "ai"):
-        raise where.error("labeller_kind", "is missing; say with --labeller-kind who wrote it: human, simulated or ai")
+        raise where.error("labeller_kind", f"is {kind!r}; use human, simulated or ai")
     before = demonstration.messages[:-1]
     task, made = _task(session, project, "demonstrate", before, (), row, settings, actor, overlap=1)
     label = Submission(

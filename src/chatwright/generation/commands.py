@@ -159,7 +159,6 @@ def generate(cfg: GenerateConfig) -> None:
     prompt = sys.stdin.read() if cfg.prompt == "-" else cfg.prompt
     lm = open_model(cfg.model, cfg.device, cfg.precision)
     ids = lm.prompt_ids(prompt, raw=cfg.raw, system=cfg.system)
-    lenient_stdout()
     if cfg.n > 1 or cfg.json:
         _print_complete(lm, ids, params, as_json=cfg.json)
         return
@@ -196,7 +195,6 @@ def explain(cfg: ExplainConfig) -> None:
     from chatwright.generation import explain_page
 
     found = explaining.explain(lm, text, prompt=cfg.prompt, system=cfg.system, raw=cfg.raw, top_k=cfg.top_k)
-    lenient_stdout()
     if cfg.format == "json":
         print(found.to_json())
     elif cfg.format == "html":
@@ -222,7 +220,6 @@ def chat(cfg: ChatConfig) -> None:
     lm = open_model(cfg.model, cfg.device, cfg.precision)
     if lm.tokenizer.template.name == "plain":
         params = replace(params, stop=("\n\nUser:",))  # a base model goes on with the next turn by itself
-    lenient_stdout()
     if sys.stdin.isatty():
         print(f"{cfg.model}: /help lists commands, Ctrl-C stops an answer, Ctrl-D leaves.", file=sys.stderr)
     converse(Session(lm, params, system=cfg.system))
@@ -245,7 +242,6 @@ def cloze(cfg: ClozeConfig) -> None:
     filler = filling.Cloze(lm, start_id=about.get("start_id"), mask_id=about.get("mask_id"))
     kind = filling.kind_for(about, gapped) if cfg.objective == "auto" else cfg.objective
     found = filler.fill(text, params, kind=kind)
-    lenient_stdout()
     if cfg.json:
         print(json.dumps([{"text": f.text, "probability": f.probability} for f in found], ensure_ascii=False))
         return
@@ -256,10 +252,3 @@ def cloze(cfg: ClozeConfig) -> None:
 def printable(text: str) -> str:
     """Without control characters: what a model writes must not steer the terminal."""
     return "".join(c for c in text if c in "\n\t" or not (ord(c) < 32 or 127 <= ord(c) < 160))
-
-
-def lenient_stdout() -> None:
-    """A terminal that cannot show a character gets a replacement, not a traceback."""
-    reconfigure = getattr(sys.stdout, "reconfigure", None)
-    if reconfigure is not None:
-        reconfigure(errors="replace")

@@ -11,7 +11,7 @@ import tyro
 from tyro.conf import Positional
 
 from chatwright.errors import ConfigError
-from chatwright.generation.commands import DeviceName, Precision, lenient_stdout, open_model
+from chatwright.generation.commands import DeviceName, Precision, open_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,6 @@ def main(cfg: TranslateConfig) -> None:
 
     translator = Translator.open(open_model(cfg.model, cfg.device, cfg.precision), cfg.model)
     found = translator.translate(text, cfg.to, source=cfg.from_, top=cfg.top)
-    lenient_stdout()
     if cfg.json:
         print(json.dumps([{"text": f.text, "probability": f.probability} for f in found], ensure_ascii=False))
         return

@@ -1,4 +1,4 @@
-"""Prompts and demonstrations."""
+"""Prompts, demonstrations, labelled answers and answers that wait for a ranking."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chatwright.jsonl import IN_MEMORY, Where
+from chatwright.records.marks import as_verdict
 from chatwright.records.messages import (
     Conversation,
     Message,
@@ -87,4 +88,74 @@ class Demonstration:
             messages, used = (*before, answer), used | {"completion"}
         if not messages[-1].content.strip() and not messages[-1].tool_calls:
             raise where.error("completion" if "completion" in used else "messages", "the answer is empty")
-        return cls(messages=messages, meta=rest_of(row, used))
+        meta = rest_of(row, used)
+        if (name := _verdict_in(meta)) is not None:
+            raise where.error(
+                name, f"is {meta[name]!r}: it marks the answer as good or bad, and a demonstration is good; "
+                "`chatwright data import` sorts such rows",
+            )  # fmt: skip
+        return cls(messages=messages, meta=meta)
+
+
+def _verdict_in(row: Mapping[str, Any]) -> str | None:
+    """The field by which KTO files mark an answer, if the row has one."""
+    return next((name for name in ("label", "kto_tag", "desirable") if as_verdict(row.get(name)) is not None), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledAnswer:
+    """An answer that a labeller marked as good or bad by itself, as KTO learns from; its last message is the assistant's."""
+
+    messages: Conversation
+    good: bool
+    meta: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Every other field of the row."""
+
+    @property
+    def prompt(self) -> Prompt:
+        """The conversation before the last answer, with the same meta."""
+        return Prompt(messages=self.messages[:-1], meta=self.meta)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as written to JSON lines: `{"messages", "label": true or false, ...}`."""
+        return {"messages": messages_out(self.messages), "label": self.good, **self.meta}
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any], where: Where = IN_MEMORY) -> LabelledAnswer:
+        """From `{"messages": [..., assistant], "label": true}`; DataError names the field."""
+        good = as_verdict(row.get("label"))
+        if good is None:
+            raise where.error("label", f"is {row.get('label')!r}; it must be true (good) or false (bad)")
+        answer = Demonstration.from_dict(rest_of(row, {"label"}), where)
+        return cls(messages=answer.messages, good=good, meta=answer.meta)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """Answers to one prompt that nobody has ranked yet."""
+
+    messages: Conversation
+    completions: tuple[str, ...]
+    meta: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Every other field of the row."""
+
+    @property
+    def prompt(self) -> Prompt:
+        """The prompt, with the meta of the row."""
+        return Prompt(messages=self.messages, meta=self.meta)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as `chatwright sample` writes it."""
+        return {"messages": messages_out(self.messages), "completions": list(self.completions), **self.meta}
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any], where: Where = IN_MEMORY) -> Samples:
+        """From `{"messages"|"prompt", "completions": [...]}`; DataError names the field."""
+        messages, used = prompt_in(row, where)
+        raw = where.list(row.get("completions"), "completions")
+        if not raw:
+            raise where.error("completions", "is empty")
+        completions = tuple(where.text(text, f"completions[{i}]") for i, text in enumerate(raw))
+        if row.get("ranking") is not None:
+            raise where.error("ranking", "is given; samples are answers without a ranking")
+        return cls(messages=messages, completions=completions, meta=rest_of(row, used | {"completions", "ranking"}))

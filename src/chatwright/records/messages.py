@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 from chatwright.jsonl import Where
 
 # Keys that change what a message means; dropping them silently would train on something else.
-_REFUSED_MESSAGE_KEYS = ("function_call", "weight")
+_REFUSED_MESSAGE_KEYS = ("function_call", "weight", "loss", "train", "mask")
 _TEXT_KEYS = ("reasoning_content", "name", "tool_call_id")
 _ONLY_IN = {"reasoning_content": "assistant", "tool_calls": "assistant", "name": "tool", "tool_call_id": "tool"}
 Role = Literal["system", "user", "assistant", "tool"]

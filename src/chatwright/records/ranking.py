@@ -54,6 +54,12 @@ class Ranking:
         return conversation_id(self.messages)
 
     @property
+    def equal_apart(self) -> int:
+        """Pairs of answers with the same text (but for blanks at its ends) of which one is ranked above the other."""
+        texts = [text.strip() for text in self.completions]
+        return sum(texts[winner] == texts[loser] for winner, loser in self.order.strict_pairs())
+
+    @property
     def ended(self) -> tuple[bool, ...]:
         """Whether each answer ended by itself: False where `finish_reason` says "length"."""
         per_answer = self.meta.get("completion_meta")

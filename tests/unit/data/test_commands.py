@@ -29,10 +29,10 @@ def test_check_reports_what_matters_before_training(tmp_path: Path, capsys: pyte
     assert cli.main(["data", "check", _file(tmp_path, "r.jsonl", ROWS)]) == 0
     out = capsys.readouterr().out
     for line in (
-        "format chatwright, 4 rows, 4 records, 0 bad",
+        "format chatwright, utf-8, 4 rows = 4 used + 0 left out + 0 damaged",
         "rankings: 4 of 3 prompts, 1 exact duplicates",
         "answers per ranking: K = 2: 2, K = 3: 2",
-        "labellers: not stated 3, simulated 1",
+        "kind of labeller: not stated 3, simulated 1",
         "pairs: 4, of them 3 strict; rankings with a tie: 1, all tied: 1",
         "tie share: 0.250 of all pairs",
         "the longer answer wins 0.500 of strict pairs: length baseline 0.500",
@@ -48,7 +48,7 @@ def test_check_lists_bad_rows_and_fails(tmp_path: Path, capsys: pytest.CaptureFi
     bad = {"prompt": "q", "completions": ["a", "b"], "ranking": "A>D"}
     assert cli.main(["data", "check", _file(tmp_path, "r.jsonl", [*ROWS, bad, "x", bad]), "--show", "2"]) == 1
     captured = capsys.readouterr()
-    assert "7 rows, 4 records, 3 bad" in captured.out
+    assert "7 rows = 4 used + 0 left out + 3 damaged" in captured.out
     assert "r.jsonl:5: ranking: 'D' is not one of the letters A..B" in captured.out
     assert "... and 1 more bad rows" in captured.out
     assert captured.err.startswith("chatwright data check: error: 3 bad rows, 4 good")
@@ -59,7 +59,7 @@ def test_check_of_raw_text_and_of_foreign_files(tmp_path: Path, capsys: pytest.C
     foreign = _file(tmp_path, "f.jsonl", [{"instruction": "q", "output": "a"}])
     assert cli.main(["data", "check", corpus, foreign]) == 0
     out = capsys.readouterr().out
-    assert "raw text: 2 documents" in out and f"chatwright data import {foreign} --out" in out
+    assert "used: 2 rows as documents" in out and f"chatwright data import {foreign} --out" in out
     assert out.count("data import") == 1
 
 
@@ -78,7 +78,7 @@ def test_import_writes_one_file_per_kind_and_counts_the_rest(
     assert len(load_demonstrations(tmp_path / "out" / "demonstrations.jsonl")) == 1
     assert len(load_prompts(tmp_path / "out" / "prompts.jsonl")) == 1
     out = capsys.readouterr().out
-    assert "left out: 1 x both answers are equal" in out and "left out: 1 x damaged row" in out
+    assert "left out: 1 x both answers are equal" in out and "2 rows = 1 used + 0 left out + 1 damaged" in out
     assert "a.jsonl:2: output: must be a text, not a number" in out
 
 
@@ -94,7 +94,7 @@ def test_import_of_nothing_fails_and_writes_nothing(tmp_path: Path, capsys: pyte
 def test_the_format_can_be_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = _file(tmp_path, "p.jsonl", [{"prompt": "q", "chosen": "y", "rejected": "n"}])
     assert cli.main(["data", "import", file, "--from", "trl", "--out", str(tmp_path / "out")]) == 0
-    assert cli.main(["data", "import", file, "--from", "hh", "--out", str(tmp_path / "out")]) == 1
+    assert cli.main(["data", "import", file, "--from", "hh", "--out", str(tmp_path / "other")]) == 1
     assert "p.jsonl:1: chosen: must be" in capsys.readouterr().err
     assert cli.main(["data", "import", file, "--from", "magic", "--out", str(tmp_path / "out")]) == 2
     assert cli.main(["data", "check"]) == 2

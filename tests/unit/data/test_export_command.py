@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,20 @@ def test_nothing_that_fits_and_damaged_rows_are_errors(file: str, tmp_path: Path
     with pytest.raises(UsageError, match="no file given"):
         export(ExportConfig(files=(), format="trl", out=str(tmp_path / "x")))
     assert not (tmp_path / "x").exists()
+
+
+def test_labelled_answers_and_samples_are_written_or_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        {"prompt": "q", "completion": "bad", "label": False}, {"prompt": "q", "completions": ["a", "b"]},
+        {"prompt": "q", "completion": "good", "label": 1},
+    ]  # fmt: skip
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    for target, samples in (("trl", 0), ("chatwright", 1), ("trl-text", 0)):
+        out = tmp_path / target
+        assert main(["data", "export", str(tmp_path / "x.jsonl"), "--format", target, "--out", str(out)]) == 0
+        said = capsys.readouterr().out
+        assert ("left out: 1 x answers without a ranking" in said) == (samples == 0)
+        assert [answer.good for answer in read_file(out / "labelled.jsonl").labelled] == [False, True]
+        assert (out / "samples.jsonl").exists() == bool(samples)
+    assert main(["data", "export", str(tmp_path / "x.jsonl"), "--format", "hh", "--out", str(tmp_path / "hh")]) == 1
+    assert "2 x an answer marked good or bad" in capsys.readouterr().out

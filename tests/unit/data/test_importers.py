@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chatwright.data.importers import sources
+from chatwright.data.importers import spreadsheets
 from chatwright.data.importing import Format, Imported, read_file
 from chatwright.data.statistics import length_win_share, tie_share
 from chatwright.errors import DataError
@@ -30,7 +30,7 @@ def _file(tmp_path: Path, *rows: Any, name: str = "x.jsonl") -> Path:
 def _read(tmp_path: Path, *rows: Any, file_format: Format = "auto") -> Imported:
     found = read_file(_file(tmp_path, *rows), file_format)
     assert found.bad == [], found.bad
-    for record in (*found.prompts, *found.demonstrations, *found.rankings):
+    for record in (*found.prompts, *found.demonstrations, *found.rankings, *found.labelled, *found.samples):
         assert type(record).from_dict(json.loads(json.dumps(record.to_dict()))) == record
     return found
 
@@ -108,9 +108,9 @@ def test_trl_sft_prompt_only_and_unpaired(tmp_path: Path) -> None:
         {"prompt": "q", "completion": "good", "label": True},
         {"prompt": "q", "completion": "bad", "label": False},
     )
-    assert found.format == "trl" and len(found.prompts) == 1
-    assert [d.messages for d in found.demonstrations] == [conversation(("user", "q"), ("assistant", "good"))] * 3
-    assert sum(found.left_out.values()) == 1
+    assert set(found.format.split(" and ")) == {"trl", "chatwright"} and len(found.prompts) == 1
+    assert [d.messages for d in found.demonstrations] == [conversation(("user", "q"), ("assistant", "good"))] * 2
+    assert [(a.messages[-1].content, a.good) for a in found.labelled] == [("good", True), ("bad", False)]
     plain = _read(tmp_path, {"messages": ASK + GOOD})
     assert plain.format == "chatwright" and len(plain.demonstrations) == 1
 
@@ -126,7 +126,7 @@ def test_trl_plain_text_without_a_prompt_is_left_out(tmp_path: Path) -> None:
 def test_openai_rows(tmp_path: Path) -> None:
     part = {"role": "user", "content": [{"type": "text", "text": "q"}, {"type": "text", "text": "!"}]}
     image = {"role": "user", "content": [{"type": "image_url", "image_url": {}}]}
-    call = {"role": "assistant", "content": None, "tool_calls": [{}]}
+    call = {"role": "assistant", "content": None, "tool_calls": [{"id": "x", "function": {"name": "f", "arguments": "{}"}}]}
     found = _read(
         tmp_path,
         {"messages": [{"role": "developer", "content": "s"}, part, *GOOD]},
@@ -136,9 +136,10 @@ def test_openai_rows(tmp_path: Path) -> None:
         {"messages": [*ASK, {"role": "assistant", "content": "good", "weight": 1}]},
         {"input": {"messages": ASK}, "preferred_output": GOOD, "non_preferred_output": BAD},
     )
-    assert found.format == "openai" and len(found.demonstrations) == 2 and len(found.rankings) == 1
+    assert found.format == "openai and chatwright" and len(found.demonstrations) == 3 and len(found.rankings) == 1
     assert found.demonstrations[0].messages == conversation(("system", "s"), ("user", "q!"), ("assistant", "good"))
-    assert dict(found.left_out) == {"holds more than text": 1, "uses tools": 1, "holds an answer with weight 0": 1}
+    assert [m.role for m in found.demonstrations[1].messages] == ["user", "assistant", "tool", "assistant"]
+    assert dict(found.left_out) == {"holds more than text": 1, "holds an answer that is not to be learned (weight)": 1}
 
 
 def test_sharegpt_rows(tmp_path: Path) -> None:
@@ -202,7 +203,7 @@ def test_oasst_trees(tmp_path: Path) -> None:
     assert found.rankings[1].messages == conversation(("user", "q1"), ("assistant", "z best"), ("user", "q2"))
     assert [[m.content for m in d.messages] for d in found.demonstrations] == [["q1", "z best", "q2", "d"]]
     assert [p.messages for p in found.prompts] == [user("q1")]
-    assert dict(found.left_out) == {"a reply was deleted or failed review": 1, "tree is growing": 1}
+    assert dict(found.left_out + found.parts) == {"a reply was deleted or failed review": 1, "tree is growing": 1}
 
 
 def test_a_bottomless_tree_is_a_bad_row(tmp_path: Path) -> None:
@@ -240,7 +241,7 @@ def _check_table(found: Imported) -> None:
     [
         ("x.csv", lambda: _csv_text().encode()),
         ("x.csv", lambda: b"\xef\xbb\xbf" + _csv_text(";").encode()),
-        ("x.csv", lambda: _csv_text().encode("gb18030")),
+        ("x.csv", lambda: _csv_text().encode("utf-16")),
         ("x.tsv", lambda: _csv_text("\t").encode()),
         ("x.csv.gz", lambda: gzip.compress(_csv_text().encode())),
     ],
@@ -324,7 +325,7 @@ def test_spreadsheet_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "d.xlsx").write_bytes(b"PK\x03\x04 not really")
     with pytest.raises(DataError, match="is not an XLSX file"):
         read_file(tmp_path / "d.xlsx")
-    monkeypatch.setattr(sources, "MAX_WHOLE_BYTES", 1000)
+    monkeypatch.setattr(spreadsheets, "MAX_WHOLE_BYTES", 1000)
     with pytest.raises(DataError, match="too large"):
         read_file(_workbook(tmp_path))
 

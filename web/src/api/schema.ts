@@ -495,7 +495,9 @@ export interface paths {
         put?: never;
         /**
          * Take In
-         * @description Take rows in: rankings and demonstrations as labels, samples and prompts as tasks. Sending them again is harmless.
+         * @description Take a file in: rankings and demonstrations as labels, samples and prompts as tasks. Sending it again is harmless.
+         *
+         *     A file of which nothing can be read is answered with 400; rows that could not be used are counted and named.
          */
         post: operations["take_in_api_desk_import_post"];
         delete?: never;
@@ -2489,9 +2491,19 @@ export interface components {
         };
         /**
          * Import
-         * @description Rows of Chatwright's JSON lines to take in: rankings, samples to be ranked, demonstrations, prompts.
+         * @description A file to take in: rankings, samples to be ranked, demonstrations, prompts, in any format that `data import` reads.
          */
         Import: {
+            /**
+             * Content
+             * @default
+             */
+            content: string;
+            /**
+             * Encoding
+             * @default
+             */
+            encoding: string;
             /**
              * File
              * @default rows
@@ -2508,7 +2520,10 @@ export interface components {
              * @default
              */
             project: string;
-            /** Rows */
+            /**
+             * Rows
+             * @default
+             */
             rows: string;
         };
         /**
@@ -2518,6 +2533,8 @@ export interface components {
         Imported: {
             /** Bad */
             bad: string[];
+            /** Format */
+            format: string;
             /** Kinds */
             kinds: {
                 [key: string]: number;
@@ -2526,12 +2543,28 @@ export interface components {
             known: number;
             /** Labels */
             labels: number;
+            /** Left Out */
+            left_out: {
+                [key: string]: number;
+            };
+            /** Lost Fields */
+            lost_fields: {
+                [key: string]: number;
+            };
             /** Num Bad */
             num_bad: number;
+            /** Rows */
+            rows: number;
             /** Surplus */
             surplus: number;
             /** Tasks */
             tasks: number;
+            /** Unused Marks */
+            unused_marks: {
+                [key: string]: number;
+            };
+            /** Used */
+            used: number;
         };
         /**
          * IntakeInfo

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { perDay } from "./days";
 import { diffLines, folded } from "./diff";
 import { flat } from "./models";
-import { cutIntoParts } from "./parts-of-file";
+import { cutIntoParts, partsOf } from "./parts-of-file";
 import { changed } from "./project-form";
 import { bytes, duration } from "./text";
 
@@ -67,5 +67,19 @@ describe("figures", () => {
     const t = ((key: string, values: { value: unknown }) => `${String(values.value)} ${key.split(".").at(-1)}`) as never;
     expect([4.25, 61, 300, 7200].map((seconds) => duration(seconds, t))).toEqual(["4.3 seconds", "61 seconds", "5 minutes", "2.0 hours"]);
     expect([0, 999, 1500, 25_000_000].map(bytes)).toEqual(["0 B", "999 B", "1.5 kB", "25 MB"]);
+  });
+});
+
+describe("a file as requests", () => {
+  const bytes = (text: string) => new TextEncoder().encode(text);
+  it("sends JSON lines as text and everything else as bytes", () => {
+    expect(partsOf("x.jsonl", bytes('{"prompt": "q"}\n'))).toEqual([{ rows: '{"prompt": "q"}\n', content: "" }]);
+    for (const [name, text] of [["x.csv", "prompt\nq\n"], ["x.json", '[{"prompt": "q"}]'], ["x.json", '{\n "data": []\n}']] as const)
+      expect(partsOf(name, bytes(text))).toEqual([{ rows: "", content: btoa(text) }]);
+  });
+  it("leaves other encodings and large files to the server", () => {
+    const western = new Uint8Array([...bytes('{"prompt": "sch'), 0xf6, ...bytes('n"}')]);
+    expect(atob(partsOf("x.jsonl", western)?.[0]?.content ?? "").length).toBe(western.length);
+    expect(partsOf("x.xlsx", new Uint8Array(2_000_000))).toBeNull();
   });
 });

@@ -10,7 +10,7 @@ import { Menu } from "../ui/menu";
 import { toast, warn } from "../ui/toast";
 import { exportFile, exportsQuery, importRows, makeExport, type Export, type Imported } from "./api";
 import { Empty, Figure, KindBadge, KindFilter, KINDS, Loaded, Section, Select, Table, Warning, type Kind } from "./parts";
-import { cutIntoParts, sum } from "./parts-of-file";
+import { partsOf, sum } from "./parts-of-file";
 import { ProjectSelect, useProject } from "./project";
 
 const FILES = ["rankings", "demonstrations", "prompts", "ratings"] as const;
@@ -35,10 +35,11 @@ function Import() {
     setError("");
     const got: Imported[] = [];
     try {
-      const parts = cutIntoParts(await file.text());
-      for (const [at, rows] of parts.entries()) {
-        setProgress({ name: file.name, done: at, all: parts.length });
-        got.push(await importRows({ project: project?.id ?? "", file: file.name.slice(0, 256), rows, labeller_kind: by }));
+      const parts = partsOf(file.name, new Uint8Array(await file.arrayBuffer()));
+      if (!parts) setError(t("lead.import.tooLarge"));
+      for (const [at, part] of (parts ?? []).entries()) {
+        setProgress({ name: file.name, done: at, all: parts?.length ?? 1 });
+        got.push(await importRows({ project: project?.id ?? "", file: file.name.slice(-256), encoding: "", labeller_kind: by, ...part }));
       }
     } catch (failure) {
       setError(messageOf(failure, t));
@@ -55,7 +56,7 @@ function Import() {
       <div className={over ? "drop over" : "drop"} onDragOver={(event) => { event.preventDefault(); setOver(true); }} onDragLeave={() => setOver(false)} onDrop={(event) => { event.preventDefault(); setOver(false); void take(event.dataTransfer.files[0]); }}>
         <FileUp size={28} aria-hidden />
         <p>{progress ? t("lead.import.running", { name: progress.name }) : t("lead.import.drop")}</p>
-        {progress ? <progress className="bar" max={progress.all} value={progress.done} aria-label={t("lead.import.title")} /> : <label className="button">{t("lead.import.choose")}<input className="sr-only" type="file" disabled={!ready} accept=".jsonl,.json,application/jsonl,application/json,text/plain" onChange={(event) => { void take(event.target.files?.[0]); event.target.value = ""; }} /></label>}
+        {progress ? <progress className="bar" max={progress.all} value={progress.done} aria-label={t("lead.import.title")} /> : <label className="button">{t("lead.import.choose")}<input className="sr-only" type="file" disabled={!ready} accept=".jsonl,.ndjson,.json,.csv,.tsv,.xlsx,.txt,application/jsonl,application/json,text/plain,text/csv" onChange={(event) => { void take(event.target.files?.[0]); event.target.value = ""; }} /></label>}
       </div>
       {error ? <p className="notice danger" role="alert">{error}</p> : null}
       {result ? (
@@ -66,11 +67,22 @@ function Import() {
           </div>
           {result.surplus ? <p className="soft small">{t("lead.import.surplus", { count: result.surplus })}</p> : null}
           {Object.keys(result.kinds).length ? <p className="soft small">{Object.entries(result.kinds).map(([kind, count]) => `${t(`lead.files.${kind}`)}: ${number(count)}`).join(" · ")}</p> : null}
+          <p className="soft small">{t("lead.import.read", { format: result.format, rows: number(result.rows), used: number(result.used) })}</p>
+          <Counts text={t("lead.import.leftOut")} counts={result.left_out} />
+          <Counts text={t("lead.import.lostFields")} counts={result.lost_fields} />
+          <Counts text={t("lead.import.unusedMarks")} counts={result.unused_marks} />
           {result.bad.length ? <><h3>{t("lead.import.badRows")}</h3><ul className="bad-rows">{result.bad.map((line, at) => <BadRow key={at} said={line} />)}</ul></> : null}
         </div>
       ) : null}
     </Section>
   );
+}
+
+/** Reasons or fields of an import with their numbers, in the server's words. */
+function Counts({ text, counts }: { text: string; counts: Record<string, number> }) {
+  const { i18n } = useTranslation();
+  const entries = Object.entries(counts);
+  return entries.length ? <p className="small">{text} <span lang="en">{entries.map(([name, count]) => `${name} (${formatNumber(count, i18n.language)})`).join(" · ")}</span></p> : null;
 }
 
 function BadRow({ said }: { said: string }) {

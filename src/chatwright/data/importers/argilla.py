@@ -1,5 +1,7 @@
 """Argilla records -> rankings, demonstrations and prompts.
 
+Flat rows (`Dataset.records.to_list(flatten=True)`, `to_datasets`, a 1.x dataset on the hub) are unfolded first.
+
 Read are the rows of the 2.x SDK (`responses` by question, each a list of `{"value", "user_id"}`), and those of the 1.x
 feedback records and of the HTTP API (`responses` a list of `{"user_id", "status", "values": {question: {"value"}}}`). A
 ranking is a list of field names, best first, or of `{"value", "rank"}` with equal ranks as ties. Every user's ranking of a
@@ -14,7 +16,8 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from chatwright.data.importers.rows import Found, LeftOut, Turns, chat_turns, conversation_record, turn
+from chatwright.data.importers.base import EQUAL_APART, Found, LeftOut, Turns, conversation_record, samples_record, turn
+from chatwright.data.importers.chats import chat_turns
 from chatwright.errors import DataError
 from chatwright.jsonl import Where
 from chatwright.records import MAX_K, MIN_K, Demonstration, Prompt, Ranking, WeakOrder
@@ -33,8 +36,75 @@ def user_id_of(labeller: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"chatwright:labeller:{labeller}"))
 
 
+def is_flat(row: Mapping[str, Any]) -> bool:
+    """Whether a row is a flat Argilla record: questions as `NAME.responses`, or 1.x columns beside `NAME-suggestion`."""
+    flat = any(str(name).endswith(".responses") and f"{name}.users" in row for name in row)
+    return flat or any(_hub_responses(row, str(name)) is not None for name in row)
+
+
+def _hub_responses(row: Mapping[str, Any], name: str) -> list[Any] | None:
+    value = row.get(name)
+    if f"{name}-suggestion" not in row or not (value is None or isinstance(value, list)):
+        return None
+    sound = all(isinstance(one, dict) and {"user_id", "value"} <= set(one) for one in value or [])
+    return list(value or []) if sound else None
+
+
+def _unfolded(row: Mapping[str, Any], where: Where) -> dict[str, Any]:
+    """A flat row as `{"fields", "responses", "metadata"}`."""
+    responses: dict[str, list[dict[str, Any]]] = {}
+    used: set[str] = set()
+    for name in row:
+        base, _, last = str(name).rpartition(".")
+        if last == "responses" and isinstance(row[name], list):
+            responses[base] = _flat_responses(row, base, where)
+            used |= {other for other in row if str(other).startswith(f"{base}.responses")}
+        elif (given := _hub_responses(row, str(name))) is not None:
+            responses[str(name)] = [{**one, "value": _hub_value(one.get("value"), where)} for one in given]
+            used |= {str(name)}
+    fields = {
+        name: value for name, value in row.items()
+        if isinstance(value, str | list) and (name in _PROMPT_FIELDS or _ANSWER_FIELD.fullmatch(name)) and name not in used
+    }  # fmt: skip
+    metadata = row.get("metadata")
+    if isinstance(metadata, str):
+        metadata = _json_object(metadata)
+    rest = {
+        name: value for name, value in row.items()
+        if name not in used and name not in fields and name not in ("metadata", "id", "status", "_server_id", "external_id")
+        and not str(name).endswith(("-suggestion", "-suggestion-metadata", ".suggestion", ".suggestion.score",
+        ".suggestion.agent"))
+    }  # fmt: skip
+    suggested = [
+        name for name, value in row.items() if str(name).endswith(("-suggestion", ".suggestion")) and value is not None
+    ]
+    return {"fields": fields, "responses": responses, "metadata": {**rest, **(metadata or {})}, "suggestions": suggested}
+
+
+def _flat_responses(row: Mapping[str, Any], base: str, where: Where) -> list[dict[str, Any]]:
+    values = where.list(row[f"{base}.responses"], f"{base}.responses")
+    users, status = (row.get(f"{base}.responses.{name}") or [None] * len(values) for name in ("users", "status"))
+    if len(users) != len(values) or len(status) != len(values):
+        raise where.error(f"{base}.responses", f"holds {len(values)} responses of {len(users)} users")
+    return [
+        {"value": value, "user_id": user, **({"status": state} if state else {})}
+        for value, user, state in zip(values, users, status, strict=True)
+    ]
+
+
+def _hub_value(value: Any, where: Where) -> Any:
+    """The hub's `{"rank": [...], "value": [...]}` as a list of `{"value", "rank"}`."""
+    if isinstance(value, dict) and isinstance(value.get("value"), list) and isinstance(value.get("rank"), list):
+        if len(value["value"]) != len(value["rank"]):
+            raise where.error("rank", "must have as many ranks as values")
+        return [{"value": name, "rank": rank} for name, rank in zip(value["value"], value["rank"], strict=True)]
+    return value
+
+
 def argilla_row(row: Mapping[str, Any], where: Where) -> Found:
     """`{"fields", "responses"?, "metadata"?, ...}`."""
+    if "fields" not in row and is_flat(row):
+        row = _unfolded(row, where)
     fields = row.get("fields")
     if not isinstance(fields, dict):
         raise where.error("fields", "is missing; an Argilla record has fields")
@@ -106,13 +176,18 @@ def _own_rest(metadata: Mapping[str, Any], where: Where) -> dict[str, Any] | Non
     """The rest of the row that our exporter kept; None in records of others."""
     if not isinstance(metadata.get(METADATA), str):
         return None
-    try:
-        value = json.loads(metadata[METADATA])
-    except (json.JSONDecodeError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
+    value = _json_object(metadata[METADATA])
+    if value is None:
         raise where.error(f"metadata.{METADATA}", "is not the JSON object that the exporter wrote")
     return value
+
+
+def _json_object(text: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(text)
+    except (json.JSONDecodeError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _rankings(
@@ -136,10 +211,18 @@ def _rankings(
         if order is None:
             found.append(LeftOut("a response without a ranking of the record's answers"))
             continue
+        if _equal_apart(answers, order):
+            found.append(LeftOut(EQUAL_APART))
+            continue
         more = {"labeller": user, "labeller_kind": "human", "source": "argilla", **rest}
         ranked = {"ranking": str(order), "unranked": list(order.unranked), **_per_answer(given, len(names))}
         found.append(Ranking.from_dict({**row, **ranked, **more}, where))
-    return found or conversation_record(turns, {**rest, "completions_not_ranked": len(names)}, "argilla", where)
+    return found or samples_record(turns, list(answers.values()), rest, "argilla", where)
+
+
+def _equal_apart(answers: Mapping[str, str], order: WeakOrder) -> bool:
+    texts = [text.strip() for text in answers.values()]
+    return any(texts[winner] == texts[loser] for winner, loser in order.strict_pairs())
 
 
 def _order(given: Mapping[str, Any], names: list[str], where: Where) -> WeakOrder | None:
@@ -150,7 +233,7 @@ def _order(given: Mapping[str, Any], names: list[str], where: Where) -> WeakOrde
         ranks: dict[str, Any] = {}
         for place, one in enumerate(value, 1):
             name, rank = (one.get("value"), one.get("rank", place)) if isinstance(one, dict) else (one, place)
-            if name in names and isinstance(rank, int) and not isinstance(rank, bool):
+            if name in names and isinstance(rank, int | float) and not isinstance(rank, bool):
                 ranks[str(name)] = rank
         if len(ranks) < len(value) or not ranks:
             continue  # a question with several labels is a list too

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from chatwright.data.importers.rows import Found, LeftOut, Turns, conversation_record, turn
+from chatwright.data.importers.base import Found, LeftOut, Turns, conversation_record, turn
 from chatwright.jsonl import Where
 from chatwright.records import Conversation
 

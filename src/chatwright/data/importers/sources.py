@@ -1,106 +1,152 @@
-"""Files -> raw rows, each with its place: JSON lines, JSON arrays, CSV/TSV, XLSX, plain text; gzip throughout.
-
-Spreadsheets are archives from strangers: bounded in size, ratio and entries, no document type declarations, first
-sheet only, values only (no formulas are computed).
-"""
+"""Files -> raw rows, each with its place: JSON lines, JSON arrays and objects, CSV, TSV, XLSX, plain text; gzip
+throughout."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import re
-import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from chatwright import jsonl
+from chatwright.data.importers import encodings, spreadsheets
+from chatwright.data.importers.spreadsheets import RawRow
 from chatwright.errors import DataError
 from chatwright.jsonl import Where
 
-MAX_WHOLE_BYTES = 512 * 2**20
-MAX_ARCHIVE_ENTRIES = 10_000
-MAX_ARCHIVE_RATIO = 200
-MAX_CELL_CHARS = 4 * 2**20
-MAX_COLUMNS = 1_000
-_DELIMITERS = ",;\t|"
-
-RawRow = tuple[Where, Any]
+_SUFFIXES = (".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".xlsx", ".txt")
+_WRAPPERS = ("data", "rows", "records", "examples", "items", "train", "dataset", "samples", "entries", "conversations")
+"""Fields of a JSON object that hold the rows of a file."""
+_PROBE_BYTES = 2**20
 
 
-def is_table(path: str | Path) -> bool:
-    """Whether the file is a table with a header (CSV, TSV, XLSX)."""
-    return any(suffix.lower() in (".csv", ".tsv", ".xlsx") for suffix in Path(path).suffixes[-2:])
+@dataclass(frozen=True)
+class Source:
+    """The rows of a file. A value is a dict, a text, or a DataError for a row that cannot be read."""
+
+    rows: Iterator[RawRow]
+    is_table: bool = False
+    """A table with a header: CSV, TSV, XLSX."""
+    encoding: str = ""
+    """Encoding of its text; empty for a workbook."""
 
 
-def read_rows(path: str | Path) -> Iterator[RawRow]:
-    """(place, value) per row; the value is a dict, a string, or a DataError for a row that cannot be read.
+def open_source(path: str | Path, encoding: str = "", shown: str | Path = "") -> Source:
+    """Open a file of rows. `encoding`: declared by the user; `shown`: its name in messages.
 
-    DataError is raised for a file that cannot be read at all.
+    DataError is raised for a file that cannot be read at all, here or while its rows are read.
     """
-    file = Path(path)
+    file, name = Path(path), shown or path
     suffixes = [suffix.lower() for suffix in file.suffixes if suffix.lower() != ".gz"]
     suffix = suffixes[-1] if suffixes else ""
+    if encoding:
+        encodings.checked_encoding(encoding)
     if not file.is_file():
-        raise DataError(f"{path}: there is no such file")
+        reason = "is a folder; name the files in it" if file.is_dir() else "there is no such file"
+        raise DataError(f"{name}: {reason}")
     if suffix == ".xlsx":
-        return _xlsx(file)
+        return Source(spreadsheets.xlsx_rows(file, name), is_table=True)
     if suffix in (".csv", ".tsv"):
-        return _csv(file)
-    if suffix == ".txt":
-        return _text(file)
-    if suffix in (".json", ".jsonl", ".ndjson", ""):
-        return _json_array(file) if _starts_as_array(file) else _json_lines(file)
-    raise DataError(f"{path}: files ending in {suffix!r} are not read; use .jsonl, .json, .csv, .tsv, .xlsx or .txt")
+        text, encoding = encodings.decoded(name, _whole(file, name), encoding)
+        return Source(spreadsheets.csv_rows(text.removeprefix("\ufeff"), name), is_table=True, encoding=encoding)
+    if suffix not in _SUFFIXES and suffix != "":
+        raise DataError(f"{name}: files ending in {suffix!r} are not read; use {', '.join(_SUFFIXES)}")
+    return _text_source(file, name, encoding, plain=suffix == ".txt")
 
 
-def _text(path: Path) -> Iterator[RawRow]:
-    for number, line in jsonl.read_text_lines(path):
+def _text_source(file: Path, name: str | Path, encoding: str, *, plain: bool) -> Source:
+    with jsonl.open_bytes(file) as opened:
+        probe = opened.read(_PROBE_BYTES)
+        rest = opened.read(1)
+    known = encodings.encoding_of(probe if not rest else probe[: probe.rfind(b"\n") + 1] or probe, encoding)
+    if known in (None, "utf-8", "utf-8-sig"):  # line by line; a line that is not UTF-8 is one bad row
+        known = known or "utf-8"
+        shape = "" if plain else _shape(probe, known)
+        if not shape:
+            lines = _utf8_lines(file, name)
+            return Source(_plain_lines(lines, name) if plain else _json_lines(lines, name), encoding="utf-8")
+    text, known = encodings.decoded(name, _whole(file, name), encoding or known)
+    text = text.removeprefix("\ufeff")
+    shape = "" if plain else _shape(text[:_PROBE_BYTES].encode("utf-8", "replace"), "utf-8")
+    if shape == "array":
+        return Source(_array_items(text, text.index("[") + 1, name), encoding=known)
+    if shape == "object":
+        return Source(_object_rows(text, name), encoding=known)
+    lines = iter(list(enumerate(text.splitlines(), start=1)))
+    return Source(_plain_lines(lines, name) if plain else _json_lines(lines, name), encoding=known)
+
+
+def _shape(start: bytes, encoding: str) -> str:
+    """`array` or `object` for a file that is one JSON value; empty for JSON lines."""
+    head = start.decode(encoding, "replace").removeprefix("\ufeff").lstrip()
+    first, _, others = head.partition("\n")
+    try:
+        value = json.loads(first)
+    except (json.JSONDecodeError, RecursionError):
+        value = None
+    if head.startswith("["):
+        is_row = isinstance(value, list) and not (value and isinstance(value[0], dict))
+        return "" if is_row and others.strip() else "array"
+    if head.startswith("{") and not others.strip():
+        return "object" if isinstance(value, dict) and _holds_rows(value) else ""
+    return "object" if first.rstrip() == "{" or (value is None and _opens_object(first)) else ""
+
+
+def _holds_rows(value: dict[str, Any]) -> bool:
+    """Whether an object in one line is a file of rows, not one row."""
+    lists = [value[name] for name in _WRAPPERS if isinstance(value.get(name), list)]
+    wrapped = any(items and isinstance(items[0], dict) and not {"role", "from"} & set(items[0]) for items in lists)
+    return wrapped or _records(value) != [value]
+
+
+def _opens_object(line: str) -> bool:
+    """Whether a line begins an object that continues on the next ones: `{"version": "1",`."""
+    return line.startswith("{") and line.rstrip().endswith((",", "[", "{"))
+
+
+Lines = Iterator[tuple[int, str | DataError]]
+
+
+def _utf8_lines(file: Path, name: str | Path) -> Lines:
+    shown = False
+    for number, line in jsonl.read_line_bytes(file):
+        try:
+            yield number, line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            hint = "save it as UTF-8, or name its encoding with --encoding" if shown else encodings.readings(line)
+            yield number, DataError.at(name, number, "line", f"is not UTF-8 at byte {error.start}; {hint}")
+            shown = True
+
+
+def _plain_lines(lines: Lines, name: str | Path) -> Iterator[RawRow]:
+    for number, line in lines:
         if isinstance(line, DataError) or line.strip():
-            yield Where(path, number), line
+            yield Where(name, number), line
 
 
-def _json_lines(path: Path) -> Iterator[RawRow]:
-    for number, line in jsonl.read_text_lines(path):
-        where = Where(path, number)
+def _json_lines(lines: Lines, name: str | Path) -> Iterator[RawRow]:
+    for number, line in lines:
+        where = Where(name, number)
         if isinstance(line, str):
             if not line.strip():
                 continue
             try:
                 yield where, jsonl.parse(line, where)
             except DataError as error:
-                yield where, error
+                yield where, DataError(str(error).partition("; a JSON array over many lines")[0])
         else:
             yield where, line
 
 
-def _starts_as_array(path: Path) -> bool:
-    """Whether the file is one JSON array (and not lines that each happen to be one)."""
-    with jsonl.open_bytes(path) as file:
-        start = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
-    one_line = start.split(b"\n", 1)[0].rstrip().endswith(b"]")
-    return start.startswith(b"[") and (not one_line or re.match(rb"\[\s*\{", start) is not None)
-
-
-def _json_array(path: Path) -> Iterator[RawRow]:
-    text = _whole(path)
-    decoder = json.JSONDecoder(parse_constant=jsonl.refuse_constant)
-    position, line, counted = _skip(text, text.index("[") + 1), 1, 0
+def _array_items(text: str, position: int, name: str | Path) -> Iterator[RawRow]:
+    """The items of the JSON array whose `[` ends at `position`."""
+    line, counted = 1 + text.count("\n", 0, position), position
+    position = _skip(text, position)
     while position < len(text) and text[position] != "]":
         line, counted = line + text.count("\n", counted, position), position
-        where = Where(path, line)
-        try:
-            value, end = decoder.raw_decode(text, position)
-            jsonl.check(value)
-        except RecursionError:
-            raise where.error("item", f"is nested deeper than {jsonl.MAX_DEPTH} levels") from None
-        except json.JSONDecodeError as error:
-            raise DataError.at(path, error.lineno, "item", f"is not JSON: {error.msg}") from None
-        except ValueError as error:
-            if not str(error).startswith("holds"):  # NaN, or too deep: the end of the item is not known
-                raise where.error("item", str(error)) from None
-            value, end = where.error("item", str(error)), decoder.raw_decode(text, position)[1]
+        where = Where(name, line)
+        value, end = _value(text, position, where)
         yield where, value
         position = _skip(text, end)
         if position < len(text) and text[position] == ",":
@@ -109,128 +155,94 @@ def _json_array(path: Path) -> Iterator[RawRow]:
             raise where.error("item", "is not followed by a comma or the end of the array; the file may be cut off")
 
 
+def _value(text: str, position: int, where: Where) -> tuple[Any, int]:
+    """(JSON value or the DataError of an unusable one, where it ends)."""
+    decoder = json.JSONDecoder(parse_constant=jsonl.refuse_constant)
+    try:
+        value, end = decoder.raw_decode(text, position)
+        jsonl.check(value)
+    except RecursionError:
+        raise where.error("item", f"is nested deeper than {jsonl.MAX_DEPTH} levels") from None
+    except json.JSONDecodeError as error:
+        raise DataError.at(where.path, error.lineno, "item", f"is not JSON: {error.msg}") from None
+    except ValueError as error:
+        if not str(error).startswith("holds"):  # NaN, or too deep: the end of the item is not known
+            raise where.error("item", str(error)) from None
+        return where.error("item", str(error)), decoder.raw_decode(text, position)[1]
+    return value, end
+
+
+def _object_rows(text: str, name: str | Path) -> Iterator[RawRow]:
+    """The rows of a file that is one JSON object: a list in one of its fields, a table by columns or index, or one row."""
+    found: dict[str, Any] = {}
+    position = _skip(text, text.index("{") + 1)
+    while position < len(text) and text[position] == '"':
+        where = Where(name, 1 + text.count("\n", 0, position))
+        key, end = _value(text, position, where)
+        position = _skip(text, end)
+        if text[position : position + 1] != ":":
+            raise where.error("object", f"has no value for {key!r}")
+        position = _skip(text, position + 1)
+        start = _skip(text, position + 1)
+        opens = text[position : position + 1] == "[" and text[start : start + 1] == "{"
+        if opens and str(key) in _WRAPPERS and "columns" not in found and not _is_chat(text, start, where):
+            yield from ((place, _unwrapped(value)) for place, value in _array_items(text, position + 1, name))
+            return
+        found[str(key)], end = _value(text, position, where)
+        position = _skip(text, end)
+        if text[position : position + 1] == ",":
+            position = _skip(text, position + 1)
+    if text[position : position + 1] != "}" or text[_skip(text, position + 1) :]:
+        line = 1 + text.count("\n", 0, position)
+        raise DataError.at(
+            name, line, "object", "is not complete, or something stands behind it; rows are lines or an array"
+        )
+    for n, row in enumerate(_records(found), start=1):
+        yield Where(name, n if len(found) > 1 else 1), row
+
+
+def _is_chat(text: str, start: int, where: Where) -> bool:
+    """Whether a list of objects is the conversation of one row."""
+    first = _value(text, start, where)[0]
+    return isinstance(first, dict) and bool({"role", "from"} & set(first))
+
+
+def _unwrapped(value: Any) -> Any:
+    """A row of the datasets server: `{"row_idx", "row"}`."""
+    inside = value.get("row") if isinstance(value, dict) and "row_idx" in value else None
+    return inside if isinstance(inside, dict) else value
+
+
+def _records(found: dict[str, Any]) -> list[Any]:
+    """The rows of a table as pandas and datasets write it: by column, by index, or split; else the object is the row."""
+    values = list(found.values())
+    columns, data = found.get("columns"), found.get("data")
+    if isinstance(columns, list) and isinstance(data, list) and all(isinstance(cells, list) for cells in data):
+        return [dict(zip(map(str, columns), cells, strict=False)) for cells in data]
+    if values and all(isinstance(value, dict) for value in values):
+        keys = [list(value) for value in values]
+        if keys[0] and keys[0][0].isdigit() and all(one == keys[0] for one in keys):
+            return [{name: found[name][key] for name in found} for key in keys[0]]
+        if all(name.isdigit() for name in found):
+            return values
+    if len(found) > 1 and all(isinstance(value, list) and value for value in values):
+        same = len({len(value) for value in values}) == 1
+        if same and all(isinstance(item, str | int | float | None) for value in values for item in value):
+            return [dict(zip(found, cells, strict=True)) for cells in zip(*values, strict=True)]
+    return [found]
+
+
 def _skip(text: str, position: int) -> int:
     while position < len(text) and text[position] in " \t\r\n":
         position += 1
     return position
 
 
-def _whole(path: Path) -> str:
+def _whole(path: Path, name: str | Path) -> bytes:
     with jsonl.open_bytes(path) as file:
-        data = file.read(MAX_WHOLE_BYTES + 1)
-    if len(data) > MAX_WHOLE_BYTES:
-        raise DataError(f"{path}: is larger than {MAX_WHOLE_BYTES:,} bytes; use JSON lines, which are read one by one")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        if path.suffix.lower() != ".json":
-            try:  # what spreadsheet programs write on a Chinese Windows
-                return data.decode("gb18030")
-            except UnicodeDecodeError:
-                pass
-        raise DataError(f"{path}: is not UTF-8 at byte {error.start}; save it as UTF-8") from None
-
-
-# ---- tables ------------------------------------------------------------------------------------------------
-
-
-def _csv(path: Path) -> Iterator[RawRow]:
-    text = _whole(path)
-    if "\0" in text:
-        raise DataError(f"{path}: holds NUL bytes; this is no CSV file (UTF-16? save it as UTF-8)")
-    first_line = text.split("\n", 1)[0]
-    delimiter = max(_DELIMITERS, key=first_line.count)
-    csv.field_size_limit(MAX_CELL_CHARS)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    try:
-        rows = ((Where(path, reader.line_num), cells) for cells in reader)
-        yield from _table(path, rows)
-    except csv.Error as error:
-        raise DataError.at(path, reader.line_num, "row", f"is not CSV: {error}") from None
-
-
-def _table(path: Path, rows: Iterator[tuple[Where, Sequence[Any]]]) -> Iterator[RawRow]:
-    """Rows under a header as dicts; blank rows are skipped, blank cells left out."""
-    header: list[str] | None = None
-    for where, values in rows:
-        cells = ["" if value is None else str(value) for value in values]
-        if not any(cell.strip() for cell in cells):
-            continue
-        if header is None:
-            header = _header(path, cells)
-            continue
-        if len(cells) > len(header) and any(cell.strip() for cell in cells[len(header) :]):
-            yield (
-                where,
-                where.error("row", f"has {len(cells)} cells, the header {len(header)}; quote cells with commas"),
-            )
-            continue
-        try:
-            row = {name: cell for name, cell in zip(header, cells, strict=False) if cell.strip() and name}
-            jsonl.check(row)
-            yield where, row
-        except ValueError as error:
-            yield where, where.error("row", str(error))
-    if header is None:
-        raise DataError(f"{path}: is empty; the first row must name the columns")
-
-
-def _header(path: Path, cells: Sequence[str]) -> list[str]:
-    names = [cell.strip() for cell in cells]
-    if len(names) > MAX_COLUMNS:
-        raise DataError(f"{path}: has {len(names)} columns, more than {MAX_COLUMNS}")
-    named = [name for name in names if name]
-    if twice := next((name for name in named if named.count(name) > 1), None):
-        raise DataError(f"{path}: two columns are named {twice!r}; name them apart")
-    return names
-
-
-def _xlsx(path: Path) -> Iterator[RawRow]:
-    import openpyxl
-
-    _check_archive(path)
-    try:
-        book = openpyxl.load_workbook(path, read_only=True, data_only=True, keep_links=False)
-        try:
-            sheet = book.worksheets[0]
-            rows = ((Where(path, n), list(cells)) for n, cells in enumerate(sheet.iter_rows(values_only=True), 1))
-            yield from _table(path, rows)
-        finally:
-            book.close()
-    except DataError:
-        raise
-    except Exception as error:  # openpyxl raises many kinds on damaged files
-        raise DataError(f"{path}: is not a readable XLSX file ({type(error).__name__}: {error})") from None
-
-
-def _check_archive(path: Path) -> None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            size = sum(entry.file_size for entry in entries)
-            packed = max(1, sum(entry.compress_size for entry in entries))
-            if len(entries) > MAX_ARCHIVE_ENTRIES or size > MAX_WHOLE_BYTES:
-                raise DataError(
-                    f"{path}: unpacks to {size:,} bytes in {len(entries):,} files; too large, export it as CSV"
-                )
-            if size > 2**20 and size / packed > MAX_ARCHIVE_RATIO:
-                raise DataError(
-                    f"{path}: is packed {size // packed} to 1; this looks like a zip bomb, export it as CSV"
-                )
-            for entry in entries:
-                if entry.filename.lower().endswith((".xml", ".rels")):
-                    _check_xml(path, archive, entry)
-    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError) as error:
-        raise DataError(f"{path}: is not an XLSX file ({error})") from None
-
-
-def _check_xml(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
-    """Entities can blow up or read files; spreadsheets need none."""
-    tail = b""
-    with archive.open(entry) as file:
-        while chunk := file.read(2**16):
-            if b"<!DOCTYPE" in tail + chunk or b"<!ENTITY" in tail + chunk:
-                raise DataError(
-                    f"{path}: {entry.filename} declares a document type, which a spreadsheet has no need of"
-                )
-            tail = chunk[-16:]
+        data = file.read(spreadsheets.MAX_WHOLE_BYTES + 1)
+    if len(data) > spreadsheets.MAX_WHOLE_BYTES:
+        raise DataError(
+            f"{name}: is larger than {spreadsheets.MAX_WHOLE_BYTES:,} bytes; use JSON lines, which are read one by one"
+        )
+    return data

@@ -16,14 +16,18 @@ ExportFile = Literal["rankings", "demonstrations", "prompts", "ratings"]
 
 
 class Import(Wire):
-    """Rows of Chatwright's JSON lines to take in: rankings, samples to be ranked, demonstrations, prompts."""
+    """A file to take in: rankings, samples to be ranked, demonstrations, prompts, in any format that `data import` reads."""
 
     project: Name = ""
     """Id or name; empty: the default project."""
     file: Name = "rows"
-    """Name of the file, for messages."""
-    rows: Annotated[str, Field(max_length=1_900_000)]
-    """JSON lines. Send a large file in parts; a row that was taken in before is not taken in again."""
+    """Name of the file. Its ending tells a table (.csv, .tsv, .xlsx) from JSON; without one it is JSON lines."""
+    rows: Annotated[str, Field(max_length=1_900_000)] = ""
+    """The file's text. Send a large file of JSON lines in parts; a row that was taken in before is not taken in again."""
+    content: Annotated[str, Field(max_length=1_900_000)] = ""
+    """Instead of `rows`: the file's bytes in base64, for a workbook, or for text that may not be UTF-8."""
+    encoding: Annotated[str, Field(max_length=40)] = ""
+    """Encoding of `content` that is not UTF-8; empty: UTF-8, or what is beyond doubt."""
     labeller_kind: Literal["", "human", "simulated", "ai"] = ""
     """Who made labels of rows that do not say it; empty: such rows are refused."""
 
@@ -40,10 +44,23 @@ class Imported(BaseModel):
     known: int
     """Rows that were taken in before."""
     kinds: dict[str, int]
-    """Rows that could be used, by kind: rankings, samples, demonstrations, prompts."""
+    """Records that the workspace took, by kind: rankings, samples, demonstrations, prompts."""
     bad: list[str]
     """Why rows could not be used, at most 50 of them."""
     num_bad: int
+    """Rows that could not be used: damaged ones, and those that the workspace refused."""
+    format: str
+    """Format that was recognised, or several joined by `and`."""
+    rows: int
+    """Rows of the file: the sum of `used`, `left_out` and the damaged ones."""
+    used: int
+    """Rows that became records."""
+    left_out: dict[str, int]
+    """Sound rows, and parts of used ones, that became no record, by reason."""
+    lost_fields: dict[str, int]
+    """Fields of used rows that are not kept, and the number of their rows."""
+    unused_marks: dict[str, int]
+    """Fields that look like a preference, a label or a weight and are kept without an effect."""
 
 
 class NewExport(Wire):

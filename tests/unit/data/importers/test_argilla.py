@@ -60,7 +60,7 @@ def test_feedback_records_of_version_1_hold_ties_and_states(tmp_path: Path) -> N
     found = read(tmp_path, row)
     (ranking,) = found.rankings
     assert str(ranking.order) == "A>B=C" and ranking.meta["topic"] == "art"
-    assert found.left_out == {
+    assert found.parts == {
         "a response that was not submitted": 1, "a suggestion, which is no person's answer": 1,
         "a response without a ranking of the record's answers": 1,
     }  # fmt: skip

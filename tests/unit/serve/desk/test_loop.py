@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import openpyxl
 import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
@@ -103,6 +106,44 @@ def test_rows_go_in_and_come_out_as_an_export(app: FastAPI, admin: TestClient) -
     assert admin.get(f"/api/desk/exports/{made['id']}/train/..%2f..%2fx").status_code in (400, 404)
     assert admin.get("/api/desk/exports/x/train/rankings").status_code == 404
     assert admin.post("/api/desk/import", json={"rows": ROWS, "project": "x"}).status_code == 404
+
+
+def test_other_formats_are_read_and_every_row_is_accounted_for(admin: TestClient) -> None:
+    pairs = [{"prompt": f"q{n}", "chosen": "y", "rejected": "n", "score_chosen": 4} for n in range(2)]
+    rows = "\n".join(json.dumps(row) for row in [*pairs, {"prompt": "q", "chosen": "y", "rejected": "y"}, {"prompt": 3}])
+    body = {"rows": rows, "file": "hh.jsonl", "labeller_kind": "human"}
+    done = ok(admin.post("/api/desk/import", json=body))
+    assert (done["kinds"], done["tasks"], done["labels"], done["num_bad"]) == ({"rankings": 2}, 2, 2, 1)
+    assert (done["rows"], done["used"], done["left_out"]) == (4, 2, {"both answers are equal": 1})
+    assert done["unused_marks"] == {"score_chosen": 2} and done["bad"][0].startswith("hh.jsonl:4: prompt: ")
+    table = "prompt,response_a,response_b,winner\nq5,a,b,response_b\n"
+    done = ok(admin.post("/api/desk/import", json={"rows": table, "file": "x.csv", "labeller_kind": "ai"}))
+    assert done["kinds"] == {"rankings": 1} and done["format"] == "table"
+    without = ok(admin.post("/api/desk/import", json={"rows": "\n".join(map(json.dumps, pairs)), "file": "x.jsonl"}))
+    assert without["num_bad"] == 2 and len(without["bad"]) == 1
+    assert "labeller_kind: is missing (2 rows" in without["bad"][0] and "--" not in without["bad"][0]
+
+
+def test_bytes_of_any_encoding_are_taken(admin: TestClient) -> None:
+    def send(name: str, data: bytes, **more: str) -> Any:
+        body = {"content": base64.b64encode(data).decode(), "file": name, "labeller_kind": "human", **more}
+        return admin.post("/api/desk/import", json=body)
+
+    western = "prompt,completion\nFuchs?,schön\n".encode("cp1252")
+    refused = send("x.csv", western)
+    assert refused.status_code == 400 and "x.csv:2: line: is not UTF-8" in refused.text and "/tmp" not in refused.text
+    assert ok(send("x.csv", western, encoding="cp1252"))["kinds"] == {"demonstrations": 1}
+    assert send("x.csv", western, encoding="klingon").status_code == 400
+    book = openpyxl.Workbook()
+    assert book.active is not None
+    for row in (["prompt", "completion"], ["q", "a"]):
+        book.active.append(row)
+    book.save(file := io.BytesIO())
+    assert ok(send("x.xlsx", file.getvalue()))["kinds"] == {"demonstrations": 1}
+    assert send("x.xlsx", b"no workbook").status_code == 400
+    assert admin.post("/api/desk/import", json={"content": "%%%", "file": "x.csv"}).status_code == 400
+    garbled = admin.post("/api/desk/import", json={"rows": 'prompt,completion\nFuchs?,sch\ufffdn\n', "file": "x.csv"})
+    assert garbled.status_code == 400 and "x.csv:2: line: holds signs that were not UTF-8" in garbled.text
 
 
 def test_a_model_is_promoted_rolled_back_and_outlives_a_restart(app: FastAPI, admin: TestClient) -> None:
