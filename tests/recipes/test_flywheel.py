@@ -44,7 +44,7 @@ def test_the_wheel_turns_unattended(
     assert set(result["by_labeller"]) == {"simulated:general-en-1", "simulated:general-en-2"}
     gate = result["verdicts"][0]
     assert (gate["judge"], gate["judge_kind"]) == ("general-en", "simulated")
-    assert result["promoted"] == (gate["low"] > 0.5) and bool(result["refusal"]) != result["promoted"]
+    assert result["promoted"] == (gate["low"] > 0.5 and gate["p"] <= 0.025) and bool(result["refusal"]) != result["promoted"]
     assert result["report_card"]["simulated_share"] == 1.0 and result["report_card"]["gate"]  # nothing was held out for it
     if not result["promoted"]:  # a model that is not promoted changes nothing
         assert result["after"] == result["before"]

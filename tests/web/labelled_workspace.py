@@ -134,7 +134,8 @@ def traffic(session: Any, rng: random.Random) -> None:
 
 def verdict(judge: str, kind: str, rate: float, low: float, high: float, n: int) -> dict[str, Any]:
     """What a judge says of a model against the one that serves."""
-    return {"judge": judge, "judge_kind": kind, "rate": rate, "low": low, "high": high, "n": n, "questions": n, "ties": 0.12}
+    rates = {"rate": rate, "low": low, "high": high, "n": n, "questions": n, "ties": 0.12, "p": 0.001 if low > 0.5 else 0.2}
+    return {"judge": judge, "judge_kind": kind, **rates}
 
 
 def card(value: float, low: float, high: float) -> dict[str, Any]:

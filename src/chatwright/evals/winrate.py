@@ -13,8 +13,10 @@ import numpy.typing as npt
 
 from chatwright.errors import DataError
 from chatwright.statistics.bootstrap import DEFAULT_DRAWS, ratio_interval, statistic_interval
+from chatwright.statistics.sign_flips import sign_flip_p
 
 Floats = npt.NDArray[np.float64]
+_SMALL_P = 0.01
 _TIE = 1e-9  # rubric totals are sums of floats
 
 
@@ -31,6 +33,8 @@ class WinRate:
     questions: int
     ties: float
     """Share of comparisons that were ties."""
+    p: float | None = None
+    """One-sided p-value of "A is not preferred": sign flips by question, exact where neither model is better."""
 
     def to_dict(self) -> dict[str, float | int]:
         """For JSON files."""
@@ -41,6 +45,7 @@ class WinRate:
             "n": self.n,
             "questions": self.questions,
             "ties": self.ties,
+            **({} if self.p is None else {"p": self.p}),
         }
 
 
@@ -62,8 +67,15 @@ def win_rate(
     ties = sum(float((outcome == 0.5).sum()) for outcome in outcomes)
     num = int(counts.sum())
     return WinRate(
-        rate=interval.value, low=interval.low, high=interval.high, n=num, questions=len(outcomes), ties=ties / num
-    )
+        rate=interval.value, low=interval.low, high=interval.high, n=num, questions=len(outcomes), ties=ties / num,
+        p=preference_p(sums - 0.5 * counts, seed=seed),
+    )  # fmt: skip
+
+
+def preference_p(differences: Floats, *, seed: int = 0) -> float:
+    """p-value of points above one half per question [Q]; small ones are computed to five digits."""
+    p = float(sign_flip_p(differences, seed=seed))
+    return p if p > _SMALL_P else float(sign_flip_p(differences, seed=seed + 1, draws=99_999))
 
 
 def length_controlled_win_rate(

@@ -8,17 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from sqlalchemy import Select, distinct, func, select
 from sqlalchemy.orm import Session
 
 from chatwright.errors import CheckpointError, GateError, MissingError, UsageError
+from chatwright.feedback import promotion
 from chatwright.feedback.jobs_tables import ExportItem, ExportRow, ModelExport, ModelRow, ServingRow
+from chatwright.feedback.promotion import Blocker
 from chatwright.feedback.tables import LabelRow, Payload
-from chatwright.statistics.bootstrap import ratio_interval
 from chatwright.workspace.database import new_id, now, relative_path
 
-ENOUGH_PEOPLE = 20  # comparisons; with fewer an interval says little
 CONFIGURED = "configured"
 """Stands for the model that the server was started with, where a model's id is asked for."""
 
@@ -60,12 +59,12 @@ def register(
     manifest, place = manifest_hash(path), relative_path(session, path)
     row = at(session, path)
     if row is not None:
-        row.figures = dict(figures)
+        row.figures = _numbered(session, figures, row.figures)
         return row
     row = ModelRow(
         id=new_id("model"), name=name, path=place, manifest=manifest,
         base=relative_path(session, base) if Path(base).is_absolute() else base, parent_id=parent, job_id=job,
-        figures=dict(figures), created_by=actor, created_at=now(),
+        figures=_numbered(session, figures, {}), created_by=actor, created_at=now(),
     )  # fmt: skip
     session.add(row)
     session.flush()
@@ -181,65 +180,72 @@ def history(session: Session, *, limit: int = 200) -> list[ServingRow]:
 
 
 def verdicts(session: Session, row: ModelRow) -> list[dict[str, Any]]:
-    """What judges say of a model, the one that decides about promotion first: people once they are enough, then an AI judge,
-    then a rubric, then the reward model that it was trained on."""
+    """Verdicts of judges on a model, the one that decides about promotion first (`promotion.ORDER`)."""
     comparison = row.figures.get("comparison") or {}
-    people = _people(session, list(comparison.get("tasks", [])))
-    found = [dict(one) for one in comparison.get("verdicts", [])]
-    found.sort(key=lambda one: ("ai", "simulated", "learned").index(one["judge_kind"]))
-    if people is None:
-        return found
-    return [people, *found] if people["questions"] >= ENOUGH_PEOPLE else [*found, people]
+    points = _votes(session, list(comparison.get("tasks", [])))
+    people = [promotion.people_verdict(points, attempt(row))] if points else []
+    return promotion.ordered([*people, *comparison.get("verdicts", [])])
 
 
 def deciding(session: Session, row: ModelRow) -> dict[str, Any] | None:
-    """The verdict that decides; None when there is none, or only one of too few people."""
-    found = verdicts(session, row)
-    few = not found or (found[0]["judge_kind"] == "human" and found[0]["questions"] < ENOUGH_PEOPLE)
-    return None if few else found[0]
+    """The verdict that decides; None when there is none that may."""
+    return next((one for one in verdicts(session, row) if promotion.may_decide(one)), None)
 
 
-def _people(session: Session, tasks: Sequence[str]) -> dict[str, Any] | None:
-    """The win rate that people gave in comparisons of answer 0 (the model's) with answer 1."""
+def attempt(row: ModelRow) -> int:
+    """How many models had been compared with the same serving model when this one was, itself included."""
+    return int((row.figures.get("comparison") or {}).get("attempt", 1))
+
+
+def _next_attempt(session: Session, comparison: Mapping[str, Any]) -> int:
+    """The number of a new comparison against the serving model that it names. Retrainings are few: all rows are read."""
+    against = [comparison.get("against_id", CONFIGURED), comparison.get("against")]
+    known = [row.figures.get("comparison") or {} for row in session.scalars(select(ModelRow))]
+    same = [one for one in known if one and [one.get("against_id", CONFIGURED), one.get("against")] == against]
+    return 1 + max((int(one.get("attempt", 1)) for one in same), default=0)
+
+
+def _numbered(session: Session, figures: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Figures whose comparison has its attempt's number: the old one for the same verdicts, a new one for others."""
+    comparison, before = figures.get("comparison"), known.get("comparison") or {}
+    if not comparison:
+        return dict(figures)
+    same = bool(before) and before.get("verdicts") == comparison.get("verdicts")
+    number = int(before.get("attempt", 1)) if same else _next_attempt(session, comparison)
+    return {**figures, "comparison": {**comparison, "attempt": number}}
+
+
+def _votes(session: Session, tasks: Sequence[str]) -> list[float]:
+    """Points of the first vote of a person in each comparison of answer 0 (the model's) with answer 1, the oldest first."""
     points = {"a": 1.0, "b": 0.0, "tie": 0.5, "both_bad": 0.5}
-    by_task: dict[str, list[float]] = {}
+    first: dict[str, float] = {}
     query = select(LabelRow).where(
         LabelRow.task_id.in_(tasks), LabelRow.labeller_kind == "human", LabelRow.state == "current"
     )
     for label in session.scalars(query.order_by(LabelRow.seq)):
-        by_task.setdefault(label.task_id, []).append(points[str(label.value["verdict"])])
-    if not by_task:
-        return None
-    groups = list(by_task.values())
-    sums, counts = (np.array([float(one) for one in values]) for values in (map(sum, groups), map(len, groups)))
-    interval = ratio_interval(sums, counts)
-    every = [point for group in groups for point in group]
-    return {
-        "judge": "people", "judge_kind": "human", "rate": interval.value, "low": interval.low, "high": interval.high,
-        "n": len(every), "questions": len(groups), "ties": every.count(0.5) / len(every),
-    }  # fmt: skip
+        first.setdefault(label.task_id, points[str(label.value["verdict"])])
+    return list(first.values())
 
 
-def refusal(session: Session, row: ModelRow, name: str) -> str:
-    """Why a model may not be promoted to `name` without force; "" when it may: its win rate over the model that serves there
-    now has an interval above one half."""
-    comparison, gate = row.figures.get("comparison") or {}, deciding(session, row)
-    if gate is None:
-        return "it was never compared with the model that serves"
+def blocker(session: Session, row: ModelRow, name: str) -> Blocker:
+    """Why a model may not be promoted to `name` without force (`promotion.shortfall`)."""
+    comparison = row.figures.get("comparison") or {}
+    found = verdicts(session, row)
+    lacking = promotion.shortfall(found, attempt(row))
+    if lacking.code == "never_compared":
+        return lacking
     now_serving = serving(session, name)
     against, current = comparison.get("against_id", CONFIGURED), now_serving.id if now_serving else CONFIGURED
     if against != current:
-        return f"it was compared with {comparison.get('against', against)}, but another model serves as {name!r} now"
-    if not gate["low"] > 0.5:
-        interval = f"{gate['rate']:.3f} [{gate['low']:.3f}, {gate['high']:.3f}]"
-        return f"its win rate over the model that serves is {interval}, not above 1/2 (judge: {gate['judge']})"
-    return ""
+        text = f"it was compared with {comparison.get('against', against)}, but another model serves as {name!r} now"
+        return Blocker(code="other_serves", text=text)
+    return lacking
 
 
 def promote(session: Session, model_id: str, name: str, *, actor: str, reason: str = "", force: bool = False) -> ServingRow:
     """Let a model serve under `name` from now on. Raises GateError, unless forced with a reason, and MissingError."""
     row = model(session, model_id)
-    why_not = refusal(session, row, name)
+    why_not = blocker(session, row, name).text
     if why_not and not force:
         raise GateError(f"model {row.name}: {why_not}; promote it by force and say why, or retrain")
     if why_not and not reason.strip():

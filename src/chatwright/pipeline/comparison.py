@@ -48,7 +48,7 @@ class Comparison:
         for prompt, old, new in chosen:
             task = NewTask(
                 project=home.id, kind="compare", messages=prompt.messages, answers=(new, old), split="held_out",
-                language=str(prompt.meta.get("language", "en")), priority=1.0,
+                language=str(prompt.meta.get("language", "en")), priority=1.0, overlap=1,  # one vote of each pair counts
             )  # fmt: skip
             found.append(queue.add_task(session, task, actor=actor))
         return found

@@ -246,7 +246,7 @@ def _register(
             if lease is not None:
                 jobs.note(session, lease, model=row.id)
         assert row is not None  # it was registered before
-        refusal = lineage.refusal(session, row, cfg.serving_name or cfg.configured or DEFAULT_MODEL)
+        refusal = lineage.blocker(session, row, cfg.serving_name or cfg.configured or DEFAULT_MODEL).text
         result = {"model": row.id, "name": row.name, "path": str(path), "export": plan.export.id, "refusal": refusal}
     _say(result, comparison)
     return {**result, "verdicts": comparison.verdicts}

@@ -15,19 +15,19 @@ _CHUNK = 1024
 _SLACK = 1e-9  # sums of the same numbers in another order
 
 
-def sign_flip_p(differences: Floats, *, seed: int = 0) -> Floats:
+def sign_flip_p(differences: Floats, *, seed: int = 0, draws: int = _DRAWS) -> Floats:
     """One-sided p-value of a mean difference above 0, per data set: [..., G] -> [...].
 
     The share of sign vectors under which the sum is at least as large as the one observed. Where every group's difference
     is as likely as its negative, P(p <= a) <= a for every a, whatever the distribution, the number of groups or their
-    weights: exact enumeration up to 12 groups, else random sign vectors with the identity counted among them.
+    weights: exact enumeration up to 12 groups, else `draws` random sign vectors and the identity.
     """
     values = np.atleast_2d(differences)
     num = values.shape[-1]
     observed = values.sum(axis=-1)
     limit = observed - _SLACK * (1.0 + np.abs(values).sum(axis=-1))
     exact = num <= _EXACT_GROUPS
-    total = 2**num if exact else _DRAWS + 1
+    total = 2**num if exact else draws + 1
     at_least = np.zeros(observed.shape) if exact else np.ones(observed.shape)
     random = np.random.default_rng(seed)
     for start in range(0, total - (not exact), _CHUNK):

@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from chatwright.errors import CheckpointError, GateError, MissingError, UsageError
 from chatwright.feedback import export as exporting
-from chatwright.feedback import lineage, queue, store
+from chatwright.feedback import lineage, promotion, queue, store
 from chatwright.feedback.export import ExportFilter
 from chatwright.feedback.importing import ImportSettings, import_rows
 from chatwright.feedback.jobs_tables import ModelRow
@@ -31,7 +31,7 @@ def workspace(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Worksp
 
 
 def verdict(low: float, judge: str = "general-en", kind: str = "simulated") -> dict[str, Any]:
-    rates = {"rate": low + 0.1, "low": low, "high": low + 0.2}
+    rates = {"rate": low + 0.1, "low": low, "high": low + 0.2, "p": 0.001}
     return {"judge": judge, "judge_kind": kind, **rates, "n": 40, "questions": 10, "ties": 0.1}
 
 
@@ -98,7 +98,7 @@ def test_promotion_needs_an_interval_above_one_half_or_a_reason(workspace: Works
     label(workspace, "eve")
     weak, good = model(workspace, "weak", 0.45), model(workspace, "good", 0.51)
     with workspace.session() as session:
-        with pytest.raises(GateError, match=r"0.550 \[0.450, 0.650\], not above 1/2 \(judge: general-en\)"):
+        with pytest.raises(GateError, match=r"0.550 \[0.450, 0.650\], p = 0.0010, not surely above 1/2 \(judge: general-en"):
             lineage.promote(session, weak, "chat", actor="root")
         with pytest.raises(UsageError, match="needs a reason"):
             lineage.promote(session, weak, "chat", actor="root", force=True, reason=" ")
@@ -137,7 +137,7 @@ def test_people_decide_once_they_are_enough(workspace: Workspace) -> None:
     tasks = []
     with workspace.session() as session:
         home = default_project(session).id
-        for n in range(lineage.ENOUGH_PEOPLE):
+        for n in range(promotion.ENOUGH_PEOPLE):
             answers = (Answer(text="new"), Answer(text="old"))
             task = NewTask(project=home, kind="compare", messages=user(f"{n}?"), answers=answers, split="held_out")
             tasks.append(queue.add_task(session, task, actor="lead"))
@@ -157,13 +157,13 @@ def test_people_decide_once_they_are_enough(workspace: Workspace) -> None:
     with workspace.reading() as session:
         row = session.get_one(ModelRow, made)
         assert [one["judge_kind"] for one in lineage.verdicts(session, row)] == ["simulated", "human"]
-        assert lineage.refusal(session, row, "chat") == ""
+        assert lineage.blocker(session, row, "chat") == promotion.FREE
     vote(tasks[-1])
     with workspace.reading() as session:
         row = session.get_one(ModelRow, made)
         people = lineage.verdicts(session, row)[0]
-        assert (people["judge_kind"], people["rate"], people["n"]) == ("human", 0.0, lineage.ENOUGH_PEOPLE)
-        assert "not above 1/2 (judge: people)" in lineage.refusal(session, row, "chat")
+        assert (people["judge_kind"], people["rate"], people["n"]) == ("human", 0.0, promotion.ENOUGH_PEOPLE)
+        assert "not surely above 1/2 (judge: people" in lineage.blocker(session, row, "chat").text
 
 
 def test_a_model_is_entered_once_and_only_when_it_is_whole(workspace: Workspace, tmp_path: Path) -> None:
@@ -175,3 +175,37 @@ def test_a_model_is_entered_once_and_only_when_it_is_whole(workspace: Workspace,
         assert again.id == one and again.figures == {"x": 1}
         with pytest.raises(CheckpointError, match="no finished model"):
             lineage.register(session, name="x", path=tmp_path / "x", base="b", exports=[], figures={}, actor="lead")
+
+
+def test_attempts_against_one_serving_model_are_counted(workspace: Workspace) -> None:
+    label(workspace, "eve")
+    first, second = model(workspace, "first"), model(workspace, "second")
+    with workspace.session() as session:
+        lineage.promote(session, second, "chat", actor="root")
+    third = model(workspace, "third", against=second)
+    fourth = model(workspace, "fourth")  # against the configured one again
+    with workspace.session() as session:
+        numbers = [lineage.attempt(session.get_one(ModelRow, one)) for one in (first, second, third, fourth)]
+        assert numbers == [1, 2, 1, 3]
+        row = session.get_one(ModelRow, first)
+        path, figures = workspace.folder / "first", {"comparison": dict(row.figures["comparison"])}
+        again = lineage.register(session, name="first", path=path, base="b", exports=[], figures=figures, actor="lead")
+        assert lineage.attempt(again) == 1  # the same verdicts
+        figures["comparison"]["verdicts"] = [verdict(0.7)]
+        again = lineage.register(session, name="first", path=path, base="b", exports=[], figures=figures, actor="lead")
+        assert lineage.attempt(again) == 4  # a new look
+
+
+def test_the_training_reward_alone_does_not_open_promotion(workspace: Workspace) -> None:
+    label(workspace, "eve")
+    made = model(workspace, "made", 0.7)
+    with workspace.session() as session:
+        row = session.get_one(ModelRow, made)
+        row.figures = {"comparison": {**row.figures["comparison"], "verdicts": [verdict(0.9, "its reward", "learned")]}}
+        assert lineage.deciding(session, row) is None
+    with workspace.session() as session:
+        with pytest.raises(GateError, match="upper bound"):
+            lineage.promote(session, made, "chat", actor="root")
+        with pytest.raises(UsageError, match="needs a reason"):
+            lineage.promote(session, made, "chat", actor="root", force=True)
+        assert lineage.promote(session, made, "chat", actor="root", force=True, reason="people like it").forced

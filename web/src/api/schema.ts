@@ -4471,14 +4471,21 @@ export interface components {
             /** Judge */
             judge: string;
             /**
+             * Judge Gate
+             * @default
+             */
+            judge_gate: string;
+            /**
              * Judge Kind
              * @enum {string}
              */
-            judge_kind: "human" | "simulated" | "ai" | "learned";
+            judge_kind: "human" | "ai" | "held_out" | "simulated" | "learned";
             /** Low */
             low: number;
             /** N */
             n: number;
+            /** P */
+            p?: number | null;
             /** Questions */
             questions: number;
             /** Rate */
@@ -4534,6 +4541,10 @@ export interface components {
         chatwright__serve__desk__wire_loop__Model: {
             /** Against */
             against: string;
+            /** Alpha */
+            alpha: number;
+            /** Attempt */
+            attempt: number;
             /** Base */
             base: string;
             /** Created At */
@@ -4557,6 +4568,10 @@ export interface components {
             parent_id: string | null;
             /** Path */
             path: string;
+            /** Refusal Codes */
+            refusal_codes: {
+                [key: string]: "" | "never_compared" | "upper_bound" | "other_serves" | "not_above";
+            };
             /** Refusals */
             refusals: {
                 [key: string]: string;

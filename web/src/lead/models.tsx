@@ -98,7 +98,15 @@ function Candidate({ model, all }: { model: Model; all: Models }) {
   );
 }
 
-/** Blind win rates, each with who judged: a learned reward is not a person. */
+/** Who judged. A reward model says whether the model was trained against it. */
+function JudgeName({ verdict }: { verdict: Model["verdicts"][number] }) {
+  const { t } = useTranslation();
+  if (verdict.judge_kind === "learned") return <span className="badge warn">{t("lead.models.learned")}</span>;
+  if (verdict.judge_kind === "held_out") return <><span className="badge">{t("lead.models.heldOut")}</span>{verdict.judge_gate ? <span className="soft small"> {t("lead.models.judgeWeak")}</span> : null}</>;
+  return <><KindBadge kind={verdict.judge_kind} /> {verdict.judge}{verdict.unreadable ? <span className="soft small"> {t("lead.models.unreadable", { count: verdict.unreadable, all: verdict.replies })}</span> : null}</>;
+}
+
+/** Blind win rates, each with its judge. */
 export function Verdicts({ model }: { model: Model }) {
   const { t, i18n } = useTranslation();
   if (!model.verdicts.length) return <p className="soft small">{t("lead.models.noComparison")}</p>;
@@ -108,7 +116,7 @@ export function Verdicts({ model }: { model: Model }) {
         const decides = model.gate !== null && model.gate.judge === verdict.judge && model.gate.judge_kind === verdict.judge_kind;
         return (
           <tr key={`${verdict.judge_kind} ${verdict.judge}`}>
-            <td>{verdict.judge_kind === "learned" ? <span className="badge">{t("lead.models.learned")}</span> : <><KindBadge kind={verdict.judge_kind} /> {verdict.judge}</>} {decides ? <span className="badge accent">{t("lead.models.decides")}</span> : null}</td>
+            <td><JudgeName verdict={verdict} /> {decides ? <span className="badge accent">{t("lead.models.decides")}</span> : null}</td>
             <td className="number"><strong>{formatPercent(verdict.rate)}</strong></td>
             <td><Spread count={verdict.n} unit="comparisons" low={verdict.low} point={verdict.rate} high={verdict.high} mark={0.5} show={formatPercent} /></td>
             <td className="number">{formatNumber(verdict.n, i18n.language)}</td><td className="number">{formatPercent(verdict.ties)}</td>

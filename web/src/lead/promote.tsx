@@ -13,10 +13,14 @@ import { Verdicts } from "./models";
 import { Select, Warning } from "./parts";
 
 /** Why a comparison does not allow a promotion; the server has the last word. */
-function whyNot({ gate, against }: Model, name: string, t: TFunction): string {
-  if (gate === null) return t("lead.models.neverCompared");
-  const values = { model: against, name, judge: gate.judge_kind === "learned" ? t("lead.models.learned") : gate.judge, rate: formatPercent(gate.rate), low: formatPercent(gate.low), high: formatPercent(gate.high) };
-  return gate.low > 0.5 ? t("lead.models.otherServes", values) : t("lead.models.notAbove", values);
+function whyNot({ gate, against, refusal_codes: codes, attempt, alpha }: Model, name: string, t: TFunction): string {
+  const code = codes[name];
+  if (code === "other_serves") return t("lead.models.otherServes", { model: against, name });
+  if (code === "upper_bound") return t("lead.models.upperBound");
+  if (code !== "not_above" || gate === null) return t("lead.models.neverCompared");
+  const judge = gate.judge_kind === "held_out" ? t("lead.models.heldOut") : gate.judge;
+  const values = { model: against, name, judge, rate: formatPercent(gate.rate), low: formatPercent(gate.low), high: formatPercent(gate.high) };
+  return `${t("lead.models.notAbove", values)} ${t("lead.models.attempt", { attempt, alpha: formatPercent(alpha) })}`;
 }
 
 /** One click when the comparison allows it; else it takes a reason, which is kept. */

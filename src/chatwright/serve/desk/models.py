@@ -16,6 +16,7 @@ from chatwright.errors import CheckpointError, GateError, HubError, MissingError
 from chatwright.feedback import lineage
 from chatwright.feedback.jobs_tables import ModelRow, ServingRow
 from chatwright.feedback.lineage import CONFIGURED
+from chatwright.feedback.promotion import alpha_of
 from chatwright.serve import audit
 from chatwright.serve.auth import Principal, require_user
 from chatwright.serve.desk.exports import export_of
@@ -215,6 +216,7 @@ def _model(session: Session, row: ModelRow, names: list[str], withdrawn: int) ->
         kinds[share.labeller_kind] += share.labels
     serving = {name: lineage.serving(session, name) for name in names}
     gate = lineage.deciding(session, row)
+    blockers = {name: lineage.blocker(session, row, name) for name in names}
     return Model(
         id=row.id, name=row.name, path=str(located_path(session, row.path)), base=row.base, parent_id=row.parent_id,
         job_id=row.job_id,
@@ -222,7 +224,8 @@ def _model(session: Session, row: ModelRow, names: list[str], withdrawn: int) ->
         verdicts=[Verdict.model_validate(one) for one in lineage.verdicts(session, row)],
         gate=Verdict.model_validate(gate) if gate else None, against=str(comparison.get("against", "")),
         labeller_kinds=dict(kinds), withdrawn=withdrawn,
-        refusals={name: lineage.refusal(session, row, name) for name in names},
+        refusals={name: one.text for name, one in blockers.items()}, attempt=lineage.attempt(row),
+        refusal_codes={name: one.code for name, one in blockers.items()}, alpha=alpha_of(lineage.attempt(row)),
         serves=[name for name, now in serving.items() if now is not None and now.id == row.id],
         created_by=row.created_by, created_at=row.created_at,
     )  # fmt: skip

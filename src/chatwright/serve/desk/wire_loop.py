@@ -207,11 +207,15 @@ class Verdict(BaseModel):
     """One judge's win rate of a model over the one that served; ties count one half."""
 
     judge: str
-    judge_kind: Literal["human", "simulated", "ai", "learned"]
+    judge_kind: Literal["human", "ai", "held_out", "simulated", "learned"]
+    """held_out: a reward model trained on rankings that the training reward never saw. learned: the reward model that the
+    model was trained on, an upper bound, which never decides."""
     rate: float
     low: float
     high: float
-    """95 % interval (bootstrap over questions)."""
+    """Interval: 95 % bootstrap over questions; of people a confidence sequence, which holds after every vote."""
+    p: float | None = None
+    """One-sided p-value of "not preferred"; None for people, whose interval decides."""
     n: int
     questions: int
     ties: float
@@ -219,6 +223,8 @@ class Verdict(BaseModel):
     """Of an AI judge; 0 for other judges."""
     unreadable: int = 0
     """Replies of an AI judge that hold no verdict; their questions are left out."""
+    judge_gate: str = ""
+    """Why the report card of a judging reward model is not good enough; such a verdict does not decide."""
 
 
 class ServedName(BaseModel):
@@ -270,6 +276,12 @@ class Model(BaseModel):
     """Texts it learned from that were withdrawn since."""
     refusals: dict[str, str]
     """Served name -> why it may not be promoted to it without force; "" when it may."""
+    refusal_codes: dict[str, Literal["", "never_compared", "upper_bound", "other_serves", "not_above"]]
+    """The same as a code."""
+    attempt: int
+    """The number of models compared with the same serving model, this one included."""
+    alpha: float
+    """Chance of error that this attempt may spend; `p` of the deciding verdict must not be above it."""
     serves: list[str]
     """Names it serves under now."""
     created_by: str

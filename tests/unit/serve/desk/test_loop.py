@@ -75,7 +75,7 @@ def model(app: FastAPI, name: str, low: float, against: str = lineage.CONFIGURED
     folder.mkdir()
     (folder / "MANIFEST.json").write_text(name)
     said = {"judge": "general-en", "judge_kind": "simulated", "rate": low + 0.1, "low": low, "high": low + 0.2, "n": 8,
-            "questions": 4, "ties": 0.0}  # fmt: skip
+            "questions": 4, "ties": 0.0, "p": 0.001}  # fmt: skip
     with workspace.session() as session:
         comparison = {"against": "base", "against_id": against, "verdicts": [said]}
         figures = {"comparison": comparison, "report_card": {"gate": None}}
@@ -155,7 +155,7 @@ def test_a_model_is_promoted_rolled_back_and_outlives_a_restart(app: FastAPI, ad
     assert listed["models"][0]["labeller_kinds"] == {"human": 12}
     assert says(app, admin) == "I am base"
     refused = admin.post(f"/api/desk/models/{weak}/promote", json={})
-    assert refused.status_code == 409 and "not above 1/2" in refused.text and says(app, admin) == "I am base"
+    assert refused.status_code == 409 and "not surely above 1/2" in refused.text and says(app, admin) == "I am base"
     assert admin.post(f"/api/desk/models/{good}/promote", json={"name": "far"}).status_code == 404
     assert admin.post("/api/desk/models/model_x/promote", json={}).status_code == 404
     now = ok(admin.post(f"/api/desk/models/{good}/promote", json={}))
