@@ -6,6 +6,7 @@ or a DataError, never a crash.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import json
@@ -16,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, NoReturn, cast
 
-from chatwright.errors import DataError
+from chatwright.errors import ConfigError, DataError
 
 MAX_LINE_BYTES = 64 * 2**20
 MAX_UNPACKED_BYTES = 16 * 2**30
@@ -220,7 +221,7 @@ def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> int:
     """Write rows as UTF-8 JSON lines, all or nothing (written aside, synced, renamed). Returns their number."""
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    check_writable(target)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     num_rows = 0
     try:
@@ -242,6 +243,20 @@ def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> int:
     finally:
         os.close(folder)
     return num_rows
+
+
+def check_writable(path: str | Path) -> None:
+    """Before long work: make the folder of a file to write. ConfigError when the file could not be written there."""
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if target.exists() and not os.access(target, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        tempfile.TemporaryFile(dir=target.parent).close()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written ({error.strerror}); choose another file") from None
 
 
 def _umask() -> int:

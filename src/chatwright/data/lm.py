@@ -52,17 +52,26 @@ class Blocks:
         return self.tokens_N[start : start + self.block_size].long()
 
 
+def document_start(tokenizer: Tokenizer) -> list[int]:
+    """Ids before every document: bos where the tokenizer puts one before text (Llama, Gemma), else nothing."""
+    known = bool(tokenizer.template.bos) or tokenizer.config.get("add_bos_token") is True
+    bos = tokenizer.bos_id
+    return [bos] if known and bos is not None and bos != tokenizer.document_end_id else []
+
+
 def load_blocks(
     paths: Sequence[str | Path], tokenizer: Tokenizer, block_size: int, *, text_field: str = "text"
 ) -> Blocks:
     """Tokenise files (.txt, or JSON lines with `text` or `ids`) into blocks; each document ends with
-    `tokenizer.document_end_id`. Or take the training part of a folder that `chatwright corpus build` wrote, as it is.
-    DataError for unusable rows, ids beyond the vocabulary, another tokenizer, or too little text."""
+    `tokenizer.document_end_id`, and begins with bos where the tokenizer puts one before text. Or take the training part of
+    a folder that `chatwright corpus build` wrote, as it is. DataError for unusable rows, ids beyond the vocabulary, another
+    tokenizer, or too little text."""
     if block_size < 2:
         raise DataError(f"a block needs at least 2 tokens, not {block_size}")
     if built := [path for path in paths if is_built(path)]:
         return _built_blocks(built, paths, tokenizer, block_size)
     tokens: list[torch.Tensor] = []
+    start = document_start(tokenizer)
     for ids in _encoded(documents(open_shards(paths), text_field=text_field), tokenizer):
         if max(ids) >= tokenizer.vocab_size:
             raise DataError(
@@ -70,7 +79,8 @@ def load_blocks(
                 "it was made with another model"
             )
         end = [] if ids[-1] == tokenizer.document_end_id else [tokenizer.document_end_id]
-        tokens.append(torch.tensor([*ids, *end], dtype=torch.int32))
+        begin = [] if list(ids[: len(start)]) == start else start
+        tokens.append(torch.tensor([*begin, *ids, *end], dtype=torch.int32))
     blocks = Blocks(torch.cat(tokens) if tokens else torch.zeros(0, dtype=torch.int32), block_size, tokenizer.pad_id)
     if not len(blocks):
         raise DataError(f"{', '.join(map(str, paths))}: there is no text to learn from")

@@ -19,7 +19,7 @@ from chatwright.data import cldr
 from chatwright.data.importing import read_file
 from chatwright.data.pairs import Pair, distinct
 from chatwright.errors import ConfigError
-from chatwright.jsonl import Where, read_jsonl, write_jsonl
+from chatwright.jsonl import Where, check_writable, read_jsonl, write_jsonl
 from chatwright.records import Conversation, Ranking, bad_rows_error
 
 MIN_ANSWER = 20  # characters: "Yes." answers many questions
@@ -52,6 +52,7 @@ def build(cfg: PairsConfig) -> dict[str, int]:
         raise ConfigError("data pairs: nothing to pair; give --answers, --titled or --locales")
     if cfg.cldr_file and not cfg.locales:
         raise ConfigError("--cldr-file has no effect without --locales")
+    check_writable(cfg.out)
     pairs: list[Pair] = []
     for path in cfg.answers:
         pairs += answer_pairs(path)

@@ -13,6 +13,7 @@ import tyro
 from chatwright.data.corpus_build import sources
 from chatwright.data.splits import hash_of
 from chatwright.errors import DataError, UsageError
+from chatwright.jsonl import check_writable
 
 Files = tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="FILE...")]]
 
@@ -43,6 +44,7 @@ def train(cfg: TrainConfig) -> None:
 
     if not cfg.files:
         raise UsageError("no file given; name the files to train the tokenizer on")
+    check_writable(Path(cfg.out) / "training.json")
     found = sources.inputs(cfg.files)
     texts = _Sample(found, cfg)
     tokenizer = train_bpe(texts, cfg.vocab_size) if cfg.kind == "bpe" else train_characters(texts, cfg.vocab_size)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -50,7 +50,7 @@ from chatwright.engine.record import (
     remove,
     settings_of_toml,
 )
-from chatwright.errors import CheckpointError, ConfigError, RunChangedError
+from chatwright.errors import CheckpointError, ConfigError, RunChangedError, TrainingStopped
 from chatwright.progress import ProgressBar, console
 
 StateFunction = Callable[[], tuple[Mapping[str, torch.Tensor], Mapping[str, Any]]]
@@ -113,7 +113,7 @@ class Run:
         """Yield (0-based step, bar). After each step: checkpoint when due; on a signal save, then stop.
 
         `state` gives the tensors and small values to save, as they are after the step that has just ended. `total` None:
-        until the caller breaks out of the loop; call `save` then.
+        until the caller breaks out of the loop; it calls `save_last` then.
         """
         if self.resumed:  # here and not in `start`: opening the model may have drawn numbers or set a seed
             restore_rng(self.resumed.tensors)
@@ -124,23 +124,28 @@ class Run:
                 for step in itertools.count(self.first_step) if total is None else range(self.first_step, total):
                     yield step, bar
                     self._after(step + 1, total, state)
+                if self._stop_signal and self._done in self.store.steps():  # it came while the last step was saved
+                    self._leave(self._stop_signal, total)
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
     def _after(self, done: int, total: int | None, state: StateFunction) -> None:
         self._done, self._rng = done, rng_state()
-        every = self.save.save_every_steps
-        if self._stop_signal or (every and done % every == 0 and done != total):
+        every, stop = self.save.save_every_steps, self._stop_signal  # a signal that comes now waits for the next step
+        if stop or (every and done % every == 0 and done != total):
             self._write(state)
         elif done == total or self._due_by_clock():
             self._try_to_write(state)
-        if self._stop_signal:
-            of = "" if total is None else f" of {total}"
-            console().print(f"{self.kind}: stopped after step {done}{of}, saved. Run the same command to resume.")
-            if self._stop_signal == signal.SIGINT:
-                raise KeyboardInterrupt
-            raise SystemExit(128 + self._stop_signal)
+        if stop:
+            self._leave(stop, total)
+
+    def _leave(self, stop: int, total: int | None) -> NoReturn:
+        of = "" if total is None else f" of {total}"
+        console().print(f"{self.kind}: stopped after step {self._done}{of}, saved. Run the same command to resume.")
+        if stop == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SystemExit(128 + stop)
 
     def _due_by_clock(self) -> bool:
         wait_s = max(self.save.save_every_minutes * 60, self._save_cost_s / _SAVE_SHARE)
@@ -162,22 +167,43 @@ class Run:
             console().print(f"{self.kind}: no checkpoint after step {self._done}: {error}. The run continues without it.")
 
     def save_last(self, done: int, state: StateFunction) -> None:
-        """Checkpoint after the last step of a loop that the caller ended itself."""
+        """Checkpoint after step `done`, for a caller that ends the loop itself."""
         if done > self.first_step:
             self._done, self._rng = done, rng_state()
             self._try_to_write(state)
 
+    def save_failed(self, done: int, state: StateFunction) -> None:
+        """Checkpoint after step `done` before an error is reported that came when the step itself had ended."""
+        self._done, self._rng = done, rng_state()
+        self._save_failed(state, None)
+
     @contextlib.contextmanager
-    def saved_on_error(self, state: StateFunction) -> Iterator[None]:
-        """Save the last whole step before an error of the block is reported; the block must not change the state."""
+    def saved_on_error(
+        self, state: StateFunction, save_final: Callable[[Path], None] | None = None
+    ) -> Iterator[None]:
+        """Save the last whole step before an error of the block is reported; the block must not change the state.
+
+        `save_final` writes the weights of that step, as in `finish`, where training itself cannot continue
+        (TrainingStopped): the same command would only repeat the error.
+        """
         try:
             yield
-        except Exception:
-            if self._done and self._done not in self.store.steps():
-                self._try_to_write(state)
-            if self._done in self.store.steps():
-                console().print(f"{self.kind}: saved after step {self._done}. Run the same command to resume.")
+        except Exception as error:
+            if self._done:
+                self._save_failed(state, save_final if isinstance(error, TrainingStopped) else None)
             raise
+
+    def _save_failed(self, state: StateFunction, save_final: Callable[[Path], None] | None) -> None:
+        if self._done not in self.store.steps():
+            self._try_to_write(state)
+        if save_final is not None:
+            with atomic_folder(self.folder / "final") as aside:
+                save_final(aside)
+            words = f"The weights of that step are in {self.folder / 'final'}, not evaluated"
+        else:
+            words = "Run the same command to resume"
+        if self._done in self.store.steps():
+            console().print(f"{self.kind}: saved after step {self._done}. {words}.")
 
     def checkpoint_words(self) -> str:
         """A sentence about the newest checkpoint on disk, for messages about a run that stops."""

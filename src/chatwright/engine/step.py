@@ -5,7 +5,7 @@ So accumulating 8 micro-batches of 1 equals 1 of 8 whatever their lengths, and a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 import torch
@@ -43,3 +43,12 @@ def accumulate(
         count_sum += float(batch_count)
     assert abs(count_sum - total_count) < 1e-3 * max(total_count, 1), f"{where}: counted {count_sum}, not {total_count}"
     return loss_sum / total_count
+
+
+def step_all(optimizers: Mapping[str, tuple[MasterAdamW, float]], *, where: str) -> dict[str, float]:
+    """One step of several optimisers at their rates; their gradient norms. TrainingStopped before any weight has moved when
+    one of the gradients is not finite."""
+    for name, (optimizer, _) in optimizers.items():
+        if not (norm := optimizer.grad_norm()) < float("inf"):
+            raise TrainingStopped(f"{where}, {name}: the gradient norm is {norm}; no weight was changed. Try a lower rate")
+    return {name: optimizer.step(rate, where=f"{where}, {name}") for name, (optimizer, rate) in optimizers.items()}

@@ -16,6 +16,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -27,6 +28,7 @@ from chatwright.generation.api import Completion
 from chatwright.generation.lm import check_manifest
 from chatwright.hub import model_folder
 from chatwright.hub.run_folders import FINAL
+from chatwright.model.formats.huggingface import read_config
 from chatwright.model.formats.reward import load_scalar_model
 from chatwright.model.heads import ScalarModel
 from chatwright.progress import console
@@ -104,6 +106,11 @@ class LearnedReward:
     def prompt_ids(self, prompt: Prompt) -> tuple[int, ...]:
         """The prompt in this model's own tokens."""
         return render(prompt.messages, self.tokenizer, add_generation_prompt=True).ids
+
+    def check_prompts(self, prompts: Sequence[Prompt]) -> None:
+        """DataError when a prompt leaves no room for an answer in the context."""
+        lengths = [len(self.prompt_ids(prompt)) for prompt in prompts]
+        self._within_context([range(length) for length in lengths], [()] * len(lengths))
 
     def _within_context(
         self, prompt_ids: Sequence[Sequence[int]], response_ids: Sequence[Sequence[int]]
@@ -224,6 +231,13 @@ class RewardMix:
         learned = [part for _, part in self.parts if isinstance(part, LearnedReward)]
         return {f"reward model {number}": part.context for number, part in enumerate(learned, start=1)}
 
+    def check_prompts(self, prompts: Sequence[Prompt]) -> None:
+        """DataError when a prompt leaves no room for an answer in the context of a learned reward."""
+        learned = [part if isinstance(part, LearnedReward) else part.inner
+                   for _, part in self.parts if isinstance(part, LearnedReward | ForeignReward)]  # fmt: skip
+        for part in learned:
+            part.check_prompts(prompts)
+
     def fitting(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[bool]:
         """Whether each prompt and an answer of so many tokens fit into every reward model with a tokenizer of its own."""
         foreign = [part.inner for _, part in self.parts if isinstance(part, ForeignReward)]
@@ -295,6 +309,18 @@ def open_learned(
     return LearnedReward(model, Tokenizer.from_folder(model_folder(folder, "reward")), micro_tokens=micro_tokens)
 
 
+def check_learned(folder: str, prompts: Sequence[Prompt], where: str) -> None:
+    """Without loading its weights: DataError when a prompt leaves no room for an answer in a reward model's context."""
+    final = model_folder(folder, "reward")
+    context, tokenizer = read_config(final).max_positions, Tokenizer.from_folder(final)
+    lengths = [len(render(p.messages, tokenizer, add_generation_prompt=True).ids) for p in prompts]
+    if max(lengths, default=0) >= context:
+        raise DataError(
+            f"{where}: {sum(length >= context for length in lengths)} of {len(prompts)} prompts fill the context of "
+            f"{context} tokens of the reward model {folder}, so answers to them have no score; shorten or remove them"
+        )
+
+
 def open_reward(
     sources: Sequence[str],
     policy_tokenizer: Tokenizer,
@@ -331,11 +357,20 @@ def check_gate(sources: Sequence[str]) -> None:
         folder = model_folder(place, "reward")
         card_file = (folder.parent if folder.name == FINAL else folder) / "report_card.json"
         if not card_file.is_file():
+            why = _no_card_reason(card_file.with_name("result.json")) or "nothing is known of this reward model"
             raise GateError(
-                f"{card_file}: missing, so nothing is known of this reward model. Train it with --eval.share above 0, "
-                "or pass --ignore-gate"
+                f"{card_file}: missing: {why}. Train it with --eval.share above 0 on more rankings, or pass --ignore-gate"
             )
         reason = json.loads(card_file.read_text(encoding="utf-8")).get("gate")
         if reason:
             why = str(reason).rstrip(".")
             raise GateError(f"{place}: {why}. Collect more rankings, or pass --ignore-gate to go on all the same")
+
+
+def _no_card_reason(result: Path) -> str:
+    """Why a reward run has no report card, as its result says; empty when it does not."""
+    try:
+        reason = json.loads(result.read_text(encoding="utf-8")).get("gate")
+    except (OSError, ValueError, AttributeError):
+        return ""
+    return str(reason or "").rstrip(".")

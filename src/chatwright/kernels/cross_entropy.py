@@ -81,20 +81,30 @@ class _TokenLogprobs(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         hidden_ND, weight_VD, targets_N, *kept = ctx.saved_tensors
-        grad_N1 = (grads[0] / ctx.temperature).to(weight_VD.dtype)[:, None]
+        grad_N1 = (grads[0] / ctx.temperature).float()[:, None]
         grad_hidden_ND = torch.empty_like(hidden_ND) if ctx.needs_input_grad[0] else None
         grad_weight_VD = torch.zeros_like(weight_VD) if ctx.needs_input_grad[1] else None
         for index, start in enumerate(range(0, hidden_ND.shape[0], _CHUNK_ROWS)):
             rows = slice(start, start + _CHUNK_ROWS)
             logits_NV = kept[index] if kept else _logits(hidden_ND[rows], weight_VD, ctx.temperature)
-            # d log p(t) / d logits = onehot(t) - softmax, times the upstream gradient
-            grad_logits_NV = F.softmax(logits_NV, dim=-1).mul_(-grad_N1[rows])
-            grad_logits_NV.scatter_add_(1, targets_N[rows, None], grad_N1[rows])
+            grad_logits_NV = _logits_gradient(logits_NV, targets_N[rows], grad_N1[rows])
             if grad_hidden_ND is not None:
                 torch.mm(grad_logits_NV, weight_VD, out=grad_hidden_ND[rows])
             if grad_weight_VD is not None:
                 grad_weight_VD.addmm_(grad_logits_NV.t(), hidden_ND[rows])
         return grad_hidden_ND, grad_weight_VD, None, None, None
+
+
+def _logits_gradient(logits_NV: torch.Tensor, targets_N: torch.Tensor, grad_N1: torch.Tensor) -> torch.Tensor:
+    """(onehot(target) - softmax) times the upstream gradient, in the logits' format. Block by block in fp32 and rounded
+    last: for a confident token the difference of two rounded numbers would be noise, or 0."""
+    grad_logits_NV = torch.empty_like(logits_NV)
+    for first in range(0, logits_NV.shape[0], _CACHED_ROWS):
+        block = slice(first, first + _CACHED_ROWS)
+        part_NV = F.softmax(logits_NV[block], dim=-1, dtype=torch.float32).mul_(-grad_N1[block])
+        part_NV.scatter_add_(1, targets_N[block, None], grad_N1[block])
+        grad_logits_NV[block] = part_NV
+    return grad_logits_NV
 
 
 def _logits(hidden_ND: torch.Tensor, weight_VD: torch.Tensor, temperature: float) -> torch.Tensor:

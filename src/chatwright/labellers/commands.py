@@ -11,7 +11,7 @@ from typing import Any, Literal
 from chatwright.config.secrets import secret
 from chatwright.engine.record import Record, files, open_output, record_of_file
 from chatwright.errors import ConfigError, DataError
-from chatwright.jsonl import dumps
+from chatwright.jsonl import check_writable, dumps
 from chatwright.labellers.ai_judge import AIJudge, AIJudgeConfig, UnreadableError
 from chatwright.labellers.human import HumanQueue
 from chatwright.labellers.protocol import LabelTask
@@ -115,6 +115,7 @@ def label(cfg: LabelConfig) -> dict[str, Any]:
     """Write the rankings; returns counts and shares. Running it again adds what is missing."""
     record = open_rankings(cfg)
     tasks = load_rows(cfg.data, task_from_row)
+    check_writable(cfg.out)
     if cfg.labeller == "simulated":
         result = _label_simulated(cfg, tasks)
     elif cfg.labeller == "ai":

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -47,7 +48,7 @@ class DPOTrainConfig(runs.SaveConfig):
     batch_size: int = 8
     """Prompts (whole rankings) in one step."""
     max_tokens: int = 2048
-    """Longer prompts with their answers are cut or left out (counts are printed)."""
+    """Longer prompts with their answers are cut or left out (counts are printed); never more than the model's context."""
     micro_tokens: int = 2048
     """Tokens that go through the model at once; changes memory and speed, not the result."""
     beta: float = 0.1
@@ -174,9 +175,13 @@ def main(cfg: DPOConfig) -> dict[str, Any]:
     reference = Reference(policy, cfg, dtype, device)
     rankings = load_rankings(cfg.data)
     train, held_out = split_by_prompt(rankings, cfg.train.held_out_share, cfg.seed)
-    examples = load_examples(train, tokenizer, max_tokens=cfg.train.max_tokens)
+    limit = min(cfg.train.max_tokens, policy.config.max_positions)
+    examples = load_examples(train, tokenizer, max_tokens=limit)
+    held = load_examples(held_out, tokenizer, max_tokens=limit)
     if not examples:
         raise ConfigError(f"--data {' '.join(cfg.data)}: no ranking is left to train on")
+    if not any(relation for example in examples for _, _, relation in example.relations):
+        raise ConfigError(f"--data {' '.join(cfg.data)}: every pair of answers is tied, so there is no order to learn")
     console().print(f"dpo: {len(examples)} rankings, {len(held_out)} held out, {dtype} on {device}")
     tie = torch.tensor(initial_tie_parameter(cfg.train.ties, _tie_share(train)), device=device)
     optimizer = MasterAdamW(policy.named_parameters(), cfg.optim)
@@ -189,20 +194,24 @@ def main(cfg: DPOConfig) -> dict[str, Any]:
         return optimizer.state_tensors("optimizer"), {"loss": loss}
 
     order = Batches(len(examples), cfg.train.batch_size, cfg.seed, epochs=cfg.train.epochs, steps=cfg.train.steps)
+
+    def export(folder: Path) -> None:
+        save_final(policy, folder, tokenizer, base=cfg.model)
+
     policy.train()
     for step, bar in run.steps(order.total, state):
         where = f"dpo step {step + 1}"
         chosen = [examples[i] for i in order.at(step)]
         batches = micro_batches(chosen, cfg.train.micro_tokens, tokenizer.pad_id, device)
-        loss = accumulate(
-            optimizer, batches, lambda b: loss_of(policy, reference(b), b, cfg.train, tie), len(chosen), where=where
-        )
         rate = rate_at(step, order.total, cfg.optim.lr, cfg.schedule)
-        norm = optimizer.step(rate, where=where)
+        with run.saved_on_error(state, export):
+            loss = accumulate(
+                optimizer, batches, lambda b: loss_of(policy, reference(b), b, cfg.train, tie), len(chosen), where=where
+            )
+            norm = optimizer.step(rate, where=where)
         tokens = sum(e.num_tokens for e in chosen)
         run.metrics.log(step + 1, {"loss": loss, "lr": rate, "grad_norm": norm, "tokens": tokens})
         bar.advance(tokens=tokens, note=f"loss {loss:.3f}")
-    held = load_examples(held_out, tokenizer, max_tokens=cfg.train.max_tokens)
     accuracy = implicit_accuracy(policy, reference, held, tokenizer.pad_id, cfg.train.micro_tokens) if held else None
     result = {
         "model": cfg.model,
@@ -213,4 +222,4 @@ def main(cfg: DPOConfig) -> dict[str, Any]:
         "simulated_share": sum(r.labeller_kind == "simulated" for r in train) / len(train),
         "data": run.record.hashes("data"),
     }
-    return run.finish(result, lambda folder: save_final(policy, folder, tokenizer, base=cfg.model))
+    return run.finish(result, export)

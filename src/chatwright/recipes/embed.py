@@ -9,11 +9,12 @@ Shapes: N pairs, B texts of a micro-batch, T tokens, W numbers of a vector.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from chatwright.data.batches import plan
@@ -22,7 +23,7 @@ from chatwright.engine import run as runs
 from chatwright.engine.optim import MasterAdamW, OptimConfig
 from chatwright.engine.record import Sources, files, model_source
 from chatwright.engine.schedule import ScheduleConfig, rate_at
-from chatwright.engine.step import accumulate
+from chatwright.engine.step import accumulate, step_all
 from chatwright.errors import ConfigError
 from chatwright.evals.retrieval import Retrieval, measure
 from chatwright.generation.embed import Embedder, pooled_states
@@ -33,9 +34,10 @@ from chatwright.model.heads import EmbeddingHead
 from chatwright.model.precision import DeviceName, Precision, pick_device, pick_dtype
 from chatwright.model.transformer import Transformer
 from chatwright.objectives.contrastive import matryoshka_info_nce
-from chatwright.progress import console
+from chatwright.progress import ProgressBar, console
 from chatwright.text.tokenizer import Tokenizer
 
+_MEASURED_AT_ONCE = 512  # texts between two lines of progress
 _STATES = 512  # pairs whose states the head is whitened by
 
 
@@ -48,7 +50,7 @@ class EmbedTrainConfig(runs.SaveConfig):
     batch_size: int = 128
     """Pairs in one step: each has the passages of the others as negatives."""
     max_tokens: int = 64
-    """Longer texts are cut."""
+    """Longer texts are cut; never more than the model's context."""
     micro_tokens: int = 8192
     """Tokens that go through the model at once; changes memory and speed, not the result."""
     frozen_layers: int = 0
@@ -137,19 +139,25 @@ def main(cfg: EmbedConfig) -> dict[str, Any]:
     model, tokenizer = load_model(cfg.model, dtype=dtype, device=device)
     if cfg.layers:
         model.cut_layers(cfg.layers)
-    before = measure_pairs(Embedder(model, tokenizer), held_out, cfg.train.max_tokens)
+    max_tokens = min(cfg.train.max_tokens, model.config.max_positions)
+    console().print(f"embed-train: {len(train)} pairs, {len(held_out)} held out, {dtype} on {device}")
+    before = measure_pairs(Embedder(model, tokenizer), held_out, max_tokens, "embed-train: held-out pairs, mean pooling")
     model.freeze_bottom(cfg.train.frozen_layers)
     head = EmbeddingHead(model.config.hidden_size, cfg.dimensions[0])
     spec = EmbeddingSpec(
-        pooling=cfg.pooling, attention=cfg.attention, dimensions=cfg.dimensions, max_tokens=cfg.train.max_tokens,
+        pooling=cfg.pooling, attention=cfg.attention, dimensions=cfg.dimensions, max_tokens=max_tokens,
         about={"base": cfg.model, "temperature": cfg.train.temperature, "pairs": len(train)},
     )  # fmt: skip
     head.init_whitened(first_states(model, tokenizer, spec, train, cfg), torch.Generator().manual_seed(cfg.seed))
     embedder = Embedder(model, tokenizer, head.to(device), spec)
-    console().print(f"embed-train: {len(train)} pairs, {len(held_out)} held out, {dtype} on {device}")
-    loss = _train(run, embedder, train, cfg)
+
+    def save(folder: Path) -> None:
+        save_folder(model, folder, tokenizer)
+        save_embedding_head(head, folder, spec)
+
+    loss = _train(run, embedder, train, cfg, save)
     model.eval()
-    after = measure_pairs(embedder, held_out, cfg.train.max_tokens)
+    after = measure_pairs(embedder, held_out, max_tokens, "embed-train: held-out pairs, trained")
     for source, found in after.items():
         console().print(f"embed-train: {source or 'pairs'}: {found.summary()} (mean pooling {before[source].summary()})")
     result = {
@@ -162,11 +170,6 @@ def main(cfg: EmbedConfig) -> dict[str, Any]:
         "mean_pooling": {source: found.to_dict() for source, found in before.items()},
         "data": run.record.hashes("data", "eval.data"),
     }
-
-    def save(folder: Path) -> None:
-        save_folder(model, folder, tokenizer)
-        save_embedding_head(head, folder, spec)
-
     return run.finish(result, save)
 
 
@@ -192,25 +195,34 @@ def first_states(
     order = SourceOrder(pairs, alpha=0.0, seed=cfg.seed)
     chosen = {place for step in range(len(order.places)) for place in order.batch(step, _STATES // len(order.places) + 1)}
     texts = [text for n in sorted(chosen) for text in (pairs[n].query, pairs[n].passage)]
-    rows = [embedder.cut(embedder.ids(text), cfg.train.max_tokens) for text in texts]
+    rows = [embedder.cut(embedder.ids(text), spec.max_tokens) for text in texts]
     groups = plan([len(row) for row in rows], cfg.train.micro_tokens)
     return torch.cat([pooled_states(model, spec, *embedder.batch([rows[n] for n in group])) for group in groups])
 
 
-def measure_pairs(embedder: Embedder, pairs: Sequence[Pair], max_tokens: int) -> dict[str, Retrieval]:
-    """Recall and neighbours of every source; {} without pairs."""
+def measure_pairs(
+    embedder: Embedder, pairs: Sequence[Pair], max_tokens: int, title: str = "held-out pairs"
+) -> dict[str, Retrieval]:
+    """Recall and neighbours of every source, with progress under `title`; {} without pairs."""
     out = {}
-    for source in sorted({pair.source for pair in pairs}):
-        some = [pair for pair in pairs if pair.source == source]
-        vectors = [
-            embedder.vectors(texts, max_tokens=max_tokens).numpy()
-            for texts in ([p.query for p in some], [p.passage for p in some])
-        ]
-        out[source] = measure(some, *vectors)
+    with ProgressBar(title, 2 * len(pairs), unit="text") as bar:
+
+        def vectors(texts: Sequence[str]) -> np.ndarray[Any, Any]:
+            parts = []
+            for at in range(0, len(texts), _MEASURED_AT_ONCE):
+                parts.append(embedder.vectors(texts[at : at + _MEASURED_AT_ONCE], max_tokens=max_tokens).numpy())
+                bar.advance(len(parts[-1]))
+            return np.concatenate(parts)
+
+        for source in sorted({pair.source for pair in pairs}):
+            some = [pair for pair in pairs if pair.source == source]
+            out[source] = measure(some, vectors([p.query for p in some]), vectors([p.passage for p in some]))
     return out
 
 
-def _train(run: runs.Run, embedder: Embedder, pairs: Sequence[Pair], cfg: EmbedConfig) -> float:
+def _train(
+    run: runs.Run, embedder: Embedder, pairs: Sequence[Pair], cfg: EmbedConfig, save: Callable[[Path], None]
+) -> float:
     """The loop: every step a batch of pairs of one source. Returns the last loss."""
     model, head = embedder.model, embedder.head
     assert head is not None
@@ -230,16 +242,16 @@ def _train(run: runs.Run, embedder: Embedder, pairs: Sequence[Pair], cfg: EmbedC
     for step, bar in run.steps(cfg.train.steps, state):
         where = f"embed-train step {step + 1}"
         chosen = [pairs[i] for i in order.batch(step, cfg.train.batch_size)]
-        rows = [embedder.cut(embedder.ids(text), cfg.train.max_tokens) for p in chosen for text in (p.query, p.passage)]
+        rows = [embedder.cut(embedder.ids(t), embedder.spec.max_tokens) for p in chosen for t in (p.query, p.passage)]
         same_NN = same_pairs(chosen).to(model.embed.weight.device)
         parts = step_parts(embedder, rows, same_NN, cfg)
-        loss = accumulate(trunk, parts, lambda part: part, len(chosen), where=where)
-        rates = {"trunk": rate_at(step, cfg.train.steps, cfg.optim.lr, cfg.schedule)}
-        rates["head"] = rate_at(step, cfg.train.steps, cfg.train.head_lr, cfg.schedule)
-        norm = trunk.step(rates["trunk"], where=where)
-        heads.step(rates["head"], where=where)
+        peaks = {"trunk": (trunk, cfg.optim.lr), "head": (heads, cfg.train.head_lr)}
+        rates = {name: (o, rate_at(step, cfg.train.steps, peak, cfg.schedule)) for name, (o, peak) in peaks.items()}
+        with run.saved_on_error(state, save):
+            loss = accumulate(trunk, parts, lambda part: part, len(chosen), where=where)
+            norms = step_all(rates, where=where)
         tokens = sum(map(len, rows))
-        values = {"loss": loss, "lr": rates["trunk"], "grad_norm": norm, "tokens": tokens}
+        values = {"loss": loss, "lr": rates["trunk"][1], "grad_norm": norms["trunk"], "tokens": tokens}
         run.metrics.log(step + 1, values)
         bar.advance(tokens=tokens, note=f"loss {loss:.3f}")
     return loss

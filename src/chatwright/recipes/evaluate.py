@@ -28,12 +28,12 @@ from chatwright.engine.record import (
     refuse,
     settings_of_toml,
 )
-from chatwright.errors import ConfigError
+from chatwright.errors import ConfigError, DataError
 from chatwright.evals.harness import Answer, Evaluation, Judge, common_budget, evaluate, figures
 from chatwright.evals.held_out import bits_per_byte, held_out_text
 from chatwright.evals.metrics import duplicate_pairs
 from chatwright.evals.winrate import win_rate
-from chatwright.generation.answers import sample_answers
+from chatwright.generation.answers import check_room, sample_answers
 from chatwright.generation.api import SamplingParams
 from chatwright.generation.lm import load_model
 from chatwright.generation.local import LocalGenerator
@@ -163,6 +163,7 @@ def _answer_all(
         if name in kls and all(_file(folder, name, d).is_file() for d in ("sampled", "greedy")):
             continue
         model, tokenizer = load_model(source, dtype=dtype, device=device)
+        check_room(prompts, tokenizer, model.config.max_positions, cfg.max_new_tokens, f"evaluate {name}")
         generator = LocalGenerator(model, tokenizer, max_batch=cfg.batch_size)
         for decoding in ("sampled", "greedy"):
             params = SamplingParams(
@@ -225,6 +226,12 @@ def measure_kl(reference: Transformer, answers: Path, pad_id: int, temperature: 
         for ids in row["completion_ids"]:
             prompt_ids.append(row["prompt_ids"])
             response_ids.append(ids)
+    longest = max((len(p) + len(r) for p, r in zip(prompt_ids, response_ids, strict=True)), default=0)
+    if longest > reference.config.max_positions:
+        raise DataError(
+            f"{answers}: an answer with its prompt has {longest} tokens, more than the reference's context of "
+            f"{reference.config.max_positions}, so KL cannot be measured; lower --max-new-tokens or take another --reference"
+        )
     device = reference.embed.weight.device
     expected, count = 0.0, 0
     for batch in response_batches(prompt_ids, response_ids, range(len(prompt_ids)), 4096, pad_id, device):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from chatwright.evals.harness import Answer, Judge
-from chatwright.evals.rewards import LearnedReward, open_learned
+from chatwright.evals.rewards import LearnedReward, check_learned, open_learned
 from chatwright.labellers.general import GeneralRubric
 from chatwright.labellers.rubric import gold_judge, keywords_of, rubric_for
 from chatwright.records import Prompt
@@ -24,10 +24,13 @@ class _RewardVerdict:
 
 
 def check_prompts(judge: str, prompts: Sequence[Prompt], where: str) -> None:
-    """DataError when the judge is a rubric and a prompt lacks its key words: known before anything is generated."""
+    """Before anything is generated: DataError when the judge is a rubric and a prompt lacks its key words, or a reward model
+    whose context a prompt fills."""
     if judge.startswith(_MUSEUM):
         for prompt in prompts:
             keywords_of(prompt.meta, f"{where}: question {prompt.messages[-1].content!r}")
+    elif judge != GENERAL:
+        check_learned(judge, prompts, where)
 
 
 def open_judge(name: str, device: torch.device, dtype: torch.dtype) -> tuple[Judge, str]:

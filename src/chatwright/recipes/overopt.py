@@ -15,7 +15,7 @@ from chatwright.engine.checkpoint import write_text
 from chatwright.errors import ConfigError, DataError
 from chatwright.evals.harness import Answer, Judge
 from chatwright.evals.overoptimisation import Kind, best_of_n_sweep, fit_curve
-from chatwright.jsonl import read_jsonl
+from chatwright.jsonl import check_writable, read_jsonl
 from chatwright.model.precision import DeviceName, Precision, pick_device, pick_dtype
 from chatwright.progress import console
 from chatwright.recipes.judges import check_prompts, open_judge
@@ -50,6 +50,7 @@ def main(cfg: OveroptConfig) -> dict[str, Any]:
         raise ConfigError(
             "overopt: give --data (files of `chatwright bestofn`), --evaluation (a folder of `evaluate`), or both"
         )
+    check_writable(cfg.out)
     device = pick_device(cfg.device)
     judge, _ = open_judge(cfg.judge, device, pick_dtype(cfg.precision, device))
     result: dict[str, Any] = {"judge": cfg.judge}
@@ -57,7 +58,6 @@ def main(cfg: OveroptConfig) -> dict[str, Any]:
         result["bestofn"] = _best_of_n(cfg, judge)
     if cfg.evaluation:
         result["ppo"] = _ppo(cfg, judge)
-    Path(cfg.out).parent.mkdir(parents=True, exist_ok=True)
     write_text(Path(cfg.out), json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     for name in ("bestofn", "ppo"):
         if name in result:

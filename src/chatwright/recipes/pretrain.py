@@ -42,7 +42,8 @@ from chatwright.progress import ProgressBar, console
 from chatwright.recipes.pretrain_config import Plan, PretrainConfig, model_config, plan_of
 from chatwright.text.tokenizer import Tokenizer
 
-_NO_END = 2**40  # steps of a run that ends by the clock
+NO_END = 2**40
+"""Steps of a run by the clock before its pace is known."""
 Kind = Literal["causal", "masked"]
 
 
@@ -136,10 +137,11 @@ def main(cfg: PretrainConfig) -> dict[str, Any]:
         if cfg.sample.every_steps:
             _write_samples(cfg, model, trained, tokenizer, samples, 0)
     step = run.first_step - 1
-    for step, bar in run.steps(plan.steps or _NO_END, trained.state):
+    for step, bar in run.steps(plan.steps or None, trained.state):
         total = plan.steps or steps_by_clock(step, trained.seconds, cfg.train.minutes * 60)
         if total <= step:
             step -= 1
+            run.save_last(step + 1, trained.state)
             break
         values = _train_step(cfg, plan, trained, model, train, step, total)
         if held_out is not None and _due(step + 1, total, cfg.held_out.every_steps or (plan.steps // 10)):
@@ -147,7 +149,9 @@ def main(cfg: PretrainConfig) -> dict[str, Any]:
         if cfg.objective != "masked" and _due(step + 1, total, cfg.sample.every_steps):
             _write_samples(cfg, model, trained, tokenizer, samples, step + 1)
         run.metrics.log(step + 1, values)
-        _show(bar, plan.windows * cfg.context, total, values)
+        _show(bar, plan.windows * cfg.context, values)
+        if not plan.steps:
+            bar.left_s = cfg.train.minutes * 60 - trained.seconds
     if trained.ema:
         trained.ema.copy_to_model()
         trained.ema = None
@@ -221,7 +225,7 @@ def open_optimizer(cfg: PretrainConfig, model: Transformer, plan: Plan, dtype: t
 def steps_by_clock(step: int, seconds: float, limit_s: float) -> int:
     """Steps that fit into the time at the pace so far; at most `step` when another one would end too late."""
     if step == 0 or seconds <= 0:
-        return _NO_END
+        return NO_END
     return int(limit_s / (seconds / step))
 
 
@@ -326,8 +330,7 @@ def _due(done: int, total: int, every: int) -> bool:
     return bool(every) and done % every == 0 and done < total
 
 
-def _show(bar: ProgressBar, tokens: int, total: int, values: Mapping[str, Any]) -> None:
-    bar.total = total  # by the clock it is an estimate
+def _show(bar: ProgressBar, tokens: int, values: Mapping[str, Any]) -> None:
     skipped = f", {values['skipped']} updates left out" if values["skipped"] else ""
     loss = "not finite" if values["loss"] is None else f"{values['loss']:.3f}"
     bar.advance(tokens=tokens, note=f"loss {loss}{skipped}")

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from chatwright.data.lm import document_start
 from chatwright.engine.record import Record, model_source, open_output, record_of_file
 from chatwright.errors import DataError
 from chatwright.generation.api import SamplingParams
 from chatwright.generation.lm import load_model
 from chatwright.generation.local import LocalGenerator
+from chatwright.jsonl import check_writable
 from chatwright.model.precision import DeviceName, Precision, pick_device, pick_dtype
 from chatwright.progress import ProgressBar, console
 from chatwright.records import read_jsonl, write_jsonl
@@ -18,7 +20,7 @@ from chatwright.records import read_jsonl, write_jsonl
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayConfig:
-    """Sample raw text from a model, from the end-of-document token on."""
+    """Sample raw text from a model, from its start-of-document token (or, without one, its end-of-document token) on."""
 
     model: str = "smollm2-135m-instruct"
     """The model before any teaching."""
@@ -43,6 +45,7 @@ class ReplayConfig:
 def main(cfg: ReplayConfig) -> dict[str, Any]:
     """Write the file, unless it is there; returns its name and size in tokens."""
     out = Path(cfg.out)
+    check_writable(out)
     record = Record.of("replay", cfg, {"model": model_source(cfg.model)})
     known = open_output(record, cfg, out, record_of_file(out), [out])
     if out.is_file():
@@ -60,7 +63,7 @@ def main(cfg: ReplayConfig) -> dict[str, Any]:
         def progress(tokens: int, sequences: int) -> None:
             bar.advance(sequences - bar.done, tokens=tokens - bar.tokens)
 
-        prompts = [[tokenizer.document_end_id]] * cfg.num_texts
+        prompts = [document_start(tokenizer) or [tokenizer.document_end_id]] * cfg.num_texts
         texts = [row[0] for row in generator.generate(prompts, params, seeds=seeds, progress=progress)]
     kept = [text for text in texts if len(text.ids) > 1]
     source = {"source": f"sampled from {cfg.model}", "settings": _settings(cfg)}

@@ -23,12 +23,13 @@ from chatwright.engine.checkpoint import write_text
 from chatwright.engine.optim import MasterAdamW, OptimConfig
 from chatwright.engine.record import Sources, files, model_source
 from chatwright.engine.schedule import ScheduleConfig, rate_at
-from chatwright.engine.step import accumulate
-from chatwright.errors import ConfigError
+from chatwright.engine.step import accumulate, step_all
+from chatwright.errors import ConfigError, DataError
 from chatwright.evals.gate import MIN_PROMPTS
 from chatwright.evals.report_card import card_text, report_card
 from chatwright.evals.rewards import LearnedReward, open_learned
 from chatwright.generation.lm import load_model
+from chatwright.jsonl import check_writable
 from chatwright.labellers.simulated import META_KEY, summary
 from chatwright.model.formats.reward import save_scalar_model
 from chatwright.model.heads import ScalarModel
@@ -48,6 +49,7 @@ from chatwright.records import (
 )
 from chatwright.records.sameness import distinct_pairs, prompt_key
 from chatwright.statistics.ties import fit_log_nu
+from chatwright.text.chat import render
 from chatwright.text.tokenizer import Tokenizer
 
 _KEEP_BYTES = 2**30  # states of frozen blocks that are kept for the next pass
@@ -64,7 +66,7 @@ class RewardTrainConfig(runs.SaveConfig):
     batch_size: int = 8
     """Prompts (whole rankings) in one step. The paper: 64."""
     max_tokens: int = 2048
-    """Longer prompts with their answers are cut or left out (counts are printed)."""
+    """Longer prompts with their answers are cut or left out (counts are printed); never more than the model's context."""
     micro_tokens: int = 2048
     """Tokens that go through the model at once; changes memory and speed, not the result."""
     ties: TieMode = "davidson"
@@ -224,11 +226,16 @@ def main(cfg: RewardConfig) -> dict[str, Any]:
     parts = split(cfg)
     train, held_out = parts.train, parts.held_out
     trunk, tokenizer = load_model(cfg.model, dtype=dtype, device=device)
-    examples = load_examples(train, tokenizer, max_tokens=cfg.train.max_tokens)
+    limit = min(cfg.train.max_tokens, trunk.config.max_positions)
+    examples = load_examples(train, tokenizer, max_tokens=limit)
     if not examples:
         raise ConfigError(f"--data {' '.join(cfg.data)}: no ranking is left to train on")
     if not any(relation for example in examples for _, _, relation in example.relations):
         raise ConfigError(f"--data {' '.join(cfg.data)}: every pair of answers is tied, so there is no order to learn")
+    judged = load_examples(held_out, tokenizer, max_tokens=limit)
+    if held_out and not judged:
+        console().print("reward: no held-out ranking fits, so there will be no report card, and PPO stays closed")
+    demonstrations = _demonstrations(cfg, tokenizer, trunk.config.max_positions)
     if held_out and not any(relation for ranking in held_out for _, _, relation in distinct_pairs(ranking)):
         raise ConfigError(
             "the held-out rankings are all ties or compare equal texts, which no report card can be made of; "
@@ -250,9 +257,8 @@ def main(cfg: RewardConfig) -> dict[str, Any]:
     units = shuffled_pairs(examples, cfg.seed) if cfg.train.shuffled_pairs else examples
     _train(run, model, units, tokenizer, cfg)
     merge(model.trunk)
-    if cfg.demonstrations:
-        _centre(model, cfg, tokenizer)
-    card = _report(run.folder, model, train, held_out, tokenizer, cfg)
+    _centre(model, demonstrations, tokenizer, cfg)
+    card, no_card = _report(run.folder, model, examples, held_out, judged, train, tokenizer, cfg)
     result = {
         "model": cfg.model,
         "rankings": len(examples),
@@ -260,13 +266,18 @@ def main(cfg: RewardConfig) -> dict[str, Any]:
         "tie_parameter": float(model.tie_parameter.detach()),
         "accuracy": card["accuracy"]["value"] if card else None,
         "length_baseline": card["length_baseline"] if card else None,
-        "gate": card["gate"] if card else _no_card(parts.in_training),
+        "gate": card["gate"] if card else no_card or _no_card(parts.in_training),
         "held_out_in_training": parts.in_training,
         "simulated_share": sum(r.labeller_kind == "simulated" for r in train) / len(train),
         "data": run.record.hashes("data"),
     }
+    return run.finish(result, lambda folder: _export(model, folder, tokenizer, cfg))
+
+
+def _export(model: ScalarModel, folder: Path, tokenizer: Tokenizer, cfg: RewardConfig) -> None:
+    merge(model.trunk)
     meta = {"ties": cfg.train.ties, "pair_norm": cfg.train.pair_norm, "base": cfg.model}
-    return run.finish(result, lambda folder: save_scalar_model(model, folder, tokenizer, meta))
+    save_scalar_model(model, folder, tokenizer, meta)
 
 
 def _train(
@@ -295,12 +306,12 @@ def _train(
         if model.trunk.num_frozen and not cfg.train.shuffled_pairs:
             batches = [_with_bottom(batch, places, bottoms, model) for batch in batches]
         trunk = optimizers["trunk"][0]
-        loss = accumulate(trunk, batches, lambda b: loss_of(model, b, cfg.train), len(chosen), where=where)
-        norms = {name: optimizer.step(rate_at(step, order.total, lr, cfg.schedule), where=where)
-                 for name, (optimizer, lr) in optimizers.items()}  # fmt: skip
+        rates = {name: (o, rate_at(step, order.total, lr, cfg.schedule)) for name, (o, lr) in optimizers.items()}
+        with run.saved_on_error(state, lambda folder: _export(model, folder, tokenizer, cfg)):
+            loss = accumulate(trunk, batches, lambda b: loss_of(model, b, cfg.train), len(chosen), where=where)
+            norms = step_all(rates, where=where)
         tokens = sum(e.num_tokens for e in chosen)
-        rate = rate_at(step, order.total, cfg.optim.lr, cfg.schedule)
-        values = {"loss": loss, "lr": rate, "grad_norm": norms["trunk"], "tokens": tokens}
+        values = {"loss": loss, "lr": rates["trunk"][1], "grad_norm": norms["trunk"], "tokens": tokens}
         run.metrics.log(step + 1, {**values, "tie_parameter": float(model.tie_parameter.detach())})
         bar.advance(tokens=tokens, note=f"loss {loss:.3f}")
 
@@ -340,12 +351,31 @@ def _optimizers(model: ScalarModel, cfg: RewardConfig) -> dict[str, tuple[Master
     return out
 
 
-def _centre(model: ScalarModel, cfg: RewardConfig, tokenizer: Tokenizer) -> None:
-    """Set the bias so that demonstrations have mean reward 0 (InstructGPT section 3.5)."""
-    scorer = LearnedReward(model, tokenizer, micro_tokens=cfg.train.micro_tokens)
+Answered = tuple[Conversation, str, bool]
+"""(messages, answer, whether it ended by itself)."""
+
+
+def _demonstrations(cfg: RewardConfig, tokenizer: Tokenizer, context: int) -> list[Answered]:
+    """What the scores are centred on; those whose prompt leaves no room in the context are left out and counted."""
     rows = [(d.prompt.messages, d.answer, True) for d in load_demonstrations(cfg.demonstrations)]
+    kept = [row for row in rows if len(render(row[0], tokenizer, add_generation_prompt=True).ids) < context]
+    if len(kept) < len(rows):
+        console().print(f"reward: {len(kept)} of {len(rows)} demonstrations used; the others are over {context} tokens")
+    if rows and not kept:
+        raise ConfigError(f"--demonstrations {' '.join(cfg.demonstrations)}: none fits into the context of {context} tokens")
+    return kept
+
+
+def _centre(model: ScalarModel, rows: Sequence[Answered], tokenizer: Tokenizer, cfg: RewardConfig) -> None:
+    """Set the bias so that demonstrations have mean reward 0 (InstructGPT section 3.5)."""
+    if not rows:
+        return
+    mean = LearnedReward(model, tokenizer, micro_tokens=cfg.train.micro_tokens).score_texts(rows).mean()
+    if not bool(torch.isfinite(mean)):
+        console().print("reward: the mean score of the demonstrations is not finite, so the scores are not centred")
+        return
     with torch.no_grad():
-        model.head.bias.sub_(scorer.score_texts(rows).mean())
+        model.head.bias.sub_(mean)
 
 
 def _no_card(in_training: int) -> str:
@@ -357,36 +387,43 @@ def _no_card(in_training: int) -> str:
 def _report(
     folder: Path,
     model: ScalarModel,
-    train: Sequence[Ranking],
+    examples: Sequence[RankingExample],
     held_out: Sequence[Ranking],
+    judged: Sequence[RankingExample],
+    train: Sequence[Ranking],
     tokenizer: Tokenizer,
     cfg: RewardConfig,
-) -> dict[str, Any] | None:
-    """Report card on the held-out rankings: report_card.json (with the gate's verdict) and report_card.txt."""
+) -> tuple[dict[str, Any] | None, str]:
+    """Report card on the held-out rankings: report_card.json (with the gate's verdict) and report_card.txt. Without one:
+    None and the reason, which closes the gate; the trained weights are kept."""
     if not held_out:
-        return None
-    examples = load_examples(held_out, tokenizer, max_tokens=cfg.train.max_tokens)
-    scores = score_examples(model, examples, tokenizer.pad_id, cfg.train.micro_tokens)
-    card = report_card(
-        [held_out[e.index] for e in examples],
-        scores,
-        [[float(len(answer)) for answer in e.answers] for e in examples],
-        tie_mode=cfg.train.ties,
-        tie_param=_reported_tie_parameter(model, train, tokenizer, cfg),
-        train_labellers={r.labeller for r in train if r.labeller},
-        accuracy_ceiling=_ceiling(held_out),
-        seed=cfg.seed,
-    )
+        return None, ""
+    scores = score_examples(model, judged, tokenizer.pad_id, cfg.train.micro_tokens)
+    try:
+        card = report_card(
+            [held_out[e.index] for e in judged],
+            scores,
+            [[float(len(answer)) for answer in e.answers] for e in judged],
+            tie_mode=cfg.train.ties,
+            tie_param=_reported_tie_parameter(model, examples, tokenizer, cfg),
+            train_labellers={r.labeller for r in train if r.labeller},
+            accuracy_ceiling=_ceiling(held_out),
+            seed=cfg.seed,
+        )
+    except DataError as error:
+        reason = f"no report card: {error}"
+        console().print(f"reward: PPO is closed for this model: {reason}")
+        return None, reason
     write_text(folder / "report_card.json", json.dumps(card, indent=1) + "\n")
     write_text(folder / "report_card.txt", card_text(card) + "\n")
     console().print(card_text(card))
     if card["gate"]:
         console().print(f"reward: PPO is closed for this model: {card['gate']}")
-    return card
+    return card, ""
 
 
 def _reported_tie_parameter(
-    model: ScalarModel, train: Sequence[Ranking], tokenizer: Tokenizer, cfg: RewardConfig
+    model: ScalarModel, train: Sequence[RankingExample], tokenizer: Tokenizer, cfg: RewardConfig
 ) -> float:
     """eta, log nu, or (drop, soft) a Davidson log nu fitted on training ties for reporting only."""
     value = model.tie_parameter.detach()
@@ -394,7 +431,7 @@ def _reported_tie_parameter(
         return float(torch.nn.functional.softplus(value))
     if cfg.train.ties == "davidson":
         return float(value)
-    examples = load_examples(train, tokenizer, max_tokens=cfg.train.max_tokens)[:200]
+    examples = train[:200]
     scores = score_examples(model, examples, tokenizer.pad_id, cfg.train.micro_tokens)
     rows = [
         (row[i] - row[j], relation)
@@ -410,7 +447,7 @@ def _ceiling(rankings: Sequence[Ranking]) -> float | None:
     return summary(simulated).accuracy_ceiling if simulated else None
 
 
-def _to_score(row: Mapping[str, Any], where: Where) -> list[tuple[Conversation, str, bool]]:
+def _to_score(row: Mapping[str, Any], where: Where) -> list[Answered]:
     """(messages, answer, ended) of every completion of a row."""
     prompt = Prompt.from_dict({key: value for key, value in row.items() if key != "completion"}, where)
     answers = where.list(row.get("completions", [row.get("completion")]), "completions")
@@ -424,12 +461,18 @@ def _to_score(row: Mapping[str, Any], where: Where) -> list[tuple[Conversation, 
 
 def score(cfg: ScoreConfig) -> dict[str, Any]:
     """Write each row of --data back with its scores."""
+    check_writable(cfg.out)
     device = pick_device(cfg.device)
     learned = open_learned(cfg.reward, dtype=pick_dtype(cfg.precision, device), device=device)
     out = []
     for line, row in read_jsonl(cfg.data):
-        items = _to_score(row, Where(cfg.data, line))
-        out.append({**row, "scores": [round(float(s), 6) for s in learned.score_texts(items)]})
+        where = Where(cfg.data, line)
+        items = _to_score(row, where)
+        try:
+            scores = learned.score_texts(items)
+        except DataError as error:  # a prompt that fills the context
+            raise where.error("messages", str(error)) from None
+        out.append({**row, "scores": [round(float(score), 6) for score in scores]})
     write_jsonl(cfg.out, out)
     console().print(f"score: {len(out)} rows -> {cfg.out}")
     return {"rows": len(out), "out": cfg.out}

@@ -1,23 +1,23 @@
 """Sample K answers per prompt for people (or a simulated labeller) to rank: JSON lines of {messages, completions, ...}.
 
-Work is done in chunks that are appended as they finish; running the same command again goes on after the last one.
+Chunks are appended as they finish; the same command again continues after the last one.
 """
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from chatwright.data.answer_file import append_rows, whole_rows
 from chatwright.engine.record import Record, files, model_source, open_output, record_of_file
 from chatwright.errors import ConfigError, DataError
-from chatwright.generation.answers import sample_answers
+from chatwright.generation.answers import check_room, sample_answers
 from chatwright.generation.api import Completion, SamplingParams
 from chatwright.generation.lm import load_model
 from chatwright.generation.local import LocalGenerator
+from chatwright.jsonl import check_writable
 from chatwright.model.precision import DeviceName, Precision, pick_device, pick_dtype
 from chatwright.progress import console
 from chatwright.records import Prompt, load_prompts
@@ -75,13 +75,14 @@ def main(cfg: SampleConfig) -> dict[str, Any]:
         raise ConfigError(f"--n {cfg.n}: between 1 and 9 answers per prompt can be sampled")
     prompts = load_prompts(cfg.data)
     out = Path(cfg.out)
+    check_writable(out)
     record = Record.of("sample", cfg, {"data": files(cfg.data), "model": model_source(cfg.model)})
     known = open_output(record, cfg, out, record_of_file(out), [out])
     done = _rows_done(out, None if known else prompts, cfg)
     record.write(record_of_file(out))
-    result = {"prompts": len(prompts), "answers": len(prompts) * cfg.n, "out": str(out)}
+    result = {"prompts": len(prompts), "answers": len(prompts) * cfg.n, "out": cfg.out}
     if done >= len(prompts):
-        console().print(f"sample: {out} is complete ({done} prompts)")
+        console().print(f"sample: {cfg.out} is complete ({done} prompts)")
         return result
     device = pick_device(cfg.device)
     model, tokenizer = load_model(cfg.model, dtype=pick_dtype(cfg.precision, device), device=device)
@@ -89,35 +90,21 @@ def main(cfg: SampleConfig) -> dict[str, Any]:
     params = SamplingParams(
         max_new_tokens=cfg.max_new_tokens, temperature=cfg.temperature, top_k=cfg.top_k, top_p=cfg.top_p
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
+    check_room(prompts, tokenizer, model.config.max_positions, cfg.max_new_tokens, f"--data {' '.join(cfg.data)}")
     for start in range(done, len(prompts), _CHUNK_PROMPTS):
         chunk = prompts[start : start + _CHUNK_PROMPTS]
         title = f"sample {start + len(chunk)}/{len(prompts)}"
         answers = sample_answers(generator, tokenizer, chunk, params, n=cfg.n, seed=cfg.seed, title=title, first=start)
         rows = [to_row(p, a, cfg.model, cfg) for p, a in zip(chunk, answers, strict=True)]
         append_rows(out, rows)
-    console().print(f"sample: {len(prompts)} prompts x {cfg.n} answers -> {out}")
+    console().print(f"sample: {len(prompts)} prompts x {cfg.n} answers -> {cfg.out}")
     return result
 
 
-def append_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Append JSON lines and flush them to the disk."""
-    with open(path, "a", encoding="utf-8") as file:
-        file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def _rows_done(path: Path, prompts: Sequence[Prompt] | None, cfg: SampleConfig) -> int:
-    """Whole rows already in the file (a torn last line is cut off). Those of a file without a record must belong to these
-    prompts and settings; None: there is a record, and it was compared."""
-    if not path.exists():
-        return 0
-    whole = path.read_bytes()
-    kept = whole[: whole.rfind(b"\n") + 1]
-    if len(kept) != len(whole):
-        path.write_bytes(kept)
-    rows = [json.loads(line) for line in kept.splitlines()]
+    """Whole rows already in the file. Those of a file without a record must belong to these prompts and settings; None:
+    there is a record, and it was compared."""
+    rows = whole_rows(path)
     for number, (row, prompt) in enumerate(zip(rows, prompts or (), strict=False), start=1):
         if row.get("messages") != [m.to_dict() for m in prompt.messages]:
             raise DataError.at(path, number, "messages", "belongs to other prompts; use another --out or remove the file")

@@ -26,7 +26,7 @@ from chatwright.engine.schedule import ScheduleConfig, rate_at
 from chatwright.engine.step import accumulate
 from chatwright.errors import ConfigError
 from chatwright.evals.rewards import answered, open_reward, reward_sources
-from chatwright.generation.answers import sample_answers
+from chatwright.generation.answers import check_room, sample_answers
 from chatwright.generation.api import SamplingParams
 from chatwright.generation.lm import load_model
 from chatwright.generation.local import LocalGenerator
@@ -51,7 +51,7 @@ class SFTTrainConfig(runs.SaveConfig):
     batch_size: int = 8
     """Demonstrations in one step."""
     max_tokens: int = 2048
-    """Longer examples are cut (the count is printed)."""
+    """Longer examples are cut (the count is printed); never more than the model's context."""
     micro_tokens: int = 2048
     """Tokens that go through the model at once; changes memory and speed, not the result."""
     dropout: float = 0.0
@@ -150,17 +150,14 @@ def main(cfg: SFTConfig) -> dict[str, Any]:
     device = pick_device(cfg.device)
     dtype = pick_dtype(cfg.precision, device)
     torch.manual_seed(cfg.seed)
-    model, tokenizer = load_model(cfg.model, dtype=dtype, device=device)
-    if cfg.system is not None:
-        tokenizer = tokenizer.with_default_system(cfg.system)
-    if cfg.lora is not None:
-        inject(model, cfg.lora, seed=cfg.seed)
-    model.set_dropout(cfg.train.dropout)
-    model.freeze_bottom(cfg.train.frozen_layers)
-    examples = load_examples(load_demonstrations(cfg.data), tokenizer, max_tokens=cfg.train.max_tokens)
+    model, tokenizer = _open_model(cfg, dtype, device)
+    limit = min(cfg.train.max_tokens, model.config.max_positions)
+    examples = load_examples(load_demonstrations(cfg.data), tokenizer, max_tokens=limit)
     if not examples:
         raise ConfigError(f"--data {' '.join(cfg.data)}: no demonstration is left to train on")
-    held_out = load_examples(load_demonstrations(cfg.eval_data), tokenizer, max_tokens=cfg.train.max_tokens)
+    held_out = load_examples(load_demonstrations(cfg.eval_data), tokenizer, max_tokens=limit)
+    if cfg.select.reward:
+        _check_selection(model, tokenizer, cfg)
     mix = open_ptx(
         cfg.mix.data,
         tokenizer,
@@ -174,7 +171,7 @@ def main(cfg: SFTConfig) -> dict[str, Any]:
     num_tokens = sum(len(example.ids) for example in examples)
     console().print(f"sft: {len(examples)} demonstrations, {num_tokens} tokens, {dtype} on {device}")
     optimizer = MasterAdamW(model.named_parameters(), cfg.optim)
-    best: dict[str, Any] = {"score": None, "step": None}
+    best: dict[str, Any] = {"score": None, "step": None, "pending": None}
     loss = math.nan
     if run.resumed:
         optimizer.load_state_tensors(run.resumed.tensors, "optimizer")
@@ -185,23 +182,32 @@ def main(cfg: SFTConfig) -> dict[str, Any]:
 
     order = Batches(len(examples), cfg.train.batch_size, cfg.seed, epochs=cfg.train.epochs, steps=cfg.train.steps)
     held_batches = micro_batches(held_out, cfg.train.micro_tokens, tokenizer.pad_id, device) if held_out else []
+
+    def export(folder: Path) -> None:
+        save_final(model, folder, tokenizer, base=cfg.model)
+
+    if best["pending"]:
+        values, best["pending"] = best["pending"], None
+        _select(run, state, model, tokenizer, cfg, best, values, run.first_step)
+        run.metrics.log(run.first_step, values)
     model.train()
     for step, bar in run.steps(order.total, state):
         where = f"sft step {step + 1}"
         chosen = [examples[i] for i in order.at(step)]
         batches = micro_batches(chosen, cfg.train.micro_tokens, tokenizer.pad_id, device)
         mixed = _mixed(mix, cfg.mix, order, step)
-        values = _backward(model, optimizer, batches, mixed, where)
-        loss = values["loss"]
         rate = rate_at(step, order.total, cfg.optim.lr, cfg.schedule)
-        norm = optimizer.step(rate, where=where)
+        with run.saved_on_error(state, export):
+            values = _backward(model, optimizer, batches, mixed, where)
+            norm = optimizer.step(rate, where=where)
+        loss = values["loss"]
         tokens = sum(batch.num_tokens for batch in batches + mixed)
         values |= {"lr": rate, "grad_norm": norm, "tokens": tokens}
         if order.ends_epoch(step):
             if held_batches:
                 values["eval_loss"] = mean_nll(model, held_batches)
             if cfg.select.reward:
-                values["select_reward"] = _keep_if_best(model, tokenizer, cfg, run.folder, best, step)
+                _select(run, state, model, tokenizer, cfg, best, values, step + 1)
         run.metrics.log(step + 1, values)
         bar.advance(tokens=tokens, note=f"loss {loss:.3f}")
     if cfg.select.reward:
@@ -212,10 +218,22 @@ def main(cfg: SFTConfig) -> dict[str, Any]:
         "examples": len(examples),
         "loss": loss,
         "eval_loss": mean_nll(model, held_batches) if held_batches else None,
-        "selected": best if cfg.select.reward else None,
+        "selected": {"score": best["score"], "step": best["step"]} if cfg.select.reward else None,
         "data": run.record.hashes("data", "mix.data"),
     }
-    return run.finish(result, lambda folder: save_final(model, folder, tokenizer, base=cfg.model))
+    return run.finish(result, export)
+
+
+def _open_model(cfg: SFTConfig, dtype: torch.dtype, device: torch.device) -> tuple[Transformer, Tokenizer]:
+    """Model and tokenizer, ready to be trained."""
+    model, tokenizer = load_model(cfg.model, dtype=dtype, device=device)
+    if cfg.system is not None:
+        tokenizer = tokenizer.with_default_system(cfg.system)
+    if cfg.lora is not None:
+        inject(model, cfg.lora, seed=cfg.seed)
+    model.set_dropout(cfg.train.dropout)
+    model.freeze_bottom(cfg.train.frozen_layers)
+    return model, tokenizer
 
 
 def _mixed(text: PtxText, cfg: MixConfig, order: Batches, step: int) -> list[LMBatch]:
@@ -242,8 +260,38 @@ def _backward(
 BEST_FOLDER = "checkpoints/best"  # goes with the checkpoints, when the final weights stand
 
 
+def _check_selection(model: Transformer, tokenizer: Tokenizer, cfg: SFTConfig) -> None:
+    """Errors of the reward sources and of the prompts, before the first step."""
+    open_reward(cfg.select.reward, tokenizer, dtype=model.embed.weight.dtype, device=model.embed.weight.device)
+    where = f"--select.prompts {' '.join(cfg.select.prompts)}"
+    prompts = load_prompts(cfg.select.prompts)
+    if not prompts:
+        raise ConfigError(f"{where}: holds no prompt")
+    check_room(prompts, tokenizer, model.config.max_positions, cfg.select.max_new_tokens, where)
+
+
+def _select(
+    run: runs.Run,
+    state: runs.StateFunction,
+    model: Transformer,
+    tokenizer: Tokenizer,
+    cfg: SFTConfig,
+    best: dict[str, Any],
+    values: dict[str, Any],
+    done: int,
+) -> None:
+    """Compare the epoch that ends with step `done`; its reward becomes one of the metrics `values`. Where the reward fails,
+    the step is saved with its metrics, and a resumed run begins with the comparison."""
+    try:
+        values["select_reward"] = _keep_if_best(model, tokenizer, cfg, run.folder, best, done)
+    except Exception:
+        best["pending"] = values
+        run.save_failed(done, state)
+        raise
+
+
 def _keep_if_best(
-    model: Transformer, tokenizer: Tokenizer, cfg: SFTConfig, folder: Path, best: dict[str, Any], step: int
+    model: Transformer, tokenizer: Tokenizer, cfg: SFTConfig, folder: Path, best: dict[str, Any], done: int
 ) -> float:
     """Mean reward of greedy answers to the validation prompts; the trained weights are kept when it is the highest."""
     device, dtype = model.embed.weight.device, model.embed.weight.dtype
@@ -256,7 +304,7 @@ def _keep_if_best(
     model.train()
     score = float(reward.score([answered(prompt, row[0]) for prompt, row in zip(prompts, rows, strict=True)]).mean())
     if best["score"] is None or score > best["score"]:
-        best.update(score=score, step=step + 1)
+        best.update(score=score, step=done)
         trained = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
         with atomic_folder(folder / BEST_FOLDER) as aside:
             save_tensors(aside, trained)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -154,3 +155,19 @@ def test_poems_are_read_by_their_own_field(shared_data: Path, tokenizer: Tokeniz
     first = next(found)
     assert first.text.startswith("秦川雄帝宅，函谷壮皇居。\n绮殿千寻起")
     assert sum(1 for _ in found) > 57_000
+
+
+@pytest.mark.parametrize("add", [True, False, None])
+def test_documents_begin_with_bos_where_the_tokenizer_puts_one_before_text(
+    make_tokenizer: Callable[..., Tokenizer], tmp_path: Path, add: bool | None
+) -> None:
+    """Llama and Gemma read text after bos only; a replay row that has it keeps one."""
+    changes = {} if add is None else {"add_bos_token": add}
+    tokenizer = make_tokenizer(bos_token="<|im_start|>", eos_token="<|im_end|>", **changes)
+    assert tokenizer.bos_id is not None and tokenizer.bos_id != tokenizer.document_end_id
+    start, end = [tokenizer.bos_id] if add else [], tokenizer.document_end_id
+    rows = [{"text": "Bees make honey."}, {"ids": [*start, 9, 8, 7]}, {"ids": [9, 8]}]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    blocks = lm.load_blocks((tmp_path / "t.jsonl",), tokenizer, 64)
+    expected = [*start, *tokenizer.encode("Bees make honey."), end, *start, 9, 8, 7, end, *start, 9, 8, end]
+    assert blocks.batch([0]).tokens_BT[0].tolist() == expected

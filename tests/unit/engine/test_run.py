@@ -109,6 +109,36 @@ def test_ctrl_c_saves_after_the_step_and_says_how_to_go_on(tmp_path: Path, capfd
     assert start(tmp_path / "r", config).first_step == 2
 
 
+@pytest.mark.parametrize("last", [False, True])
+def test_a_signal_during_a_save_stops_after_a_saved_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: bool
+) -> None:
+    """Not after a step that nobody saved, and not unheard when it was the last one."""
+    walk = Walk(start(tmp_path / "r", Config(train=SaveConfig())))
+    real, calls = runs.Run._due_by_clock, [0]
+
+    def signalled(self: Any) -> bool:
+        calls[0] += 1
+        if calls[0] == 2 and not last:
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(self)
+
+    real_save = runs.CheckpointStore.save
+
+    def save(self: Any, step: int, *args: Any) -> Path:
+        if step == 5 and last:
+            os.kill(os.getpid(), signal.SIGINT)
+        return real_save(self, step, *args)
+
+    monkeypatch.setattr(runs.Run, "_due_by_clock", signalled)
+    monkeypatch.setattr(runs.CheckpointStore, "save", save)
+    with pytest.raises(KeyboardInterrupt):
+        walk.go(5)
+    saved = [p.name for p in (tmp_path / "r" / "checkpoints").iterdir()]
+    assert saved == ["step-000005" if last else "step-000003"]
+    assert len(read_metrics(tmp_path / "r" / "metrics.jsonl")) == (5 if last else 3)
+
+
 def test_sigterm_saves_and_exits_143(tmp_path: Path) -> None:
     walk = Walk(start(tmp_path / "r", Config(train=SaveConfig())))
     with pytest.raises(SystemExit) as stopped:

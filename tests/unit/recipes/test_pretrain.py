@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import tiny_training as tiny
-from chatwright import cli
+from chatwright import cli, progress
 from chatwright.data.pretrain_corpus import write_corpus
 from chatwright.engine.checkpoint import verify_folder
 from chatwright.engine.schedule import ScheduleConfig, rate_at
@@ -156,6 +156,43 @@ def test_by_the_clock_the_schedule_ends_with_the_time(
     rates = [row["lr"] for row in rows]
     assert result["steps"] == len(rows) == 30 and result["train_seconds"] == 30
     assert rates[2] == result["lr"] and rates[-1] == pytest.approx(result["lr"] / 12, rel=0.01)
+
+
+def test_by_the_clock_the_lines_of_progress_count_the_time_that_is_left(
+    corpus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Not steps of a number that nobody knows, nor hours that follow from it."""
+    ticks = iter(range(10**6))
+    monkeypatch.setattr(pretrain, "perf_counter", lambda: float(next(ticks)))
+    monkeypatch.setattr(progress, "_PLAIN_EVERY_S", 0.0)
+    pretrain.main(config(corpus, tmp_path / "r", train={"steps": 0, "minutes": 0.1}))
+    lines = [line for line in capfd.readouterr().err.splitlines() if "tokens/s" in line]
+    assert lines[0].startswith("pretrain: 1 steps, ") and "0:05 left" in lines[1] and "0:01 left" in lines[-1]
+    assert not any("/" in line.split(",")[0] for line in lines)
+
+
+def test_by_the_clock_the_last_step_has_a_checkpoint(
+    corpus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opened: Any
+) -> None:
+    """An evaluation that fails at the end costs none of the minutes."""
+    ticks = iter(range(10**6))
+    monkeypatch.setattr(pretrain, "perf_counter", lambda: float(next(ticks)))
+    cfg = config(corpus, tmp_path / "r", train={"steps": 0, "minutes": 0.1})
+    real, calls = pretrain.held_out_loss, [0]
+
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 2:
+            raise MemoryError
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(pretrain, "held_out_loss", broken)
+    with pytest.raises(MemoryError):
+        pretrain.main(cfg)
+    assert [p.name for p in (tmp_path / "r").glob("checkpoints/step-*")] == ["step-000006"]
+    opened.close()
+    monkeypatch.setattr(pretrain, "accumulate", broken)  # no further step
+    assert pretrain.main(cfg)["steps"] == 6
 
 
 def test_the_average_is_what_is_exported(corpus: str, tmp_path: Path) -> None:

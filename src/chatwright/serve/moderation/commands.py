@@ -12,6 +12,7 @@ from typing import Any
 from chatwright.engine.record import INPUTS, Record, files, open_output
 from chatwright.errors import ConfigError, ModelError
 from chatwright.hub.store import sha256
+from chatwright.jsonl import check_writable
 from chatwright.progress import ProgressBar, console
 from chatwright.serve.moderation.card import CATEGORIES, WEAKNESSES, evaluate_labelled, flagged_share, markdown
 from chatwright.serve.moderation.classifier import CARD_FILE, MODEL_FILE, Classifier
@@ -70,6 +71,7 @@ def train(cfg: TrainConfig) -> dict[str, Any]:
     if not cfg.chinese and not (cfg.dialogues and cfg.safe):
         raise ConfigError("--chinese FILES, or --dialogues FILES with --safe FILES, are needed: nothing to train on")
     out = Path(cfg.out)
+    check_writable(out / MODEL_FILE)
     given = {"chinese": cfg.chinese, "dialogues": cfg.dialogues, "harmful": cfg.harmful, "safe": cfg.safe}
     record = Record.of("moderation train", cfg, {name: files(paths) for name, paths in given.items()})
     if open_output(record, cfg, out, out / INPUTS, [out / name for name in (MODEL_FILE, CARD_FILE, "card.md")]):
