@@ -20,13 +20,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 from sqlalchemy import select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from chatwright.errors import ConfigError, DataError, UsageError
-from chatwright.feedback.export_rows import FILES, SPLITS, Item, Rows
+from chatwright.feedback.export_rows import FILES, SPLITS, Rows, read_items
 from chatwright.feedback.jobs_tables import ExportItem, ExportRow
 from chatwright.feedback.tables import Payload, ProjectRow
 from chatwright.workspace.database import Workspace, located_path, now, relative_path
@@ -84,17 +85,18 @@ def export(workspace: Workspace, chosen: ExportFilter, *, actor: str, out: Path 
     place = workspace.folder.absolute() / "exports"
     place.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=".export-", dir=place))
-    try:
-        with workspace.reading() as session:
-            if not workspace.is_sqlite:
-                session.connection(execution_options={"isolation_level": "REPEATABLE READ"})  # one snapshot, as SQLite's
-            rows = Rows(session, _project_id(session, chosen.project), chosen.labeller_kinds, chosen.languages)
-            items = rows.write(aside, merged=chosen.rankings == "merged")
-        counts = {split: {name: rows.counts[split, name] for name in FILES} for split in SPLITS}
-        frozen = _freeze(aside, place, chosen, counts, rows)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    _record(workspace, frozen, chosen, items, actor)
+    with tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n", dir=place) as items:
+        try:
+            with workspace.reading() as session:
+                if not workspace.is_sqlite:
+                    session.connection(execution_options={"isolation_level": "REPEATABLE READ"})  # one snapshot, as SQLite's
+                rows = Rows(session, _project_id(session, chosen.project), chosen.labeller_kinds, chosen.languages)
+                rows.write(aside, items, merged=chosen.rankings == "merged")
+            counts = {split: {name: rows.counts[split, name] for name in FILES} for split in SPLITS}
+            frozen = _freeze(aside, place, chosen, counts, rows)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        _record(workspace, frozen, chosen, items, actor)
     if out is not None:
         _copy(frozen, out)
     return frozen
@@ -163,23 +165,29 @@ def _hashes(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield path.relative_to(folder).as_posix(), {"sha256": digest, "bytes": path.stat().st_size}
 
 
-def _record(workspace: Workspace, frozen: Export, chosen: ExportFilter, items: set[Item], actor: str) -> None:
+def _record(workspace: Workspace, frozen: Export, chosen: ExportFilter, items: TextIO, actor: str) -> None:
+    """Enter an export. Its path comes last: until then it is not listed. Items go in by parts, so that labellers' writes do
+    not wait for hundreds of thousands of rows."""
     with workspace.session() as session:
         known = session.get(ExportRow, frozen.id)
-        if known is not None:
-            known.path = relative_path(session, frozen.path)
-            return
-        session.add(
-            ExportRow(
-                id=frozen.id, path=relative_path(session, frozen.path), filters=asdict(chosen),
-                counts={**frozen.counts, "left_out": dict(frozen.left_out)}, created_by=actor, created_at=now(),
-            )  # fmt: skip
-        )
-        session.flush()
-        session.add_all(
-            ExportItem(export_id=frozen.id, task_id=item.task, label_uuid=item.label, payload_id=item.payload)
-            for item in sorted(items)
-        )
+        complete = known is not None and known.path != ""
+        if known is None:
+            counts = {**frozen.counts, "left_out": dict(frozen.left_out)}
+            session.add(
+                ExportRow(
+                    id=frozen.id, path="", filters=asdict(chosen), counts=counts, created_by=actor, created_at=now()
+                )  # fmt: skip
+            )
+    for some in read_items(items) if not complete else ():
+        with workspace.session() as session:
+            values = [
+                {"export_id": frozen.id, "task_id": item.task, "label_uuid": item.label, "payload_id": item.payload}
+                for item in some
+            ]
+            insert = sqlite.insert if workspace.is_sqlite else postgresql.insert
+            session.execute(insert(ExportItem).on_conflict_do_nothing(), values)
+    with workspace.session() as session:
+        session.get_one(ExportRow, frozen.id).path = relative_path(session, frozen.path)
 
 
 def purge_withdrawn(workspace: Workspace, *, keep: str = "") -> list[str]:
@@ -189,7 +197,8 @@ def purge_withdrawn(workspace: Workspace, *, keep: str = "") -> list[str]:
     holds = select(ExportItem.export_id).where(ExportItem.payload_id.in_(erased)).distinct()
     place = (workspace.folder / "exports").resolve()
     with workspace.reading() as session:
-        rows = session.scalars(select(ExportRow).where(ExportRow.id.in_(holds), ExportRow.id != keep).order_by(ExportRow.id))
+        wanted = (ExportRow.id.in_(holds), ExportRow.id != keep, ExportRow.path != "")
+        rows = session.scalars(select(ExportRow).where(*wanted).order_by(ExportRow.id))
         found = [(row.id, located_path(session, row.path)) for row in rows]
     for left in place.glob(".purged-*"):  # of a purge that was cut off
         shutil.rmtree(left)

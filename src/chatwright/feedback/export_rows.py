@@ -1,23 +1,29 @@
-"""Rows of an export, out of the projections: every label as the record that the recipes read."""
+"""Rows of an export, out of the projections: every label as the record that the recipes read.
+
+Labels and tasks are streamed, some hundreds at a time with their texts, so memory does not grow with the store.
+"""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, TextIO
 
-from sqlalchemy import select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from chatwright.errors import DataError
 from chatwright.feedback.tables import GuidelineRow, LabelRow, MergedRow, Payload, TaskRow
 from chatwright.feedback.values import ORDERED, order_of
-from chatwright.jsonl import write_jsonl
+from chatwright.jsonl import dumps
 from chatwright.records import LETTERS, Conversation, Demonstration, Prompt, Ranking, WeakOrder, conversation_id
 
 FILES = ("rankings", "demonstrations", "prompts", "ratings")
 SPLITS = ("train", "held_out")
+_AT_ONCE = 500
 UNMERGED = "complete, not merged yet"
 """Why a task is not in an export of merged orders."""
 
@@ -41,16 +47,7 @@ class Rows:
         self, session: Session, project: str, labeller_kinds: Sequence[str], languages: Sequence[str]
     ) -> None:
         """`project` is an id; empty: all projects. `languages` empty: all."""
-        tasks = select(TaskRow).order_by(TaskRow.seq)
-        labels = select(LabelRow).order_by(LabelRow.seq)
-        if project:
-            tasks, labels = tasks.where(TaskRow.project_id == project), labels.where(LabelRow.project_id == project)
-        if languages:
-            tasks = tasks.where(TaskRow.language.in_(languages))
-        self.tasks = {task.id: task for task in session.scalars(tasks)}
-        self.labels = [label for label in session.scalars(labels) if label.task_id in self.tasks]
-        self.merged = {row.task_id: row for row in session.scalars(select(MergedRow)) if row.task_id in self.tasks}
-        self.payloads = {row.id: row.content for row in session.scalars(select(Payload))}
+        self.session, self.project, self.languages = session, project, languages
         self.guidelines = {
             row.id: f"{row.project_id}:{row.language}:{row.version}" for row in session.scalars(select(GuidelineRow))
         }
@@ -59,30 +56,92 @@ class Rows:
         self.left_out: Counter[str] = Counter()
         self.by_labeller_kind: Counter[str] = Counter()
         self.by_source: Counter[str] = Counter()
-        self.items: set[Item] = set()
+        # Of the tasks that are worked on now.
+        self.labels: Mapping[str, Sequence[LabelRow]] = {}
+        self.payloads: Mapping[str, dict[str, Any] | None] = {}
 
-    def write(self, folder: Path, *, merged: bool) -> set[Item]:
-        """Write every file below `folder`; returns which texts are in them."""
-        found: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-        held_out = {self._prompt_id(task) for task in self.tasks.values() if task.split == "held_out"} - {""}
-        for label in self.labels:
-            self._add(found, held_out, self.tasks[label.task_id], label, merged)
-        if merged:
-            for task_id, row in self.merged.items():
-                self._add_merged(found, held_out, self.tasks[task_id], row)
-            ready = [task for task in self.tasks.values() if task.kind in ORDERED and task.state == "complete"]
-            if waiting := sum(task.gold is None and not task.everybody for task in ready):
-                self.left_out[UNMERGED] = waiting
-        self._add_prompts(found, held_out)
-        for split in SPLITS:
-            for name in FILES:
-                self.counts[split, name] = write_jsonl(folder / split / f"{name}.jsonl", found[split, name])
-        return self.items
+    def write(self, folder: Path, items: TextIO, *, merged: bool) -> None:
+        """Write every file below `folder`, and a line for each text in them to `items` (`read_items`)."""
+        self.folder, self.items = folder, items
+        with ExitStack() as stack:
+            names = [(split, name) for split in SPLITS for name in FILES]
+            for split in SPLITS:
+                (folder / split).mkdir(parents=True, exist_ok=True)
+            self.files: dict[tuple[str, str], BinaryIO] = {
+                (split, name): stack.enter_context((folder / split / f"{name}.jsonl").open("wb")) for split, name in names
+            }
+            self.counts.update(dict.fromkeys(names, 0))
+            held_out = self._held_out()
+            self._write_labels(held_out, merged)
+            if merged:
+                self._write_merged(held_out)
+            self._write_prompts(held_out)
 
-    def _add(
-        self, found: dict[tuple[str, str], list[dict[str, Any]]], held_out: set[str], task: TaskRow, label: LabelRow,
-        merged: bool,
-    ) -> None:  # fmt: skip
+    def _of_filter(self, query: Select[Any]) -> Select[Any]:
+        """Only what belongs to tasks of the filter."""
+        if self.project:
+            query = query.where(TaskRow.project_id == self.project)
+        return query.where(TaskRow.language.in_(self.languages)) if self.languages else query
+
+    def _stream(self, query: Select[Any]) -> Iterator[Sequence[Any]]:
+        """Rows of a query, some hundreds at a time."""
+        yield from self.session.scalars(query.execution_options(yield_per=_AT_ONCE)).partitions()
+
+    def _load(self, tasks: Iterable[TaskRow], labels: Sequence[LabelRow] = ()) -> None:
+        """Texts of these tasks and labels."""
+        wanted = {label.payload_id for label in labels}
+        for task in tasks:
+            wanted |= {task.prompt_payload, *(str(answer["payload_id"]) for answer in task.answers)}
+        self.payloads = dict(_where_in(self.session, select(Payload.id, Payload.content), Payload.id, wanted))
+
+    def _held_out(self) -> set[str]:
+        """Ids of the prompts that are kept aside."""
+        found: set[str] = set()
+        for tasks in self._stream(self._of_filter(select(TaskRow).where(TaskRow.split == "held_out"))):
+            self._load(tasks)
+            found |= {self._prompt_id(task) for task in tasks}
+        return found - {""}
+
+    def _write_labels(self, held_out: set[str], merged: bool) -> None:
+        query = self._of_filter(select(LabelRow).join(TaskRow, TaskRow.id == LabelRow.task_id)).order_by(LabelRow.seq)
+        for labels in self._stream(query):
+            found = _where_in(self.session, select(TaskRow), TaskRow.id, {label.task_id for label in labels})
+            tasks = {task.id: task for (task,) in found}
+            self._load(tasks.values(), labels)
+            for label in labels:
+                self._add(held_out, tasks[label.task_id], label, merged)
+
+    def _write_merged(self, held_out: set[str]) -> None:
+        query = select(TaskRow).join(MergedRow, MergedRow.task_id == TaskRow.id).order_by(TaskRow.seq)
+        for tasks in self._stream(self._of_filter(query)):
+            names = [task.id for task in tasks]
+            found = _where_in(self.session, select(MergedRow), MergedRow.task_id, names)
+            orders = {row.task_id: row for (row,) in found}
+            self._load(tasks)
+            self._load_labels(names)
+            for task in tasks:
+                self._add_merged(held_out, task, orders[task.id])
+        ready = self._of_filter(select(func.count(TaskRow.id)).where(TaskRow.kind.in_(ORDERED), TaskRow.state == "complete"))
+        waiting = self.session.scalar(ready.where(TaskRow.gold.is_(None), TaskRow.everybody.is_(False)))
+        if waiting:
+            self.left_out[UNMERGED] = waiting
+
+    def _load_labels(self, tasks: Iterable[str]) -> None:
+        """Labels of these tasks, in the order they came."""
+        by_task: dict[str, list[LabelRow]] = defaultdict(list)
+        for (label,) in _where_in(self.session, select(LabelRow), LabelRow.task_id, tasks):
+            by_task[label.task_id].append(label)
+        self.labels = {task: sorted(labels, key=lambda label: label.seq) for task, labels in by_task.items()}
+
+    def _put(self, split: str, name: str, row: Mapping[str, Any]) -> None:
+        self.counts[split, name] += 1
+        where = f"{self.folder / split / name}.jsonl: row {self.counts[split, name]}"
+        self.files[split, name].write(dumps(row, where=where))
+
+    def _put_items(self, items: Iterable[Item]) -> None:
+        self.items.writelines("\t".join(item) + "\n" for item in sorted(set(items)))
+
+    def _add(self, held_out: set[str], task: TaskRow, label: LabelRow, merged: bool) -> None:
         try:
             name = self._file_of(task, label)
             if name == "rankings" and merged:
@@ -93,10 +152,10 @@ class Rows:
         except Left as left:
             self.left_out[str(left)] += 1
             return
-        found[task.split, name].append(row)
+        self._put(task.split, name, row)
         self.by_labeller_kind[label.labeller_kind] += 1
         payloads = [task.prompt_payload, *(str(answer["payload_id"]) for answer in task.answers), label.payload_id]
-        self.items |= {Item(task.id, label.uuid, payload) for payload in payloads if payload}
+        self._put_items(Item(task.id, label.uuid, payload) for payload in payloads if payload)
 
     def _file_of(self, task: TaskRow, label: LabelRow) -> str:
         """The file a label belongs to. Raises Left."""
@@ -116,15 +175,13 @@ class Rows:
             return "demonstrations"
         raise Left("prompt written by a labeller (in prompts)")
 
-    def _add_merged(
-        self, found: dict[tuple[str, str], list[dict[str, Any]]], held_out: set[str], task: TaskRow, merged: MergedRow
-    ) -> None:
+    def _add_merged(self, held_out: set[str], task: TaskRow, merged: MergedRow) -> None:
         try:
             self._check_split(task, held_out)
             if task.everybody or task.gold is not None:
                 raise Left("test task (gold or screening)")
             order = _order(merged.order, len(task.answers))
-            labels = [label for label in self.labels if label.task_id == task.id and label.state == "current"]
+            labels = [label for label in self.labels.get(task.id, ()) if label.state == "current"]
             kinds = {label.labeller_kind for label in labels}
             row = Ranking(
                 messages=self._messages(task), completions=self._answers(task), order=order,
@@ -135,22 +192,25 @@ class Rows:
         except Left as left:
             self.left_out[str(left)] += 1
             return
-        found[task.split, "rankings"].append(row)
+        self._put(task.split, "rankings", row)
         payloads = [task.prompt_payload, *(str(answer["payload_id"]) for answer in task.answers)]
-        self.items |= {Item(task.id, label.uuid, payload) for label in labels for payload in payloads}
+        self._put_items(Item(task.id, label.uuid, payload) for label in labels for payload in payloads)
 
-    def _add_prompts(self, found: dict[tuple[str, str], list[dict[str, Any]]], held_out: set[str]) -> None:
+    def _write_prompts(self, held_out: set[str]) -> None:
         """Every prompt once, in the order in which they came."""
         seen: set[str] = set()
-        for task in self.tasks.values():
-            for messages, meta, payload, label in self._prompts_of(task):
-                identity = conversation_id(messages)
-                if identity in seen or (task.split == "train" and identity in held_out):
-                    continue
-                seen.add(identity)
-                found[task.split, "prompts"].append(Prompt(messages=messages, meta=meta).to_dict())
-                self.by_source[task.source] += 1
-                self.items.add(Item(task.id, label, payload))
+        for tasks in self._stream(self._of_filter(select(TaskRow).order_by(TaskRow.seq))):
+            self._load_labels([task.id for task in tasks if task.kind == "prompt"])
+            self._load(tasks, [label for labels in self.labels.values() for label in labels])
+            for task in tasks:
+                for messages, meta, payload, label in self._prompts_of(task):
+                    identity = conversation_id(messages)
+                    if identity in seen or (task.split == "train" and identity in held_out):
+                        continue
+                    seen.add(identity)
+                    self._put(task.split, "prompts", Prompt(messages=messages, meta=meta).to_dict())
+                    self.by_source[task.source] += 1
+                    self._put_items([Item(task.id, label, payload)])
 
     def _prompts_of(self, task: TaskRow) -> list[tuple[Conversation, dict[str, Any], str, str]]:
         """(messages, meta, payload, label) of the prompts that a task holds or brought about."""
@@ -162,8 +222,8 @@ class Rows:
             except Left:
                 return []
         written = []
-        for label in self.labels:
-            wanted = label.task_id == task.id and label.state == "current" and label.labeller_kind in self.labeller_kinds
+        for label in self.labels.get(task.id, ()):
+            wanted = label.state == "current" and label.labeller_kind in self.labeller_kinds
             content = self.payloads.get(label.payload_id) if wanted else None
             if content and content.get("messages"):
                 prompt = Prompt.from_dict({"messages": content["messages"]})
@@ -244,6 +304,19 @@ class Rows:
             return Demonstration.from_dict({"messages": turns, **meta}).to_dict()
         except DataError as error:
             raise Left("the demonstration is not one") from error
+
+
+def read_items(items: TextIO) -> Iterator[list[Item]]:
+    """What `write` has noted, some hundreds at a time."""
+    items.seek(0)
+    while lines := list(islice(items, _AT_ONCE)):
+        yield [Item(*line.removesuffix("\n").split("\t")) for line in lines]
+
+
+def _where_in(session: Session, query: Select[Any], column: Any, values: Iterable[str]) -> Iterator[Any]:
+    names = sorted(set(values))
+    for start in range(0, len(names), _AT_ONCE):
+        yield from session.execute(query.where(column.in_(names[start : start + _AT_ONCE])))
 
 
 def _order(text: str, k: int) -> WeakOrder:

@@ -30,7 +30,8 @@ def list_exports(request: Request, _: Lead) -> list[Export]:
     """All exports, the newest first."""
     with services(request).workspace.reading() as session:
         withdrawn = lineage.withdrawn(session)
-        rows = session.scalars(select(ExportRow).order_by(ExportRow.created_at.desc(), ExportRow.id))
+        complete = select(ExportRow).where(ExportRow.path != "")
+        rows = session.scalars(complete.order_by(ExportRow.created_at.desc(), ExportRow.id))
         return [export_of(session, row, withdrawn) for row in rows]
 
 
