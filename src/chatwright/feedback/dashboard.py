@@ -32,6 +32,7 @@ from chatwright.feedback.tables import LabelRow, SkipRow, TaskRow
 from chatwright.feedback.values import KINDS, order_of
 from chatwright.records import WeakOrder
 from chatwright.statistics.bootstrap import Interval, mean_interval, mean_ratio_interval
+from chatwright.workspace.database import now
 
 LABELLER_KINDS = ("human", "simulated", "ai")
 COMPARED = ("rank", "compare")
@@ -118,6 +119,7 @@ def dashboard(
         warnings=warnings_of(figures, labellers),
         adjudication=sum(num for (kind, state), num in tasks.items() if kind == "adjudicate" and state == "open"),
         mergeable=_mergeable(session, project_id),
+        measured_at=now(),
     )
 
 

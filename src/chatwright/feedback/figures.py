@@ -143,3 +143,5 @@ class Dashboard:
     """Open tasks of kind adjudicate."""
     mergeable: int
     """Complete ranking tasks that are not merged yet."""
+    measured_at: float
+    """Seconds since 1970, UTC."""

@@ -24,6 +24,7 @@ DUMP_FILE = "postgresql.dump"
 FILES = "files"
 FORMAT = 1
 DATABASE_FILES = (DATABASE_FILE, f"{DATABASE_FILE}-wal", f"{DATABASE_FILE}-shm")
+CACHE = "cache"  # what a server measures again
 ASIDE = ".restore-"  # begins the names of folders in which a restore prepares
 
 
@@ -56,7 +57,7 @@ def back_up(workspace: Workspace, out: Path) -> list[str]:
 
 
 def _left_out(workspace: Workspace, path: Path) -> bool:
-    ours = path.name in (LOCK_FILE, BACKUPS, RESTORING, *DATABASE_FILES) or path.name.startswith(ASIDE)
+    ours = path.name in (LOCK_FILE, BACKUPS, CACHE, RESTORING, *DATABASE_FILES) or path.name.startswith(ASIDE)
     return ours and path.parent == workspace.folder
 
 

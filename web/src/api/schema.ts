@@ -405,7 +405,8 @@ export interface paths {
          * @description A project at a glance: progress, agreement, labellers, the cost of writing against ranking, warnings.
          *
          *     `labeller_kind`: whose labels are counted (repeat it; none: everybody's). `held_out`: labellers to hold the others
-         *     against (repeat it; none: those who only labelled the held-out part).
+         *     against (repeat it; none: those who only labelled the held-out part). Of a project with thousands of labels the answer
+         *     may be some minutes old: see `measured_at`.
          */
         get: operations["dashboard_api_desk_dashboard_get"];
         put?: never;
@@ -2184,6 +2185,8 @@ export interface components {
             labeller_kinds: string[];
             /** Labellers */
             labellers: components["schemas"]["LabellerLine"][];
+            /** Measured At */
+            measured_at: number;
             /** Mergeable */
             mergeable: number;
             /** Progress */

@@ -4,7 +4,7 @@ import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { Link } from "wouter";
 import { messageOf } from "../api/message";
-import { formatNumber, formatPercent } from "../lib/format";
+import { formatDate, formatNumber, formatPercent } from "../lib/format";
 import { Few, isEnough } from "../ui/few";
 import { toast, warn } from "../ui/toast";
 import { dashboardQuery, intakeQuery, merge, type Dashboard, type Estimate } from "./api";
@@ -34,6 +34,7 @@ export default function Overview() {
 }
 
 function Board({ data }: { data: Dashboard }) {
+  const { t, i18n } = useTranslation();
   return (
     <>
       <Warnings data={data} />
@@ -42,6 +43,7 @@ function Board({ data }: { data: Dashboard }) {
       <div className="grid"><Agreement data={data} /><Cost cost={data.cost} /></div>
       <Labellers lines={data.labellers} />
       <Incoming />
+      <p className="soft small">{t("lead.dash.measured", { at: formatDate(data.measured_at, i18n.language) })}</p>
     </>
   );
 }

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import asyncio
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
-from sqlalchemy import func, select
+from fastapi.concurrency import run_in_threadpool
 
 from chatwright.feedback import dashboard as figures
 from chatwright.feedback.figures import Dashboard
 from chatwright.feedback.merging import MergeCounts, merge_project
-from chatwright.feedback.tables import LabelEvent
 from chatwright.serve import audit
 from chatwright.serve.auth import Principal, require_user
+from chatwright.serve.desk.kept_dashboards import KeptDashboards, Question
 from chatwright.serve.desk.wire_dashboard import MergeRequest
 from chatwright.serve.openai.errors import responses
 from chatwright.serve.services import services
@@ -24,7 +25,7 @@ Labeller = Annotated[str, Query(max_length=256)]
 
 
 @router.get("/dashboard")
-def dashboard(
+async def dashboard(
     request: Request, _: Lead, project: Annotated[str, Query(max_length=64)],
     labeller_kind: Annotated[list[LabellerKind], Query(max_length=3)] = [],  # noqa: B006
     held_out: Annotated[list[Labeller], Query(max_length=200)] = [],  # noqa: B006
@@ -32,22 +33,18 @@ def dashboard(
     """A project at a glance: progress, agreement, labellers, the cost of writing against ranking, warnings.
 
     `labeller_kind`: whose labels are counted (repeat it; none: everybody's). `held_out`: labellers to hold the others
-    against (repeat it; none: those who only labelled the held-out part).
+    against (repeat it; none: those who only labelled the held-out part). Of a project with thousands of labels the answer
+    may be some minutes old: see `measured_at`.
     """
     shared = services(request)
-    kinds = tuple(sorted(set(labeller_kind))) or figures.LABELLER_KINDS
-    with shared.workspace.reading() as session:
-        # Everything here follows from the events; a page that is left open asks again and again.
-        # Their number too: on PostgreSQL an event may be seen after one with a higher id.
-        last = tuple(session.execute(select(func.max(LabelEvent.id), func.count())).one())
-        key = (project, kinds, tuple(sorted(set(held_out))), last)
-        kept: dict[Any, Dashboard] = shared.parts.setdefault("dashboards", {})
-        if (found := kept.get(key)) is None:
-            found = figures.dashboard(session, project, labeller_kinds=kinds, held_out=held_out or None)
-            for old in [one for one in kept if one[-1] != last]:
-                kept.pop(old, None)
-            kept[key] = found
-        return found
+    kept: KeptDashboards = shared.parts.setdefault("dashboards", KeptDashboards(shared.workspace))
+    question = Question(
+        project=project, labeller_kinds=tuple(sorted(set(labeller_kind))) or figures.LABELLER_KINDS,
+        held_out=tuple(sorted(set(held_out))),
+    )  # fmt: skip
+    found = await run_in_threadpool(kept.ask, question)
+    # A reader who leaves must not end what others wait for.
+    return found if isinstance(found, Dashboard) else await asyncio.shield(asyncio.wrap_future(found))
 
 
 @router.post("/merge")
