@@ -191,9 +191,7 @@ GROUPS: dict[str, dict[str, Command]] = {
             "chatwright.recipes.overopt:main", "OveroptConfig", "reward against distance: where over-optimisation begins"
         ),
         "report": Command("chatwright.evals.commands:report", "ReportConfig", "write the report page of a run"),
-        "runs list": Command(
-            "chatwright.engine.commands:list_", "ListConfig", "list run folders with their figures", positional="folder"
-        ),
+        "runs list": Command("chatwright.engine.commands:list_", "ListConfig", "list run folders with their figures"),
         "runs compare": Command(
             "chatwright.engine.commands:compare", "CompareConfig", "settings and figures that differ between two runs"
         ),

@@ -17,6 +17,7 @@ import pytest
 
 from chatwright import __version__, cli, config
 from chatwright.commands import COMMANDS, load
+from chatwright.config import flags
 from chatwright.errors import CheckpointError, DataError, GateError, UsageError
 
 
@@ -179,11 +180,12 @@ def test_console_script_matches_the_module() -> None:
 
 
 def test_settings_without_a_flag_exist() -> None:
-    """Every command's positional setting is one of its own, and takes text."""
+    """Every command's positional setting is one of its own, takes text, and is the only way without a flag."""
     for name, command in COMMANDS.items():
         if command.positional:
             kinds = dict(config.leaves(load(name)[1]))
             assert kinds[command.positional] in (str, tuple[str, ...]), name
+            assert not flags._positional_fields(load(name)[1]), name
 
 
 ROW = {"messages": [{"role": "user", "content": "狐狸？🦊 déjà"}, {"role": "assistant", "content": "👩‍👩‍👧‍👦 一家人 ✓"}]}
