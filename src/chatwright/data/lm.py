@@ -54,9 +54,7 @@ class Blocks:
 
 def document_start(tokenizer: Tokenizer) -> list[int]:
     """Ids before every document: bos where the tokenizer puts one before text (Llama, Gemma), else nothing."""
-    known = bool(tokenizer.template.bos) or tokenizer.config.get("add_bos_token") is True
-    bos = tokenizer.bos_id
-    return [bos] if known and bos is not None and bos != tokenizer.document_end_id else []
+    return [i for i in tokenizer.text_prefix_ids if i != tokenizer.document_end_id]
 
 
 def load_blocks(

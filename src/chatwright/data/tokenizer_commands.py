@@ -14,6 +14,7 @@ from chatwright.data.corpus_build import sources
 from chatwright.data.splits import hash_of
 from chatwright.errors import DataError, UsageError
 from chatwright.jsonl import check_writable
+from chatwright.progress import ProgressBar, console
 
 Files = tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="FILE...")]]
 
@@ -69,10 +70,19 @@ class _Sample:
         # Packed files hold about four times their size; of standard input nothing is known, so its beginning is taken.
         expected = sum(one.size * (4 if one.path.suffix in (".gz", ".zst", ".parquet") else 1) for one in found)
         self._share = min(1.0, self._limit / expected) if expected else 1.0
+        self._megabytes = min(expected, self._limit) / 1e6
         self.num_documents = self.num_bytes = self.num_bad = 0
         self.first_bad: DataError | None = None
 
     def __iter__(self) -> Iterator[str]:
+        with ProgressBar("tokenizer train: reading", max(round(self._megabytes), 1), unit="megabyte") as bar:
+            for text in self._texts():
+                if (read := self.num_bytes // 10**6) > bar.done:
+                    bar.advance(read - bar.done)
+                yield text
+        console().print(f"tokenizer train: {self.num_bytes / 1e6:,.1f} MB read; learning, which shows no progress")
+
+    def _texts(self) -> Iterator[str]:
         for batch in sources.batches(self._found, self._cfg.documents):
             for unit in batch:
                 for document in sources.documents(unit, self._cfg.text_field):

@@ -18,7 +18,7 @@ import torch
 
 from chatwright.data.batches import RankingBatch
 from chatwright.data.cursor import Batches
-from chatwright.data.rankings import RankingExample, load_examples, micro_batches, split_by_prompt
+from chatwright.data.rankings import Layout, RankingExample, load_examples, micro_batches, split_by_prompt
 from chatwright.engine import run as runs
 from chatwright.engine.optim import MasterAdamW, OptimConfig
 from chatwright.engine.record import Sources, files, model_source
@@ -51,6 +51,9 @@ class DPOTrainConfig(runs.SaveConfig):
     """Longer prompts with their answers are cut or left out (counts are printed); never more than the model's context."""
     micro_tokens: int = 2048
     """Tokens that go through the model at once; changes memory and speed, not the result."""
+    layout: Layout = "tree"
+    """tree: one row per prompt with all its answers, the prompt computed once. plain: one row per answer, the same
+    probabilities; without the tree's mask, so that the attention kernels of a GPU need less memory for long rows."""
     beta: float = 0.1
     """Scale of the implicit reward beta * log(pi / pi_ref)."""
     ties: TieMode = "davidson"
@@ -202,7 +205,7 @@ def main(cfg: DPOConfig) -> dict[str, Any]:
     for step, bar in run.steps(order.total, state):
         where = f"dpo step {step + 1}"
         chosen = [examples[i] for i in order.at(step)]
-        batches = micro_batches(chosen, cfg.train.micro_tokens, tokenizer.pad_id, device)
+        batches = micro_batches(chosen, cfg.train.micro_tokens, tokenizer.pad_id, device, cfg.train.layout)
         rate = rate_at(step, order.total, cfg.optim.lr, cfg.schedule)
         with run.saved_on_error(state, export):
             loss = accumulate(

@@ -17,7 +17,14 @@ import torch
 
 from chatwright.data.batches import RankingBatch, pad_states
 from chatwright.data.cursor import Batches
-from chatwright.data.rankings import RankingExample, load_examples, micro_batches, shuffled_pairs, split_by_prompt
+from chatwright.data.rankings import (
+    Layout,
+    RankingExample,
+    load_examples,
+    micro_batches,
+    shuffled_pairs,
+    split_by_prompt,
+)
 from chatwright.engine import run as runs
 from chatwright.engine.checkpoint import write_text
 from chatwright.engine.optim import MasterAdamW, OptimConfig
@@ -82,6 +89,9 @@ class RewardTrainConfig(runs.SaveConfig):
     """Learning rate of the tie parameter (a single number)."""
     frozen_layers: int = 0
     """Blocks from the bottom, embeddings with them, that keep the SFT model's weights: their backward pass is saved."""
+    layout: Layout = "tree"
+    """tree: one row per prompt with all its answers, the prompt computed once. plain: one row per answer, the same scores;
+    without the tree's mask, so that the attention kernels of a GPU need no scores of the whole row in memory."""
     shuffled_pairs: bool = False
     """Tear rankings into pairs and shuffle them, as the paper warns against; for comparison only."""
 
@@ -302,8 +312,9 @@ def _train(
         where = f"reward step {step + 1}"
         places = order.at(step)
         chosen = [examples[i] for i in places]
-        batches = micro_batches(chosen, cfg.train.micro_tokens, tokenizer.pad_id, model.head.weight.device)
-        if model.trunk.num_frozen and not cfg.train.shuffled_pairs:
+        device, layout = model.head.weight.device, cfg.train.layout
+        batches = micro_batches(chosen, cfg.train.micro_tokens, tokenizer.pad_id, device, layout)
+        if model.trunk.num_frozen and layout == "tree" and not cfg.train.shuffled_pairs:
             batches = [_with_bottom(batch, places, bottoms, model) for batch in batches]
         trunk = optimizers["trunk"][0]
         rates = {name: (o, rate_at(step, order.total, lr, cfg.schedule)) for name, (o, lr) in optimizers.items()}

@@ -106,6 +106,18 @@ def test_tree_and_plain_layouts_give_the_same_scores_and_gradients(bench: Any) -
         torch.testing.assert_close(gradient, gradients["plain"][name], rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("frozen_layers", [0, 1])
+def test_a_run_in_the_plain_layout_ends_with_the_same_scores(bench: Any, tmp_path: Path, frozen_layers: int) -> None:
+    """What a GPU takes whose memory has no room for the tree's mask; one row per answer reaches the trunk."""
+    found = {}
+    for layout in ("tree", "plain"):
+        train = {"steps": 4, "layout": layout, "frozen_layers": frozen_layers}
+        reward.main(bench.reward(tmp_path / layout, train=train))
+        rows = tiny.read_rows(tmp_path / layout / "metrics.jsonl")
+        found[layout] = [row["loss"] for row in rows]
+    assert found["tree"] == pytest.approx(found["plain"], rel=1e-4)
+
+
 def test_k_answers_cost_one_pass_over_the_prompt(bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """K forward passes, not C(K, 2), and the prompt once: a row per prompt reaches the trunk."""
     rows = 0
