@@ -161,6 +161,9 @@ class ShowMaskConfig:
     """A file of demonstrations or rankings."""
     model: str = "smollm2-135m-instruct"
     """Named model or folder whose tokenizer and chat template are used."""
+    template: str = ""
+    """Chat template instead of the model's own: a Jinja file, a layout (chatml, llama3, gemma, mistral, plain), or settings
+    of it: thinking=on, thinking=off, date=YYYY-MM-DD. Several are joined by commas."""
     rows: int = 3
     """How many records to show."""
     tokens: bool = False
@@ -171,6 +174,7 @@ def show_mask(cfg: ShowMaskConfig) -> None:
     """Print conversations with the trained part marked: [[ ... ]] around it, and in green on a terminal."""
     from chatwright import hub
     from chatwright.model.formats.convert import ensure_hf_folder
+    from chatwright.text.template_choice import with_template
     from chatwright.text.tokenizer import Tokenizer
 
     found = read_file(cfg.file)
@@ -179,7 +183,7 @@ def show_mask(cfg: ShowMaskConfig) -> None:
     conversations = [d.messages for d in found.demonstrations] + [c for r in found.rankings for c in _answered(r)]
     if not conversations:
         raise DataError(f"{cfg.file}: holds no demonstrations or rankings; nothing in it is trained on")
-    tokenizer = Tokenizer.from_folder(ensure_hf_folder(hub.resolve(cfg.model)))
+    tokenizer = with_template(Tokenizer.from_folder(ensure_hf_folder(hub.resolve(cfg.model))), cfg.template)
     print(f"{cfg.file}: {len(conversations)} conversations, chat template {tokenizer.template.name}; trained: [[ ... ]]")
     for number, messages in enumerate(conversations[: cfg.rows], start=1):
         _show(messages, tokenizer, f"--- {number}", cfg.tokens)

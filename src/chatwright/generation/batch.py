@@ -175,12 +175,19 @@ class Batch:
     """
 
     def __init__(
-        self, decoder: Decoder, max_rows: int, prefixes: PrefixCache | None = None, *, cache_bytes: int = 2 * 2**30
+        self,
+        decoder: Decoder,
+        max_rows: int,
+        prefixes: PrefixCache | None = None,
+        *,
+        cache_bytes: int = 2 * 2**30,
+        absent: Sequence[int] = (),
     ) -> None:
         """
         Args:
             prefixes: where the keys and values of finished answers go, and those of known beginnings come from.
             cache_bytes: what `fits` keeps to.
+            absent: ids that stand for no token and are never drawn.
         """
         self.decoder, self.max_rows, self.prefixes, self.cache_bytes = decoder, max_rows, prefixes, cache_bytes
         self.answers: list[Answer] = []
@@ -192,6 +199,7 @@ class Batch:
         """One row: the long prompt that is being computed."""
         self._settings: RowSettings | None = None
         self._workspace = Workspace()
+        self._absent_E = torch.tensor(list(absent), dtype=torch.long, device=decoder.device) if absent else None
         # A matrix product of one row may add up in another order than one of several rows (seen in fp32).
         on_cpu_fp32 = decoder.device.type == "cpu" and decoder.dtype == torch.float32
         self._least_rows = (2 if decoder.packed else 4) if on_cpu_fp32 else 1
@@ -287,7 +295,7 @@ class Batch:
         precise = torch.float32 if device.type == "mps" else torch.float64
         uniform_B = torch.tensor([a.uniforms[len(a.ids)] for a in self.answers], dtype=precise, device=device)
         adjusted = {row: a.adjusted(logits_BV[row]) for row, a in enumerate(self.answers) if a.params.adjusts}
-        drawn_B, logprob_B = sample(logits_BV, uniform_B, self._row_settings(), self._workspace, adjusted)
+        drawn_B, logprob_B = sample(logits_BV, uniform_B, self._row_settings(), self._workspace, adjusted, self._absent_E)
         for row, (answer, token, logprob) in enumerate(zip(self.answers, drawn_B.tolist(), logprob_B.tolist(), strict=True)):
             if math.isnan(logprob):
                 raise ModelError("the model's output is not finite (NaN or infinity); its weights are damaged")

@@ -242,7 +242,13 @@ class Cloze:
             tokens_BT, lengths_B = self._padded(some)
             hidden_BTD = self.lm.model(tokens_BT)
             last_BD = hidden_BTD[torch.arange(len(some), device=self.device), lengths_B - 1]
-            yield torch.log_softmax(self.lm.model.logits(last_BD).float(), dim=-1)
+            yield self._logprobs(last_BD)
+
+    def _logprobs(self, hidden_BD: torch.Tensor) -> torch.Tensor:
+        """[B, V], ids that stand for no token at -inf."""
+        logprob_BV = torch.log_softmax(self.lm.model.logits(hidden_BD).float(), dim=-1)
+        absent_E = torch.tensor(self.lm.generator.absent_ids, dtype=torch.long, device=logprob_BV.device)
+        return logprob_BV.index_fill(1, absent_E, -math.inf)
 
     def score(self, texts: Sequence[str], *, ends: bool) -> list[float]:
         """log p of each whole text in nats, from the start of a document; `ends`: and that the document ends there."""
@@ -338,7 +344,7 @@ class Cloze:
             tokens_BT, _ = self._padded(some)
             both_1TT = torch.ones(1, tokens_BT.shape[1], tokens_BT.shape[1], dtype=torch.bool, device=self.device)
             hidden_BD = self.lm.model(tokens_BT, mask_BTS=both_1TT)[:, place - 1]
-            logprobs.append(torch.log_softmax(self.lm.model.logits(hidden_BD).float(), dim=-1))
+            logprobs.append(self._logprobs(hidden_BD))
         return self._best(
             nodes, torch.cat(logprobs), most, lambda node, token: (*node.ids[:place], token, *node.ids[place + 1 :])
         )

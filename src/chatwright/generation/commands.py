@@ -28,6 +28,9 @@ class GenerateConfig:
     """What to ask; `-` reads it from standard input."""
     model: str = hub.DEFAULT
     """Named model, Hugging Face name, folder (also of a run or an adapter), or .gguf file."""
+    template: str = ""
+    """Chat template instead of the model's own: a Jinja file, a layout (chatml, llama3, gemma, mistral, plain), or settings
+    of it: thinking=on, thinking=off, date=YYYY-MM-DD. Several are joined by commas."""
     system: str = ""
     """System message; empty: the model's default, if it has one."""
     raw: bool = False
@@ -70,6 +73,9 @@ class ExplainConfig:
     """Read the prompt as text to go on with, without a chat template."""
     model: str = hub.DEFAULT
     """Named model, Hugging Face name, folder (also of a run or an adapter), or .gguf file."""
+    template: str = ""
+    """Chat template instead of the model's own: a Jinja file, a layout (chatml, llama3, gemma, mistral, plain), or settings
+    of it: thinking=on, thinking=off, date=YYYY-MM-DD. Several are joined by commas."""
     top_k: int = 5
     """Likeliest tokens shown per place, 0 to 20."""
     format: Literal["text", "json", "html"] = "text"
@@ -88,6 +94,9 @@ class ChatConfig:
 
     model: str = hub.DEFAULT
     """Named model, Hugging Face name, folder (also of a run or an adapter), or .gguf file."""
+    template: str = ""
+    """Chat template instead of the model's own: a Jinja file, a layout (chatml, llama3, gemma, mistral, plain), or settings
+    of it: thinking=on, thinking=off, date=YYYY-MM-DD. Several are joined by commas."""
     system: str = ""
     """System message; empty: the model's default, if it has one. `/system TEXT` changes it."""
     max_new_tokens: int = 512
@@ -130,11 +139,11 @@ class ClozeConfig:
     """Compute format; auto: bf16 where the hardware multiplies it."""
 
 
-def open_model(model: str, device: DeviceName, precision: Precision) -> LM:
-    """The model that `--model`, `--device` and `--precision` name."""
+def open_model(model: str, device: DeviceName, precision: Precision, template: str = "") -> LM:
+    """The model that `--model`, `--device`, `--precision` and `--template` name."""
     from chatwright.generation.lm import load
 
-    return load(model, dtype=_DTYPES[precision], device=device)
+    return load(model, dtype=_DTYPES[precision], device=device, template=template)
 
 
 def generate(cfg: GenerateConfig) -> None:
@@ -157,7 +166,7 @@ def generate(cfg: GenerateConfig) -> None:
     if cfg.raw and cfg.system:
         raise ConfigError("system: has no effect with --raw; put it into the prompt")
     prompt = sys.stdin.read() if cfg.prompt == "-" else cfg.prompt
-    lm = open_model(cfg.model, cfg.device, cfg.precision)
+    lm = open_model(cfg.model, cfg.device, cfg.precision, cfg.template)
     ids = lm.prompt_ids(prompt, raw=cfg.raw, system=cfg.system)
     if cfg.n > 1 or cfg.json:
         _print_complete(lm, ids, params, as_json=cfg.json)
@@ -190,7 +199,7 @@ def explain(cfg: ExplainConfig) -> None:
     if cfg.language != "en" and cfg.format != "html":
         raise ConfigError("language: only --format html has labels; leave it out")
     text = sys.stdin.read() if cfg.text == "-" else cfg.text
-    lm = open_model(cfg.model, cfg.device, cfg.precision)
+    lm = open_model(cfg.model, cfg.device, cfg.precision, cfg.template)
     from chatwright.generation import explain as explaining
     from chatwright.generation import explain_page
 
@@ -217,7 +226,7 @@ def chat(cfg: ChatConfig) -> None:
         top_p=cfg.top_p,
         seed=secrets.randbits(31) if cfg.seed is None else cfg.seed,
     )
-    lm = open_model(cfg.model, cfg.device, cfg.precision)
+    lm = open_model(cfg.model, cfg.device, cfg.precision, cfg.template)
     if lm.tokenizer.template.name == "plain":
         params = replace(params, stop=("\n\nUser:",))  # a base model goes on with the next turn by itself
     if sys.stdin.isatty():

@@ -141,6 +141,7 @@ def explain(lm: LM, text: str, *, prompt: str = "", system: str = "", raw: bool 
 def _views(lm: LM, ids: Sequence[int], first: int, top_k: int) -> Iterator[TokenView]:
     """Views of the tokens from `first` on."""
     hidden_TD = hidden_states(lm.model, ids)
+    absent_E = torch.tensor(lm.generator.absent_ids, dtype=torch.long, device=hidden_TD.device)
     piece = _pieces(lm.tokenizer)
     if first == 0:
         yield TokenView(id=ids[0], text=piece[ids[0]], logprob=None, rank=None, entropy=None, top=())
@@ -152,7 +153,7 @@ def _views(lm: LM, ids: Sequence[int], first: int, top_k: int) -> Iterator[Token
         rank_T = (logprob_TV > own_T1).sum(1) + 1
         # Where p is 0, p log p is 0 and not NaN.
         entropy_T = torch.special.entr(logprob_TV.exp()).sum(1)
-        best = logprob_TV.topk(top_k)
+        best = logprob_TV.index_fill(1, absent_E, -math.inf).topk(top_k)
         for row, token in enumerate(targets_T.tolist()):
             likeliest = zip(best.indices[row].tolist(), best.values[row].tolist(), strict=True)
             yield TokenView(

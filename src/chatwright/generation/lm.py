@@ -30,9 +30,10 @@ from chatwright.records import Message, Prompt
 from chatwright.text.chat import render
 from chatwright.text.chat_template import DEFAULT_DATE, TEMPLATE_FIELD
 from chatwright.text.foreign import check_foreign
+from chatwright.text.template_choice import with_template
 from chatwright.text.tokenizer import Tokenizer
 
-_SAID: set[Path] = set()
+_SAID: set[tuple[Path, str]] = set()
 ADAPTER_CONFIG = "adapter_config.json"
 PromptLike = str | Sequence[Message] | Sequence[Mapping[str, Any]]
 """A text, or the messages of a conversation."""
@@ -141,23 +142,31 @@ class LM:
         return [completion for row in self.generator.generate(ids, params) for completion in row]
 
 
-def load(name_or_folder: str | Path, dtype: str | torch.dtype = "float32", device: str = "auto") -> LM:
+def load(
+    name_or_folder: str | Path, dtype: str | torch.dtype = "float32", device: str = "auto", template: str = ""
+) -> LM:
     """Open a model by name (`smollm2-135m-instruct`, `owner/name`), folder (Hugging Face, adapter,
     run, or chain of runs: its last model) or GGUF.
 
-    `dtype` "auto" is bfloat16 where the hardware multiplies it, float32 elsewhere. Raises HubError, ModelError.
+    `dtype` "auto" is bfloat16 where the hardware multiplies it, float32 elsewhere. `template`: see `load_model`.
+    Raises HubError, ModelError.
     """
-    model, tokenizer = load_model(name_or_folder, dtype=dtype, device=device)
+    model, tokenizer = load_model(name_or_folder, dtype=dtype, device=device, template=template)
     folder = hub.model_folder(name_or_folder)
     return LM(model, tokenizer, embedder=Embedder.of(model, tokenizer, folder if folder.is_dir() else None))
 
 
 def load_model(
-    name_or_folder: str | Path, dtype: str | torch.dtype = "float32", device: str | torch.device = "auto"
+    name_or_folder: str | Path,
+    dtype: str | torch.dtype = "float32",
+    device: str | torch.device = "auto",
+    template: str = "",
 ) -> tuple[Transformer, Tokenizer]:
     """Model (eval mode, an adapter injected and active) and tokenizer for whatever `load` takes.
 
-    Folders with a manifest are checked against it first. Raises HubError, ModelError, CheckpointError.
+    `template`: another chat template or settings of it (`text.template_choice`). Faults and dates of the chat template are
+    said on stderr, once per model. Folders with a manifest are checked against it first.
+    Raises HubError, ModelError, CheckpointError, ConfigError.
     """
     device = pick_device(device)
     dtype = pick_dtype("auto", device) if dtype == "auto" else as_dtype(dtype)
@@ -168,22 +177,18 @@ def load_model(
         check_manifest(path)
     found = hub.resolve(path if path.is_dir() else name_or_folder)
     if (found / ADAPTER_CONFIG).is_file():
-        return _load_adapted(found, dtype, device)
-    folder = ensure_hf_folder(found)
-    tokenizer = open_tokenizer(folder)
-    model = load_folder(folder, dtype, device)
-    _check_fit(model, tokenizer, folder)
+        model, tokenizer = _load_adapted(found, dtype, device)
+    else:
+        found = ensure_hf_folder(found)
+        check_foreign(found)
+        tokenizer = Tokenizer.from_folder(found)
+        model = load_folder(found, dtype, device)
+    tokenizer = with_template(tokenizer, template)
+    _check_fit(model, tokenizer, found)
+    if (note := _note(tokenizer)) and (found, note) not in _SAID:
+        _SAID.add((found, note))
+        print(f"{found}: {note}", file=sys.stderr)
     return model, tokenizer
-
-
-def open_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer of a model folder. What is remarkable about its chat template is said on stderr, once per folder."""
-    check_foreign(folder)
-    tokenizer = Tokenizer.from_folder(folder)
-    if folder not in _SAID and (note := _note(tokenizer)):
-        _SAID.add(folder)
-        print(f"{folder}: {note}", file=sys.stderr)
-    return tokenizer
 
 
 def _note(tokenizer: Tokenizer) -> str:
@@ -191,7 +196,7 @@ def _note(tokenizer: Tokenizer) -> str:
         return f"warning: {tokenizer.template_problem}"
     if tokenizer.native is not None and tokenizer.native.uses_clock:
         day = tokenizer.template.date or DEFAULT_DATE
-        return f"the chat template writes a date; it is {day} on every day, so that runs can be repeated"
+        return f"the chat template writes a date: always {day}, so that runs can be repeated (--template date=...)"
     return ""
 
 
@@ -241,8 +246,8 @@ def _load_adapted(folder: Path, dtype: torch.dtype, device: torch.device) -> tup
         raise ModelError(f"{file}: the adapters name one another as their base ({base}); none is a model") from None
     lora.load_adapter(model, folder)
     if (folder / "tokenizer.json").is_file():
-        tokenizer = open_tokenizer(folder)
-    _check_fit(model, tokenizer, folder)
+        check_foreign(folder)
+        tokenizer = Tokenizer.from_folder(folder)
     return model.eval(), tokenizer
 
 

@@ -52,6 +52,11 @@ class LocalGenerator:
         """Compiles what answers may consist of; made when the first one asks."""
         return ConstraintCompiler(self.tokenizer, self.model.config.vocab_size)
 
+    @functools.cached_property
+    def absent_ids(self) -> tuple[int, ...]:
+        """Rows of the embedding that stand for no token (vocabularies are padded to round sizes): never drawn."""
+        return self.tokenizer.ids_without_token(self.model.config.vocab_size)
+
     def refresh(self) -> None:
         """Read the model's weights now. Needed after changes that torch does not count (writes through `.data`)."""
         first = next(self.model.parameters())
@@ -96,7 +101,7 @@ class LocalGenerator:
         results: list[list[Completion | None]] = [[None] * one.n for one in each]
         if not waiting:
             return []
-        batch = Batch(self._ready_decoder(), min(self.max_batch, len(waiting)))
+        batch = Batch(self._ready_decoder(), min(self.max_batch, len(waiting)), absent=self.absent_ids)
         batch.set_prefix(_common_prefix([answer.prompt_ids for answer in waiting]))
         self.decode_steps = num_tokens = num_done = 0
         for finished in self._run(batch, waiting):
@@ -119,7 +124,7 @@ class LocalGenerator:
             raise ConfigError("stream: gives one answer; set n to 1")
         (answer,) = self._answers([prompt_ids], [params], None)
         answer.decoder = self.tokenizer.stream_decoder()
-        batch = Batch(self._ready_decoder(), 1)
+        batch = Batch(self._ready_decoder(), 1, absent=self.absent_ids)
         batch.admit([answer])
         while answer.finish is None:
             batch.step()
@@ -137,7 +142,7 @@ class LocalGenerator:
 
     def new_batch(self, max_rows: int, prefixes: PrefixCache, *, cache_bytes: int) -> Batch:
         """An empty batch over the weights as they are now, for a scheduler that lets answers in and out itself."""
-        return Batch(self._ready_decoder(), max_rows, prefixes, cache_bytes=cache_bytes)
+        return Batch(self._ready_decoder(), max_rows, prefixes, cache_bytes=cache_bytes, absent=self.absent_ids)
 
     # ---- how -------------------------------------------------------------------------------------------
 

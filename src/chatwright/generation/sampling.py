@@ -71,7 +71,7 @@ class Workspace:
     def __init__(self) -> None:
         self._buffers: list[torch.Tensor] = []
         self.probs_BV = torch.empty(0)
-        """What the last `sample` drew from, before limits and adjustments: valid until the next."""
+        """What the last `sample` drew from, before limits and adjustments, absent ids at 0: valid until the next."""
 
     def pair(self, rows: int, columns: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """Two fp32 tensors [rows, columns] with anything in them."""
@@ -87,6 +87,7 @@ def sample(
     settings: RowSettings,
     workspace: Workspace | None = None,
     adjusted: Mapping[int, torch.Tensor] | None = None,
+    absent_E: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw one token per row.
 
@@ -95,6 +96,7 @@ def sample(
         uniform_B: numbers in [0, 1), fp64 (fp32 where the device has no fp64).
         workspace: memory to compute in; `workspace.probs_BV` then holds softmax(logits / temperature).
         adjusted: for some rows, the logits [V] in fp32 that the token is drawn by instead of the model's own.
+        absent_E: ids that stand for no token and are never drawn. Log-probabilities count them, as training does.
     Returns:
         (tokens [B] int64, log-probabilities [B] fp32 in nats under softmax(logits / temperature), before top-k and
         top-p). Where logits are not finite the log-probability is NaN.
@@ -109,12 +111,17 @@ def sample(
     if settings.scaled:
         scores_BV /= divisor_B[:, None]
     torch.softmax(scores_BV, dim=-1, out=probs_BV)
+    if absent_E is not None:
+        probs_BV.index_fill_(1, absent_E, 0.0)
+        scores_BV.index_fill_(1, absent_E, -math.inf)
     workspace.probs_BV = probs_BV[:, :vocab]
     drawn_BV = probs_BV
     if adjusted:
         drawn_BV = probs_BV.clone()
         for row, logits_V in adjusted.items():
             scores_BV[row, :vocab] = logits_V / divisor_B[row]
+            if absent_E is not None:
+                scores_BV[row].index_fill_(0, absent_E, -math.inf)
             drawn_BV[row] = torch.softmax(scores_BV[row], dim=-1)
     if settings.greedy:
         tokens_B = greedy(scores_BV)

@@ -5,6 +5,7 @@ Shapes: T tokens, D width, V vocabulary.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -29,9 +30,13 @@ def score_tokens(model: Transformer, ids: Sequence[int], top: int = 0) -> list[t
 
 @torch.inference_mode()
 def score_parts(
-    model: Transformer, ids: Sequence[int], top: int = 0, part: int = PART
+    model: Transformer, ids: Sequence[int], top: int = 0, part: int = PART, absent: Sequence[int] = ()
 ) -> Iterator[list[tuple[float, TopLogprobs] | None]]:
-    """What `score_tokens` returns, after each `part` tokens what is known by then: a server works for others in between."""
+    """What `score_tokens` returns, after each `part` tokens what is known by then: a server works for others in between.
+
+    `absent`: ids that stand for no token, which are no alternatives.
+    """
+    absent_E = torch.tensor(list(absent), dtype=torch.long, device=model.embed.weight.device)
     targets_T = torch.tensor(list(ids), device=model.embed.weight.device)
     done, first = 0, [None]
     for hidden_TD in hidden_parts(model, ids, part):
@@ -42,7 +47,7 @@ def score_parts(
             rows = slice(at, min(at + _ROWS, num))
             logprob_TV = torch.log_softmax(model.logits(hidden_TD[rows]).float(), dim=-1)
             own_T = logprob_TV.gather(1, targets_T[done + at + 1 : done + at + 1 + len(logprob_TV), None])[:, 0].tolist()
-            best = logprob_TV.topk(top) if top else None
+            best = logprob_TV.index_fill(1, absent_E, -math.inf).topk(top) if top else None
             for row, logprob in enumerate(own_T):
                 likeliest = () if best is None else tuple(
                     zip(best.indices[row].tolist(), best.values[row].tolist(), strict=True)

@@ -26,18 +26,17 @@ from chatwright.model.transformer import Transformer
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
-_UNSUPPORTED = (
-    "use_dora",
-    "use_rslora",
-    "modules_to_save",
-    "rank_pattern",
-    "alpha_pattern",
-    "lora_bias",
-    "trainable_token_indices",
-    "layer_replication",
-    "target_parameters",
-    "megatron_config",
-)
+# Settings of adapter_config.json that are used, or change nothing in what a finished adapter computes. Any other one must
+# be off: unknown settings of newer PEFT versions are refused, not ignored.
+_USED = frozenset({"peft_type", "r", "lora_alpha", "lora_dropout", "base_model_name_or_path"})
+_WITHOUT_EFFECT = frozenset({
+    "task_type", "auto_mapping", "peft_version", "revision", "inference_mode", "fan_in_fan_out", "megatron_core",
+    "qalora_group_size", "ephemeral_gpu_offload", "runtime_config",
+    # Which layers have an adapter: their tensors say it.
+    "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern",
+})  # fmt: skip
+# These beginnings change the base weights too, so the adapter alone is not the model.
+_CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,11 +267,18 @@ def _read_config(file: Path) -> dict[str, Any]:
         raise ModelError(f"{file}: cannot be read as JSON: {error}") from error
     if not isinstance(raw, dict) or raw.get("peft_type") != "LORA":
         raise ModelError(f"{file}: peft_type is not LORA; only LoRA adapters are supported")
-    for key in _UNSUPPORTED:
-        if raw.get(key):
-            raise ModelError(f"{file}: {key}: {raw[key]!r} is not supported")
-    if raw.get("bias", "none") != "none":
+    if raw.get("bias") not in (None, "none"):
         raise ModelError(f"{file}: bias: {raw['bias']!r} is not supported; only none is")
+    start = raw.get("init_lora_weights", True)
+    if isinstance(start, str) and start.lower().startswith(_CHANGES_BASE):
+        raise ModelError(
+            f"{file}: init_lora_weights: {start!r} changed the base weights too; convert the adapter to a plain LoRA first "
+            "(PEFT: save_pretrained with path_initial_model_for_weight_conversion)"
+        )
+    for key, value in raw.items():
+        if value and key not in _USED | _WITHOUT_EFFECT | {"bias", "init_lora_weights"}:
+            shown = str(value)[:200]
+            raise ModelError(f"{file}: {key}: {shown!r} is not supported; an adapter may only use plain LoRA settings")
     return raw
 
 

@@ -33,6 +33,9 @@ class BestOfNConfig:
 
     model: str = "smollm2-135m-instruct"
     """Model that answers."""
+    template: str = ""
+    """Chat template instead of the model's own: a Jinja file, a layout (chatml, llama3, gemma, mistral, plain), or settings
+    of it: thinking=on, thinking=off, date=YYYY-MM-DD. Several are joined by commas."""
     reward: tuple[str, ...]
     """Reward sources, as in `chatwright ppo`."""
     data: tuple[str, ...]
@@ -96,7 +99,7 @@ def _answer(cfg: BestOfNConfig, prompts: Sequence[Prompt], out: Path, done: int)
     """Sample, score and write the prompts after the first `done`, chunk by chunk."""
     device = pick_device(cfg.device)
     dtype = pick_dtype(cfg.precision, device)
-    model, tokenizer = load_model(cfg.model, dtype=dtype, device=device)
+    model, tokenizer = load_model(cfg.model, dtype=dtype, device=device, template=cfg.template)
     reward = open_reward(cfg.reward, tokenizer, dtype=dtype, device=device)
     check_room(prompts, tokenizer, model.config.max_positions, cfg.max_new_tokens, f"--data {' '.join(cfg.data)}")
     reward.check_prompts(prompts)

@@ -68,6 +68,9 @@ class DPOConfig:
 
     model: str = "smollm2-135m-instruct"
     """Policy to start from, and the reference: the SFT model."""
+    template: str = ""
+    """Chat template instead of the model's own: a Jinja file, a layout (chatml, llama3, gemma, mistral, plain), or settings
+    of it: thinking=on, thinking=off, date=YYYY-MM-DD. Several are joined by commas. It is saved with the model."""
     data: tuple[str, ...]
     """Rankings, JSON lines."""
     out: str = "runs/dpo"
@@ -172,7 +175,7 @@ def main(cfg: DPOConfig) -> dict[str, Any]:
     device = pick_device(cfg.device)
     dtype = pick_dtype(cfg.precision, device)
     torch.manual_seed(cfg.seed)
-    policy, tokenizer = load_model(cfg.model, dtype=dtype, device=device)
+    policy, tokenizer = load_model(cfg.model, dtype=dtype, device=device, template=cfg.template)
     if cfg.lora is not None:
         inject(policy, cfg.lora, seed=cfg.seed)
     reference = Reference(policy, cfg, dtype, device)

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from chatwright import hub
 from chatwright.engine.checkpoint import atomic_folder
 from chatwright.errors import ConfigError, ModelError
 from chatwright.evals.model_card import licence_of, lineage, model_card
-from chatwright.generation.lm import load_model
+from chatwright.generation.lm import ADAPTER_CONFIG, load_model
 from chatwright.hub import model_folder
+from chatwright.model.formats.convert import ensure_hf_folder
 from chatwright.model.formats.embedding import HEAD_FILE as EMBEDDING_HEAD
 from chatwright.model.formats.embedding import META_FILE as EMBEDDING_META
 from chatwright.model.formats.embedding import has_embedding_head
 from chatwright.model.formats.gguf_write import Kind, write_gguf
 from chatwright.model.formats.huggingface import save_folder
+from chatwright.model.formats.huggingface import stored_dtype as weights_dtype
 from chatwright.model.formats.reward import HEAD_FILE
 from chatwright.model.lora import merge
 from chatwright.progress import console
+from chatwright.text.tokenizer_folder import read_json
 
+_VOCABULARIES = ("tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json")
 _DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 
 
@@ -70,6 +74,7 @@ def _write_folder(cfg: ExportConfig, folder: Path) -> str:
     model, tokenizer = load_model(cfg.model, dtype=stored_dtype(cfg.model), device="cpu")
     merge(model)
     save_folder(model, folder, tokenizer, dtype=_DTYPES.get(cfg.weights))
+    _copy_vocabulary(source, folder)
     if has_embedding_head(source):
         for name in (EMBEDDING_HEAD, EMBEDDING_META):
             shutil.copyfile(source / name, folder / name)
@@ -102,9 +107,16 @@ def _write_gguf(cfg: ExportConfig, folder: Path, name: str, licence: str) -> str
 
 
 def stored_dtype(model: str) -> str:
-    """float32, float16 or bfloat16, as the folder's config.json says; float32 for anything else."""
-    path = model_folder(model) / "config.json"
-    if not path.is_file():
-        return "float32"
-    stored = json.loads(path.read_text(encoding="utf-8")).get("torch_dtype")
-    return stored if stored in _DTYPES.values() else "float32"
+    """float32, float16 or bfloat16: how most weights of a model are stored. Of an adapter: those of its base model; of a
+    GGUF file float32."""
+    folder = model_folder(model)
+    if (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").is_file():
+        return stored_dtype(str(read_json(folder / ADAPTER_CONFIG).get("base_model_name_or_path", "")))
+    return weights_dtype(folder if folder.is_dir() else ensure_hf_folder(hub.resolve(model)))
+
+
+def _copy_vocabulary(source: Path, folder: Path) -> None:
+    """Vocabulary files of other libraries that came with the checkpoint (sentencepiece, vocab and merges)."""
+    for name in _VOCABULARIES:
+        if (source / name).is_file() and not (folder / name).exists():
+            shutil.copyfile(source / name, folder / name)

@@ -110,6 +110,9 @@ class PPOConfig:
 
     model: str = "smollm2-135m-instruct"
     """Policy to start from: the SFT model (a run folder or any model folder)."""
+    template: str = ""
+    """Chat template instead of the model's own: a Jinja file, a layout (chatml, llama3, gemma, mistral, plain), or settings
+    of it: thinking=on, thinking=off, date=YYYY-MM-DD. Several are joined by commas. It is saved with the model."""
     reference: str = ""
     """KL reference; empty: the starting policy."""
     reward: tuple[str, ...]

@@ -101,10 +101,12 @@ def open_models(cfg: PPOConfig) -> Models:
     """Load policy, reference, critic and reward. The critic is a network of its own, started from the reward model."""
     device = pick_device(cfg.device)
     dtype = pick_dtype(cfg.precision, device)
-    policy, tokenizer = load_model(cfg.model, dtype=dtype, device=device)
+    policy, tokenizer = load_model(cfg.model, dtype=dtype, device=device, template=cfg.template)
     reference: Transformer | None = None
     if cfg.lora is None:
-        reference, other = load_model(cfg.reference or cfg.model, dtype=dtype, device=device)
+        reference, other = load_model(
+            cfg.reference or cfg.model, dtype=dtype, device=device, template=cfg.template
+        )
         reference.requires_grad_(False).eval()
         if other.fingerprint != tokenizer.fingerprint:
             raise ConfigError(f"--reference {cfg.reference}: its tokenizer is not the policy's, so KL has no meaning")

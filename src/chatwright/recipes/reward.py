@@ -112,6 +112,9 @@ class RewardConfig:
 
     model: str = "smollm2-135m-instruct"
     """Trunk to start from: the SFT model."""
+    template: str = ""
+    """Chat template instead of the model's own: a Jinja file, a layout (chatml, llama3, gemma, mistral, plain), or settings
+    of it: thinking=on, thinking=off, date=YYYY-MM-DD. Several are joined by commas. It is saved with the model."""
     data: tuple[str, ...]
     """Rankings, JSON lines."""
     demonstrations: tuple[str, ...] = ()
@@ -235,7 +238,7 @@ def main(cfg: RewardConfig) -> dict[str, Any]:
     torch.manual_seed(cfg.seed)
     parts = split(cfg)
     train, held_out = parts.train, parts.held_out
-    trunk, tokenizer = load_model(cfg.model, dtype=dtype, device=device)
+    trunk, tokenizer = load_model(cfg.model, dtype=dtype, device=device, template=cfg.template)
     limit = min(cfg.train.max_tokens, trunk.config.max_positions)
     examples = load_examples(train, tokenizer, max_tokens=limit)
     if not examples:

@@ -31,6 +31,9 @@ class SampleConfig:
 
     model: str = "smollm2-135m-instruct"
     """Named model, Hugging Face name, or folder."""
+    template: str = ""
+    """Chat template instead of the model's own: a Jinja file, a layout (chatml, llama3, gemma, mistral, plain), or settings
+    of it: thinking=on, thinking=off, date=YYYY-MM-DD. Several are joined by commas."""
     data: tuple[str, ...]
     """JSON-lines files of prompts."""
     out: str = "samples.jsonl"
@@ -85,7 +88,7 @@ def main(cfg: SampleConfig) -> dict[str, Any]:
         console().print(f"sample: {cfg.out} is complete ({done} prompts)")
         return result
     device = pick_device(cfg.device)
-    model, tokenizer = load_model(cfg.model, dtype=pick_dtype(cfg.precision, device), device=device)
+    model, tokenizer = load_model(cfg.model, dtype=pick_dtype(cfg.precision, device), device=device, template=cfg.template)
     generator = LocalGenerator(model, tokenizer, max_batch=cfg.batch_size)
     params = SamplingParams(
         max_new_tokens=cfg.max_new_tokens, temperature=cfg.temperature, top_k=cfg.top_k, top_p=cfg.top_p

@@ -104,6 +104,9 @@ class SFTConfig:
 
     model: str = "smollm2-135m-instruct"
     """Named model, Hugging Face name, or folder to start from."""
+    template: str = ""
+    """Chat template instead of the model's own: a Jinja file, a layout (chatml, llama3, gemma, mistral, plain), or settings
+    of it: thinking=on, thinking=off, date=YYYY-MM-DD. Several are joined by commas. It is saved with the model."""
     data: tuple[str, ...]
     """JSON-lines files of demonstrations: {"messages": [..., {"role": "assistant", ...}]}."""
     out: str = "runs/sft"
@@ -226,7 +229,7 @@ def main(cfg: SFTConfig) -> dict[str, Any]:
 
 def _open_model(cfg: SFTConfig, dtype: torch.dtype, device: torch.device) -> tuple[Transformer, Tokenizer]:
     """Model and tokenizer, ready to be trained."""
-    model, tokenizer = load_model(cfg.model, dtype=dtype, device=device)
+    model, tokenizer = load_model(cfg.model, dtype=dtype, device=device, template=cfg.template)
     if cfg.system is not None:
         tokenizer = tokenizer.with_default_system(cfg.system)
     if cfg.lora is not None:

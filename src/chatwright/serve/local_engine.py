@@ -38,13 +38,14 @@ class LocalEngine:
 
     @classmethod
     def open(
-        cls, model: str, *, name: str = "", precision: str = "auto", max_batch: int = 32, prefix_mb: int = 512
+        cls, model: str, *, name: str = "", precision: str = "auto", max_batch: int = 32, prefix_mb: int = 512,
+        template: str = "",
     ) -> LocalEngine:
         """Load a model by name, folder or file. Raises HubError, ModelError, CheckpointError, ConfigError."""
         if precision not in DTYPES:
             raise ConfigError(f"precision {precision!r}: a served model takes {', '.join(DTYPES)}")
         bound_primitives()
-        lm = in_own_thread(lambda: load(model, dtype=DTYPES[precision]))
+        lm = in_own_thread(lambda: load(model, dtype=DTYPES[precision], template=template))
         lm.generator.constraints.prepare()
         engine = cls(name or model, lm, max_batch=max_batch, prefix_mb=prefix_mb)
         engine.starters = starters_of(model)
@@ -113,7 +114,8 @@ class LocalEngine:
 
     async def score(self, ids: Sequence[int], top: int) -> list[TokenLogprob | None]:
         """See `Engine`."""
-        rows = [row async for part in self._in_parts(score_parts(self.lm.model, ids, top)) for row in part]
+        absent = self.lm.generator.absent_ids
+        rows = [row async for part in self._in_parts(score_parts(self.lm.model, ids, top, absent=absent)) for row in part]
         return [
             None if row is None else TokenLogprob(id=token, logprob=row[0], top=row[1])
             for token, row in zip(ids, rows, strict=True)

@@ -230,4 +230,4 @@ def open_engine(cfg: ServeConfig, entry: str, upstream: bool) -> Engine:
     from chatwright.serve.local_engine import LocalEngine
 
     sizes = {"max_batch": cfg.max_batch, "prefix_mb": cfg.prefix_mb}
-    return LocalEngine.open(where or name, name=name, precision=cfg.precision, **sizes)
+    return LocalEngine.open(where or name, name=name, precision=cfg.precision, template=cfg.template, **sizes)

@@ -35,6 +35,9 @@ class ServeConfig:
     """Folder of users, keys, conversations and secrets."""
     database: str = ""
     """Database URL; empty: CHATWRIGHT_DATABASE_URL, else SQLite in the workspace."""
+    template: str = ""
+    """Chat template instead of the models' own: a Jinja file, a layout (chatml, llama3, gemma, mistral, plain), or settings
+    of it: thinking=on, thinking=off, date=YYYY-MM-DD. Several are joined by commas."""
     precision: str = "auto"
     """Arithmetic of local models: auto, fp32 or bf16."""
     max_batch: int = 32

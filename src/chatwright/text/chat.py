@@ -227,5 +227,7 @@ def _encode_pieces(pieces: Sequence[Piece], tokenizer: Tokenizer, continued: boo
 
 def _owners(pieces: Sequence[Piece], ends: Sequence[int]) -> list[int]:
     """For each token the index of the piece that its last character belongs to."""
+    if len(pieces) == 1:
+        return [0] * len(ends)
     bounds = list(accumulate(len(piece.text) for piece in pieces))
     return [min(bisect_left(bounds, end), len(pieces) - 1) for end in ends]

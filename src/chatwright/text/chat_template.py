@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from chatwright.errors import TemplateError
@@ -86,13 +86,18 @@ def detect(added_tokens: Mapping[str, int], *, bos: str, eos: str, jinja: str = 
         except ValueError:
             raise TemplateError(f"the {TEMPLATE_FIELD} comment of the chat template is damaged") from None
     known = [n for n, needed in _CONTROLS.items() if needed and all(token in added_tokens for token in needed)]
-    name: TemplateName = known[0] if known else "plain"
+    found = layout_named(known[0] if known else "plain", bos=bos, eos=eos)
+    if found.name == "chatml" and jinja:
+        return replace(found, default_system=_chatml_default_system(jinja), tool_turns="")
+    return found
+
+
+def layout_named(name: TemplateName, *, bos: str, eos: str) -> ChatTemplate:
+    """A layout of ours for a tokenizer with these tokens. TemplateError: it begins with a bos token, and there is none."""
     if name == "plain":
         return ChatTemplate(name="plain", end_of_turn=eos)
     if name == "chatml":
-        tools = "" if jinja else "qwen"
-        system = _chatml_default_system(jinja)
-        return ChatTemplate(name=name, default_system=system, end_of_turn="<|im_end|>", tool_turns=tools)
+        return ChatTemplate(name=name, end_of_turn="<|im_end|>", tool_turns="qwen")
     if not bos:
         raise TemplateError(
             f"this tokenizer has {name} control tokens but no bos token; name it in tokenizer_config.json"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -15,6 +16,9 @@ from chatwright.text.layouts import lay_out
 from chatwright.text.native_template import PROBES, NativeTemplate, Probed, probe
 from chatwright.text.tokenizer_folder import named_templates
 
+# Settings that were chosen here stand at the beginning of an exported native template, between these comments.
+_HEAD_BEGIN, _HEAD_END = "{# chatwright.settings #}", "{# /chatwright.settings #}"
+_HEAD = re.compile(re.escape(_HEAD_BEGIN) + ".*?" + re.escape(_HEAD_END), re.DOTALL)
 _TOKEN_NAMES = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
 
 
@@ -61,6 +65,8 @@ def choose_template(config: Mapping[str, Any], added: Mapping[str, AddedToken], 
     A Jinja template that cannot be used is no error here: models are loaded for raw text too. `problem` says it.
     """
     named = named_templates(config)
+    if TEMPLATE_FIELD in config:
+        named = {name: _HEAD.sub("", text) for name, text in named.items()}
     source = named.get("default") or next(iter(named.values()), "")
     ids = {name: token.id for name, token in added.items()}
     fixed = ChatTemplate.from_dict(config[TEMPLATE_FIELD]) if TEMPLATE_FIELD in config else None
@@ -131,6 +137,8 @@ def speaks_like(layout: ChatTemplate, results: tuple[RenderResult, ...]) -> bool
 
 def with_settings(stored: str | list[dict[str, str]], template: ChatTemplate) -> str | list[dict[str, str]]:
     """A native template for other programs, with settings that were chosen here as its defaults."""
+    if not isinstance(stored, str):
+        return [row | {"template": str(with_settings(row["template"], template))} for row in stored]
     head = ""
     if template.default_system:
         system = json.dumps(template.default_system, ensure_ascii=False)
@@ -139,8 +147,5 @@ def with_settings(stored: str | list[dict[str, str]], template: ChatTemplate) ->
     if template.thinking:
         value = "true" if template.thinking == "on" else "false"
         head += "{% if enable_thinking is not defined %}{% set enable_thinking = " + value + " %}{% endif %}"
-    if not head:
-        return stored
-    if isinstance(stored, str):
-        return stored if stored.startswith(head) else head + stored
-    return [row | {"template": str(with_settings(row["template"], template))} for row in stored]
+    bare = _HEAD.sub("", stored)
+    return f"{_HEAD_BEGIN}{head}{_HEAD_END}{bare}" if head else bare

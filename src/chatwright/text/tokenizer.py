@@ -173,8 +173,10 @@ class Tokenizer:
     def with_settings(self, template: ChatTemplate, chat_template: Any = None) -> Tokenizer:
         """The same tokenizer with other settings of its template, and with another Jinja text where one is given."""
         config = self.config | {TEMPLATE_FIELD: template.to_dict()}
-        if chat_template is not None:
-            config["chat_template"] = chat_template
+        return self.with_config(config | ({} if chat_template is None else {"chat_template": chat_template}))
+
+    def with_config(self, config: Mapping[str, Any]) -> Tokenizer:
+        """The same tokenizer.json and stop tokens with another tokenizer_config.json."""
         return Tokenizer(
             self.json, config, source=self.source, stop_ids=self._given_stop_ids, generation=self.generation
         )
@@ -182,10 +184,21 @@ class Tokenizer:
     @property
     def fingerprint(self) -> str:
         """sha256 of everything that decides ids: the tokenizer file, special tokens and chat template."""
-        parts = [json.loads(self.json), sorted(self.special_ids.items()), self.template.to_dict(), self.pad_id]
+        parts = [json.loads(self.json), sorted(self.special_ids.items()), self.pinned_template.to_dict(), self.pad_id]
         if self.native is not None:
             parts.append([self.native.source, self.native.tool_source])
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def pinned_template(self) -> ChatTemplate:
+        """The template with every setting that has a default here written out."""
+        off = self.native is not None and self.native.has_thinking_switch and not self.template.thinking
+        return replace(self.template, thinking="off") if off else self.template
+
+    def pinned(self) -> Tokenizer:
+        """For a model trained here: its Jinja text tells other programs the settings it was trained with."""
+        changed = self.pinned_template != self.template
+        return self.with_settings(self.pinned_template) if changed else self
 
     def ids_without_token(self, num_ids: int) -> tuple[int, ...]:
         """Ids below `num_ids` that stand for nothing: rows by which an embedding was padded, and gaps."""

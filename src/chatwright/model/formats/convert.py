@@ -21,11 +21,11 @@ from chatwright.hub.store import (
     write_manifest,
 )
 from chatwright.model.formats.gguf import GGUFModel, read_gguf
-from chatwright.model.formats.gguf_tokenizer import write_tokenizer
+from chatwright.model.formats.gguf_tokenizer import stop_ids, write_tokenizer
 from chatwright.model.formats.hf_config import config_to_hf
 from chatwright.model.formats.huggingface import write_json, write_weights
 
-_VERSION = 1  # raise it when the conversion changes: old results are then left aside
+_VERSION = 2  # raise it when the conversion changes: old results are then left aside
 _SHARD_BYTES = 4_000_000_000
 
 
@@ -95,8 +95,11 @@ def _convert(model: GGUFModel, stage: Path, digest: str) -> None:
         for ours, theirs in (("bos", "bos"), ("eos", "eos"), ("pad", "padding"))
         if isinstance(token_id := model.header.metadata.get(f"tokenizer.ggml.{theirs}_token_id"), int)
     }
-    write_json(stage / "config.json", config_to_hf(model.config) | {"torch_dtype": "float32"} | ids)
-    write_json(stage / "generation_config.json", ids)
+    stops: dict[str, int | list[int]] = {**ids}
+    if len(listed := stop_ids(model.header)) > 1:
+        stops["eos_token_id"] = listed
+    write_json(stage / "config.json", config_to_hf(model.config) | {"torch_dtype": "float32"} | stops)
+    write_json(stage / "generation_config.json", stops)
     about = {
         "source": model.header.path.name,
         "source_sha256": digest,

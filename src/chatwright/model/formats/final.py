@@ -16,4 +16,4 @@ def save_final(model: Transformer, folder: Path, tokenizer: SavesTokenizer, *, b
     if any(True for _ in lora.adapters(model)):
         lora.save_adapter(model, folder / ADAPTER_FOLDER, base=base)
         lora.merge(model)
-    save_folder(model, folder, tokenizer)
+    save_folder(model, folder, tokenizer.pinned())

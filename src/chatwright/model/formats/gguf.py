@@ -47,12 +47,25 @@ def read_gguf(path: str | Path) -> GGUFModel:
     Raises ModelError: damaged file, unsupported architecture, missing or extra tensors.
     """
     header = read_header(Path(path))
+    _check_whole(header)
     architecture = header.metadata.get("general.architecture")
     if architecture not in ARCHITECTURES:
         raise ModelError(f"{path}: architecture {architecture!r} is not supported; supported are {', '.join(ARCHITECTURES)}")
     config = _config(header, ARCHITECTURES[architecture], architecture)
     _check_names(header, config)
     return GGUFModel(header=header, config=config)
+
+
+def _check_whole(header: Header) -> None:
+    """Refuse a part of a file that was split: the other parts hold the other tensors."""
+    count = header.metadata.get("split.count", 1)
+    if isinstance(count, int) and count > 1:
+        number = header.metadata.get("split.no", 0)
+        place = f"part {number + 1} of {count}" if isinstance(number, int) else f"a part of {count}"
+        raise ModelError(
+            f"{header.path}: is {place} of a split file. Join the parts with llama.cpp (llama-gguf-split --merge, given the "
+            "first part and a new name) and load the result"
+        )
 
 
 def _config(header: Header, family: Family, architecture: str) -> ModelConfig:

@@ -13,6 +13,7 @@ import numpy as np
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from chatwright.errors import ModelError
+from chatwright.hub.store import say
 from chatwright.model.formats.gguf_header import Header
 from chatwright.model.formats.huggingface import write_json
 
@@ -74,6 +75,11 @@ def _get(header: Header, key: str, kind: type, default: Any = None) -> Any:
 
 
 def _byte_level(header: Header) -> Tokenizer:
+    if "tokenizer.ggml.pre" not in header.metadata:
+        say(
+            f"warning: {header.path}: does not name its splitting rule (tokenizer.ggml.pre), so GPT-2's is used; if the "
+            "model was trained with another one, its answers get worse. Convert the original again with a newer llama.cpp"
+        )
     pre = _get(header, "pre", str, "default")
     pre = _ALIASES.get(pre, pre)
     if pre not in PRE_TOKENIZERS:
@@ -183,7 +189,24 @@ def _config(header: Header, tokens: list[str]) -> dict[str, Any]:
         "pad_token": token("padding") or eos,
         "clean_up_tokenization_spaces": False,
     }
-    template = header.metadata.get("tokenizer.chat_template")
-    if isinstance(template, str):
-        config["chat_template"] = template
+    if (templates := _chat_templates(header)) is not None:
+        config["chat_template"] = templates
     return {key: value for key, value in config.items() if value is not None}
+
+
+def _chat_templates(header: Header) -> str | list[dict[str, str]] | None:
+    """The chat template, or all of them by name where `tokenizer.chat_templates` lists more."""
+    names = header.metadata.get("tokenizer.chat_templates")
+    keys = {"default": "tokenizer.chat_template"}
+    others = [name for name in names if name != "default"] if isinstance(names, list) else []
+    keys |= {name: f"tokenizer.chat_template.{name}" for name in others}
+    found = {name: text for name, key in keys.items() if isinstance(text := header.metadata.get(key), str)}
+    if list(found) == ["default"]:
+        return found["default"]
+    return [{"name": name, "template": text} for name, text in found.items()] or None
+
+
+def stop_ids(header: Header) -> list[int]:
+    """Ids that end an answer: eos, end of turn, end of message, as far as the file names them."""
+    named = [header.metadata.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot", "eom")]
+    return sorted({i for i in named if isinstance(i, int)})

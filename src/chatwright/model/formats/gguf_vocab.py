@@ -87,8 +87,10 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _special(config: Mapping[str, Any], ids: Mapping[str, int]) -> dict[str, int]:
     found = {}
-    for key in ("bos", "eos", "unk", "pad"):
-        token = config.get(f"{key}_token")
+    ours = config.get("chatwright.template")  # text.chat_template.TEMPLATE_FIELD, which may not be imported here
+    turn = ours.get("end_of_turn") if isinstance(ours, dict) else None
+    for key in ("bos", "eos", "eot", "unk", "pad"):
+        token = turn if key == "eot" else config.get(f"{key}_token")
         text = token.get("content") if isinstance(token, dict) else token
         if isinstance(text, str) and text in ids:
             found[key] = ids[text]
@@ -148,4 +150,6 @@ def _template(folder: Path, config: Mapping[str, Any]) -> str | None:
     if file.is_file():
         return file.read_text(encoding="utf-8")
     template = config.get("chat_template")
+    if isinstance(template, list):  # several named ones; GGUF gets the default
+        template = next((t.get("template") for t in template if isinstance(t, dict) and t.get("name") == "default"), None)
     return template if isinstance(template, str) else None

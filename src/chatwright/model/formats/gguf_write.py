@@ -121,7 +121,7 @@ def _add_vocabulary(writer: GGUFWriter, vocabulary: Vocabulary) -> None:
     if vocabulary.merges:
         writer.add_token_merges(vocabulary.merges)
     adders = {"bos": writer.add_bos_token_id, "eos": writer.add_eos_token_id}
-    adders |= {"unk": writer.add_unk_token_id, "pad": writer.add_pad_token_id}
+    adders |= {"eot": writer.add_eot_token_id, "unk": writer.add_unk_token_id, "pad": writer.add_pad_token_id}
     for key, token_id in vocabulary.special.items():
         adders[key](token_id)
     writer.add_add_bos_token(vocabulary.add_bos)

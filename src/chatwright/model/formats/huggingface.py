@@ -7,7 +7,9 @@ both directions. Import then export gives back the same bits.
 from __future__ import annotations
 
 import json
+import math
 import os
+import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from chatwright.model.config import ModelConfig
 from chatwright.model.formats.hf_config import config_from_hf, config_to_hf
 from chatwright.model.transformer import Transformer
 
+_KINDS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _IGNORED_ENDINGS = (".rotary_emb.inv_freq", ".attn.masked_bias", ".attn.bias")  # buffers of old exports
 _IGNORED_PARTS = ("vision_tower.", "multi_modal_projector.")  # the picture half of Gemma 3
@@ -46,6 +49,13 @@ class SavesTokenizer(Protocol):
     @property
     def stop_ids(self) -> frozenset[int]:
         """Ids that end an answer."""
+
+    @property
+    def generation(self) -> Mapping[str, Any]:
+        """Settings of generation_config.json that came with the checkpoint, without its token ids."""
+
+    def pinned(self) -> SavesTokenizer:
+        """The tokenizer whose files say which settings of the chat template a model was trained with."""
 
     def save(self, folder: Path) -> None:
         """Write tokenizer.json and what belongs to it."""
@@ -180,6 +190,18 @@ class _Handle(Protocol):
     def get_tensor(self, name: str) -> torch.Tensor: ...
 
 
+def stored_dtype(path: Path) -> str:
+    """float32, float16 or bfloat16: the number format of most weights in a folder; float32 for anything else."""
+    sizes: dict[str, int] = {}
+    for file in _weight_files(path):
+        with safe_open(str(file), framework="pt", device="cpu") as handle:
+            for name in handle.keys():  # noqa: SIM118 - the handle is no dict
+                part = handle.get_slice(name)
+                kind = _KINDS.get(part.get_dtype(), "float32")
+                sizes[kind] = sizes.get(kind, 0) + math.prod(part.get_shape())
+    return max(sizes, key=lambda kind: sizes[kind], default="float32")
+
+
 def _open_tensors(path: Path, stack: ExitStack) -> dict[str, tuple[Path, _Handle]]:
     """Tensor name -> (file, open handle) over all shards of the folder."""
     tensors: dict[str, tuple[Path, _Handle]] = {}
@@ -189,9 +211,10 @@ def _open_tensors(path: Path, stack: ExitStack) -> dict[str, tuple[Path, _Handle
         except (SafetensorError, OSError) as error:
             raise ModelError(f"{file}: cannot be read as safetensors: {error}") from error
         for name in handle.keys():  # noqa: SIM118 - the handle is no dict
-            if name in tensors:
-                raise ModelError(f"{file}: tensor {name!r} is also in {tensors[name][0].name}")
-            tensors[_canonical(name)] = (file, handle) if _canonical(name) == name else (file, _Renamed(handle, name))
+            ours = canonical(name)
+            if ours in tensors:
+                raise ModelError(f"{file}: tensor {name!r} is also in {tensors[ours][0].name}")
+            tensors[ours] = (file, handle) if ours == name else (file, _Renamed(handle, name))
     return tensors
 
 
@@ -204,16 +227,27 @@ class _Renamed:
         return self.handle.get_tensor(self.name)
 
 
-def _canonical(name: str) -> str:
-    """Gemma 3's text half and bare GPT-2 exports carry other prefixes than the plain decoder."""
-    for prefix in ("language_model.model.", "model.language_model."):
-        if name.startswith(prefix):
-            return "model." + name[len(prefix) :]
-    if name == "language_model.lm_head.weight":
-        return "lm_head.weight"
-    if name.startswith(("wte.", "wpe.", "h.", "ln_f.")):
-        return "transformer." + name
-    return name
+# What wrappers put before every name: DDP, torch.compile, PEFT, and models that hold the decoder as a part.
+_WRAPPERS = ("module.", "_orig_mod.", "base_model.model.")
+_DECODERS = ("language_model.model.", "model.language_model.", "model.text_model.", "text_model.", "language_model.")
+_LLAMA_PARTS = ("embed_tokens.", "layers.", "norm.")
+_GPT2_PARTS = ("wte.", "wpe.", "h.", "ln_f.")
+
+
+def canonical(name: str) -> str:
+    """The name of a tensor as a plain decoder's checkpoint has it, without the prefixes that others put before it."""
+    while name.startswith(_WRAPPERS):
+        name = name.removeprefix(next(wrapper for wrapper in _WRAPPERS if name.startswith(wrapper)))
+    for prefix in _DECODERS:
+        rest = name.removeprefix(prefix)
+        if rest != name:
+            return rest if rest.startswith("lm_head.") else canonical(rest)
+    rest = name.removeprefix("transformer.")
+    if rest.startswith(_LLAMA_PARTS):
+        return "model." + rest
+    if rest.startswith(_GPT2_PARTS):
+        return "transformer." + rest
+    return rest if rest.startswith("lm_head.") else name
 
 
 def _weight_files(path: Path) -> list[Path]:
@@ -261,7 +295,20 @@ def _import_state(
             part.copy_(theirs)
             start += rows
         state[ours] = full.to(device)
+    if config.tie_embeddings and "lm_head.weight" in tensors:
+        _compare_heads(tensors, sources["embed.weight"].names[0])
     return state
+
+
+def _compare_heads(tensors: Mapping[str, tuple[Path, _Handle]], embedding: str) -> None:
+    """Say it when a checkpoint holds an output matrix that config.json tells to leave out (transformers does so too)."""
+    file, handle = tensors["lm_head.weight"]
+    if not torch.equal(handle.get_tensor("lm_head.weight"), tensors[embedding][1].get_tensor(embedding)):
+        print(
+            f"warning: {file}: lm_head.weight differs from {embedding}, but config.json ties the two "
+            "(tie_word_embeddings), so lm_head.weight is not used. If it was trained, set tie_word_embeddings to false",
+            file=sys.stderr,
+        )
 
 
 def _shapes(config: ModelConfig) -> dict[str, torch.Size]:
@@ -274,7 +321,9 @@ def _check_names(config: ModelConfig, sources: Mapping[str, Source], tensors: Ma
     missing = sorted(wanted - tensors.keys())
     if missing:
         folder = next(iter(tensors.values()))[0].parent if tensors else "the folder"
-        raise ModelError(f"{folder}: {len(missing)} tensors are missing, the first is {missing[0]!r}")
+        extra = sorted(tensors.keys() - wanted)[:3]
+        there = f"; the files hold others that a {config.family} model lacks: {', '.join(extra)}" if extra else ""
+        raise ModelError(f"{folder}: {len(missing)} tensors are missing, the first is {missing[0]!r}{there}")
     tied = {"lm_head.weight"} if config.tie_embeddings else set()
     for name in sorted(tensors.keys() - wanted - tied):
         if not name.endswith(_IGNORED_ENDINGS) and not any(part in name for part in _IGNORED_PARTS):
@@ -317,7 +366,7 @@ def save_folder(
     write_weights(state, folder, max_shard_bytes)
     write_json(folder / "config.json", raw)
     if tokenizer is not None:
-        write_json(folder / "generation_config.json", _token_ids(tokenizer))
+        write_json(folder / "generation_config.json", {**tokenizer.generation, **_token_ids(tokenizer)})
         tokenizer.save(folder)
 
 
