@@ -46,7 +46,7 @@ def test_long_texts_in_parts_give_the_same(lm: LM) -> None:
     scores = list(score_parts(lm.model, ids, part=256))
     assert [len(rows) for rows in scores] == [257, 256, 87] and scores[0][0] is None
     flat = [row[0] for rows in scores for row in rows if row is not None]
-    assert flat == pytest.approx([row[0] for rows in score_parts(lm.model, ids, part=600) for row in rows if row], abs=1e-5)
+    assert flat == pytest.approx([row[0] for rows in score_parts(lm.model, ids, part=600) for row in rows if row], abs=1e-4)
 
 
 def test_biases_and_penalties() -> None:

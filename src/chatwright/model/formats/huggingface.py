@@ -194,11 +194,14 @@ def stored_dtype(path: Path) -> str:
     """float32, float16 or bfloat16: the number format of most weights in a folder; float32 for anything else."""
     sizes: dict[str, int] = {}
     for file in _weight_files(path):
-        with safe_open(str(file), framework="pt", device="cpu") as handle:
-            for name in handle.keys():  # noqa: SIM118 - the handle is no dict
-                part = handle.get_slice(name)
-                kind = _KINDS.get(part.get_dtype(), "float32")
-                sizes[kind] = sizes.get(kind, 0) + math.prod(part.get_shape())
+        try:
+            with safe_open(str(file), framework="pt", device="cpu") as handle:
+                for name in handle.keys():  # noqa: SIM118 - the handle is no dict
+                    part = handle.get_slice(name)
+                    kind = _KINDS.get(part.get_dtype(), "float32")
+                    sizes[kind] = sizes.get(kind, 0) + math.prod(part.get_shape())
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{file}: cannot be read as safetensors: {error}") from error
     return max(sizes, key=lambda kind: sizes[kind], default="float32")
 
 
