@@ -19,6 +19,7 @@ from sqlalchemy import select
 
 from chatwright.errors import ConfigError
 from chatwright.serve.auth_tables import ApiKey, LoginSession, User
+from chatwright.serve.limits import Allowance, allowance_of_account, allowance_of_key
 from chatwright.serve.openai.errors import APIError
 from chatwright.serve.services import Services, services
 from chatwright.workspace.database import now
@@ -43,10 +44,8 @@ class Principal:
     user_id: str = ""
     csrf: str = ""
     """CSRF token of the browser's session."""
-    requests_per_minute: int = 0
-    tokens_per_minute: int = 0
-    tokens_per_day: int = 0
-    tokens_total: int = 0
+    allowances: tuple[Allowance, ...] = ()
+    """Limits that hold for the request, all of them: the key's and the account's."""
     training_consent: bool = False
     """Of a key: whether what comes with it may be kept as training data."""
 
@@ -85,9 +84,11 @@ def require_scope(scope: str) -> Callable[[Request], Principal]:
     return check
 
 
-def require_user(role: str = "member") -> Callable[[Request], Principal]:
-    """A dependency: the request comes from a signed-in browser, of somebody with `role` or a higher one.
-    Requests that change something carry the session's token in X-CSRF-Token."""
+def require_user(role: str = "member", *, generates: bool = False) -> Callable[[Request], Principal]:
+    """A dependency: the request comes from a signed-in browser, of an account with `role` or a higher one.
+
+    Requests that change something carry the session's token in X-CSRF-Token. Routes at which models answer set
+    `generates`: the account's limits hold there as they do for its keys."""
     assert role in ROLES, role
 
     def check(request: Request) -> Principal:
@@ -102,9 +103,11 @@ def require_user(role: str = "member") -> Callable[[Request], Principal]:
         if ROLES.index(principal.role) < ROLES.index(role):
             raise APIError(403, f"this needs the role {role!r}", code="insufficient_role")
         request.state.principal_id = principal.id
+        if generates:
+            services(request).limits.admit(services(request), request, principal)
         return principal
 
-    check.rule = f"user:{role}"  # type: ignore[attr-defined]
+    check.rule, check.generates = f"user:{role}", generates  # type: ignore[attr-defined]
     return check
 
 
@@ -141,7 +144,10 @@ def session_principal(request: Request) -> Principal | None:
     if row is None or row.LoginSession.expires_at < now() or row.User.disabled_at is not None:
         return None
     user = row.User
-    return Principal(kind="user", id=user.id, name=user.name, role=user.role, user_id=user.id, csrf=row.LoginSession.csrf)
+    return Principal(
+        kind="user", id=user.id, name=user.name, role=user.role, user_id=user.id, csrf=row.LoginSession.csrf,
+        allowances=(allowance_of_account(shared.settings, user),),
+    )  # fmt: skip
 
 
 def _key_principal(shared: Services, request: Request) -> Principal:
@@ -153,12 +159,12 @@ def _key_principal(shared: Services, request: Request) -> Principal:
     if key is None or key.revoked_at is not None or (key.expires_at or now() + 1) < now() or (user and user.disabled_at):
         raise APIError(401, "this API key is not valid", code="invalid_api_key")
     request.state.principal_id = key.id
+    of_account = allowance_of_account(shared.settings, user) if user else None
     return Principal(
         kind="key", id=key.user_id or key.id, name=key.name, role=user.role if user else "member",
         scopes=frozenset(key.scopes), key_id=key.id, user_id=key.user_id or "",
-        requests_per_minute=key.requests_per_minute or shared.settings.requests_per_minute,
-        tokens_per_minute=key.tokens_per_minute or shared.settings.tokens_per_minute,
-        tokens_per_day=key.tokens_per_day, tokens_total=key.tokens_total, training_consent=key.training_consent,
+        allowances=(allowance_of_key(shared.settings, key, user), *([of_account] if of_account else [])),
+        training_consent=key.training_consent,
     )  # fmt: skip
 
 

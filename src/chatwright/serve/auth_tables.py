@@ -20,6 +20,11 @@ class User(Base):
     password_hash: Mapped[str | None] = mapped_column(String(256))
     created_at: Mapped[float] = mapped_column(Float, default=now)
     disabled_at: Mapped[float | None] = mapped_column(Float)
+    requests_per_minute: Mapped[int] = mapped_column(Integer, default=0)
+    """Limit over all keys of the account and the chat; 0: the server's. So are the other three."""
+    tokens_per_minute: Mapped[int] = mapped_column(Integer, default=0)
+    tokens_per_day: Mapped[int] = mapped_column(BigInteger, default=0)
+    tokens_total: Mapped[int] = mapped_column(BigInteger, default=0)
 
 
 class Identity(Base):

@@ -1,4 +1,4 @@
-"""How much a key may use: buckets of requests and tokens per minute, budgets of tokens, and the count of what was used.
+"""Limits of API keys and accounts: requests and tokens per minute, budgets of tokens, and the count of usage.
 
 Tokens are paid afterwards: a request is admitted while the bucket is not empty and may overdraw it; the next one waits
 until it is full enough again. Buckets live in memory (one process serves a workspace); budgets are counted in the database.
@@ -12,20 +12,21 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from fastapi import Request
 from sqlalchemy import func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from chatwright.serve.address import network_of
-from chatwright.serve.auth_tables import Usage
+from chatwright.serve.auth_tables import ApiKey, Usage, User
 from chatwright.serve.openai.errors import APIError
 from chatwright.workspace.database import Workspace, now
 
 if TYPE_CHECKING:
     from chatwright.serve.auth import Principal
     from chatwright.serve.services import Services
+    from chatwright.serve.settings import ServeConfig
 
 MAX_BUCKETS = 10_000
 
@@ -95,63 +96,104 @@ class Throttle:
         return (f"both {group} {name}", 5, 1 / 30), (f"address {group}", 30, 1 / 10), (f"name {name}", 50, 1 / 10)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Allowance:
+    """Limits that hold for the requests of one owner; 0 sets no limit."""
+
+    holder: Literal["API key", "account"]
+    owner: str
+    """Id of the key or the account."""
+    requests_per_minute: int = 0
+    tokens_per_minute: int = 0
+    tokens_per_day: int = 0
+    tokens_total: int = 0
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether tokens are limited beyond a minute."""
+        return bool(self.tokens_per_day or self.tokens_total)
+
+
+def allowance_of_account(settings: ServeConfig, user: User) -> Allowance:
+    """An account's limits: its own where an administrator set one, else the server's."""
+    return Allowance(
+        holder="account", owner=user.id,
+        requests_per_minute=user.requests_per_minute or settings.requests_per_minute,
+        tokens_per_minute=user.tokens_per_minute or settings.tokens_per_minute,
+        tokens_per_day=user.tokens_per_day or settings.tokens_per_day, tokens_total=user.tokens_total,
+    )  # fmt: skip
+
+
+def allowance_of_key(settings: ServeConfig, key: ApiKey, user: User | None) -> Allowance:
+    """A key's own limits. Those of its account hold as well; a key without an account has the server's in their place."""
+    server = settings if user is None else None
+    return Allowance(
+        holder="API key", owner=key.id,
+        requests_per_minute=key.requests_per_minute or (server.requests_per_minute if server else 0),
+        tokens_per_minute=key.tokens_per_minute or (server.tokens_per_minute if server else 0),
+        tokens_per_day=key.tokens_per_day or (server.tokens_per_day if server else 0), tokens_total=key.tokens_total,
+    )  # fmt: skip
+
+
 class Limits:
-    """The limits of all keys."""
+    """The limits of all keys and accounts."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._buckets = Buckets(clock)
 
     def admit(self, shared: Services, request: Request, principal: Principal) -> None:
-        """Count a request; APIError 429 when a limit or a budget is used up."""
+        """Count a request; APIError 429 when a limit or a budget is used up. A refused request uses nothing up."""
         headers: dict[str, str] = {}
         request.state.extra_headers = headers
-        owner = principal.key_id or principal.id
-        for kind, per_minute, amount in (
-            ("tokens", principal.tokens_per_minute, 1), ("requests", principal.requests_per_minute, 1),
-        ):  # fmt: skip
-            if not per_minute:
-                continue
-            per_s = per_minute / 60
-            name = f"{kind} {owner}"
-            # Tokens are only looked at here: they are paid when they are known.
-            left, wait_s = self._buckets.take(name, amount, capacity=per_minute, per_s=per_s)
-            if kind == "tokens" and not wait_s:
-                left, _ = self._buckets.take(name, -amount, capacity=per_minute, per_s=per_s)
-            headers[f"x-ratelimit-limit-{kind}"] = str(per_minute)
-            headers[f"x-ratelimit-remaining-{kind}"] = str(max(0, math.floor(left + 1e-6)))
-            headers[f"x-ratelimit-reset-{kind}"] = f"{max(0.0, (per_minute - left) / per_s):.3f}s"
-            if wait_s:
-                message = f"this API key is limited to {per_minute} {kind} per minute"
-                raise APIError(429, message, code="rate_limit_exceeded", retry_after_s=wait_s)
-        if principal.tokens_per_day or principal.tokens_total:
-            self._check_budget(shared.workspace, principal, headers)
+        taken: list[Allowance] = []
+        try:
+            for allowance in principal.allowances:
+                self._look_at_tokens(allowance, headers)
+                self._take_request(allowance, headers)
+                taken.append(allowance)
+            for allowance in principal.allowances:
+                if allowance.has_budget:
+                    _check_budget(shared.workspace, allowance, headers)
+        except APIError:
+            for allowance in taken:
+                self._give_back(allowance)
+            raise
 
-    def _check_budget(self, workspace: Workspace, principal: Principal, headers: dict[str, str]) -> None:
-        used = func.coalesce(func.sum(Usage.prompt_tokens + Usage.completion_tokens), 0)
-        query = select(used).where(Usage.owner == principal.key_id)
-        with workspace.reading() as session:
-            total = session.execute(query).scalar_one()
-            today = session.execute(query.where(Usage.day == day_of(now()))).scalar_one()
-        if principal.tokens_total and total >= principal.tokens_total:
-            headers["x-should-retry"] = "false"
-            raise APIError(429, f"this API key's {principal.tokens_total} tokens are used up", code="insufficient_quota")
-        if principal.tokens_per_day and today >= principal.tokens_per_day:
-            until_midnight = 86_400 - now() % 86_400
-            message = f"this API key's {principal.tokens_per_day} tokens for today (UTC) are used up"
-            raise APIError(429, message, code="insufficient_quota", retry_after_s=until_midnight)
+    def _look_at_tokens(self, allowance: Allowance, headers: dict[str, str]) -> None:
+        """Tokens are paid when they are known: a request is admitted while one is left."""
+        if not (per_minute := allowance.tokens_per_minute):
+            return
+        name, per_s = _bucket("tokens", allowance), per_minute / 60
+        left, wait_s = self._buckets.take(name, 1, capacity=per_minute, per_s=per_s)
+        if not wait_s:
+            left, _ = self._buckets.take(name, -1, capacity=per_minute, per_s=per_s)
+        _tell(headers, "tokens", per_minute, left, wait_s, allowance)
+
+    def _take_request(self, allowance: Allowance, headers: dict[str, str]) -> None:
+        if not (per_minute := allowance.requests_per_minute):
+            return
+        name = _bucket("requests", allowance)
+        left, wait_s = self._buckets.take(name, 1, capacity=per_minute, per_s=per_minute / 60)
+        _tell(headers, "requests", per_minute, left, wait_s, allowance)
+
+    def _give_back(self, allowance: Allowance) -> None:
+        if per_minute := allowance.requests_per_minute:
+            name = _bucket("requests", allowance)
+            self._buckets.take(name, -1, capacity=per_minute, per_s=per_minute / 60, overdraw=True)
 
     def record(
         self, workspace: Workspace, principal: Principal, model: str, *, prompt_tokens: int, completion_tokens: int
     ) -> None:
         """Count what a request used. Blocks on the database: call it in a thread."""
-        owner = principal.key_id or principal.id
-        if principal.tokens_per_minute:
-            self._buckets.take(
-                f"tokens {owner}", prompt_tokens + completion_tokens, capacity=principal.tokens_per_minute,
-                per_s=principal.tokens_per_minute / 60, overdraw=True,
-            )  # fmt: skip
+        for allowance in principal.allowances:
+            if per_minute := allowance.tokens_per_minute:
+                self._buckets.take(
+                    _bucket("tokens", allowance), prompt_tokens + completion_tokens, capacity=per_minute,
+                    per_s=per_minute / 60, overdraw=True,
+                )  # fmt: skip
         values = {"requests": 1, "prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens}
         insert = sqlite.insert if workspace.is_sqlite else postgresql.insert
+        owner = principal.key_id or principal.id
         statement = insert(Usage).values(
             day=day_of(now()), owner=owner, model=model[:256], user_id=principal.user_id, **values
         )
@@ -161,6 +203,41 @@ class Limits:
         )
         with workspace.session() as session:
             session.execute(statement)
+
+
+def _bucket(kind: str, allowance: Allowance) -> str:
+    return f"{kind} {allowance.owner}"
+
+
+def _tell(
+    headers: dict[str, str], kind: str, per_minute: int, left: float, wait_s: float, allowance: Allowance
+) -> None:  # fmt: skip
+    """Headers of the limit that is the nearest to its end; APIError 429 when it is reached."""
+    remaining = max(0, math.floor(left + 1e-6))
+    if remaining <= int(headers.get(f"x-ratelimit-remaining-{kind}", remaining)):
+        headers[f"x-ratelimit-limit-{kind}"] = str(per_minute)
+        headers[f"x-ratelimit-remaining-{kind}"] = str(remaining)
+        headers[f"x-ratelimit-reset-{kind}"] = f"{max(0.0, (per_minute - left) / (per_minute / 60)):.3f}s"
+    if wait_s:
+        message = f"this {allowance.holder} is limited to {per_minute} {kind} per minute"
+        raise APIError(429, message, code="rate_limit_exceeded", retry_after_s=wait_s)
+
+
+def _check_budget(workspace: Workspace, allowance: Allowance, headers: dict[str, str]) -> None:
+    used = func.coalesce(func.sum(Usage.prompt_tokens + Usage.completion_tokens), 0)
+    owner = Usage.user_id if allowance.holder == "account" else Usage.owner
+    query = select(used).where(owner == allowance.owner)
+    with workspace.reading() as session:
+        total = session.execute(query).scalar_one() if allowance.tokens_total else 0
+        today = session.execute(query.where(Usage.day == day_of(now()))).scalar_one() if allowance.tokens_per_day else 0
+    if allowance.tokens_total and total >= allowance.tokens_total:
+        headers["x-should-retry"] = "false"
+        message = f"this {allowance.holder}'s {allowance.tokens_total} tokens are used up"
+        raise APIError(429, message, code="insufficient_quota")
+    if allowance.tokens_per_day and today >= allowance.tokens_per_day:
+        until_midnight = 86_400 - now() % 86_400
+        message = f"this {allowance.holder}'s {allowance.tokens_per_day} tokens for today (UTC) are used up"
+        raise APIError(429, message, code="insufficient_quota", retry_after_s=until_midnight)
 
 
 def day_of(seconds: float) -> str:

@@ -47,9 +47,11 @@ class ServeConfig:
     drain_s: float = 30.0
     """Seconds that running answers may take after SIGTERM."""
     requests_per_minute: int = 0
-    """Limit for keys that have none of their own; 0: none."""
+    """Limit of each account over its keys, the chat and the arena; administrators may set another per account; 0: none."""
     tokens_per_minute: int = 0
-    """Limit of prompt and answer tokens for keys that have none of their own; 0: none."""
+    """The same for prompt and answer tokens; 0: none."""
+    tokens_per_day: int = 0
+    """Tokens of each account per day (UTC); 0: no limit."""
     oidc_issuer: str = ""
     """OpenID Connect provider that people may sign in with, such as https://login.example.org; needs `chatwright[oidc]`."""
     oidc_client_id: str = ""
@@ -93,8 +95,9 @@ class ServeConfig:
         for name in ("max_batch", "drain_s"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} {getattr(self, name)}: must be above 0")
-        if min(self.requests_per_minute, self.tokens_per_minute) < 0:
-            raise ConfigError("requests_per_minute, tokens_per_minute: must not be negative; 0 sets no limit")
+        if min(self.requests_per_minute, self.tokens_per_minute, self.tokens_per_day) < 0:
+            names = "requests_per_minute, tokens_per_minute, tokens_per_day"
+            raise ConfigError(f"{names}: must not be negative; 0 sets no limit")
         for name in ("job_threads", "prefix_mb"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} {getattr(self, name)}: must not be negative")

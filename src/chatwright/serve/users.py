@@ -108,13 +108,21 @@ class UserRow(BaseModel):
     role: Role
     created_at: float
     disabled_at: float | None
+    requests_per_minute: int
+    tokens_per_minute: int
+    tokens_per_day: int
+    tokens_total: int
 
 
 class UserChange(BaseModel):
-    """What to change of an account."""
+    """Changes of an account. Limits hold over all its keys and the chat; 0: the server's limit (total: none)."""
 
     role: Role | None = None
     disabled: bool | None = None
+    requests_per_minute: Annotated[int, Field(ge=0, le=10**9)] | None = None
+    tokens_per_minute: Annotated[int, Field(ge=0, le=10**9)] | None = None
+    tokens_per_day: Annotated[int, Field(ge=0, le=10**15)] | None = None
+    tokens_total: Annotated[int, Field(ge=0, le=10**15)] | None = None
 
 
 def clean_name(name: str) -> str:
@@ -299,13 +307,16 @@ def users(request: Request, _: Admin) -> list[UserRow]:
 
 @router.patch("/users/{user_id}")
 def change_user(user_id: str, body: UserChange, request: Request, who: Admin) -> UserRow:
-    """Change role, disable or enable. The last administrator stays one."""
+    """Change role or limits, disable or enable. The last administrator stays one."""
     with services(request).workspace.session() as session:
         user = session.get(User, user_id, with_for_update=True)
         if user is None:
             raise APIError(404, "there is no such account", code="not_found")
         if body.role is not None:
             user.role = body.role
+        for limit in ("requests_per_minute", "tokens_per_minute", "tokens_per_day", "tokens_total"):
+            if (value := getattr(body, limit)) is not None:
+                setattr(user, limit, value)
         if body.disabled is not None:
             user.disabled_at = now() if body.disabled else None
             session.execute(delete(LoginSession).where(LoginSession.user_id == user.id))

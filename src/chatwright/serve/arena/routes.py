@@ -21,6 +21,7 @@ from chatwright.serve.services import Services, services
 
 router = APIRouter(prefix="/api/arena", tags=["arena"])
 Member = Annotated[Principal, Depends(require_user("member"))]
+Asker = Annotated[Principal, Depends(require_user("member", generates=True))]
 Lead = Annotated[Principal, Depends(require_user("lead"))]
 Shared = Annotated[Services, Depends(services)]
 EVENTS: dict[int | str, dict[str, Any]] = {
@@ -54,7 +55,7 @@ def remove_entrant(entrant_id: str, who: Lead, shared: Shared) -> Response:
 
 
 @router.post("/battles", response_class=StreamingResponse, responses=EVENTS)
-async def begin(new: wire.NewBattle, who: Member, shared: Shared) -> StreamingResponse:
+async def begin(new: wire.NewBattle, who: Asker, shared: Shared) -> StreamingResponse:
     """Ask two entrants, drawn at random and shown in random order."""
     begun = await run_in_threadpool(_begin, shared, who, new)
     for answer in begun:

@@ -23,6 +23,7 @@ from chatwright.serve.services import Services, services
 _WHAT = "events start (with the calculator's steps), context, delta, error, done"
 EVENTS: dict[int | str, dict[str, Any]] = {200: {"description": _WHAT, "content": {"text/event-stream": {}}}}
 Member = Annotated[Principal, Depends(require_user("member"))]
+Asker = Annotated[Principal, Depends(require_user("member", generates=True))]
 Shared = Annotated[Services, Depends(services)]
 Result = TypeVar("Result")
 chat = APIRouter(prefix="/api", tags=["chat"])
@@ -156,25 +157,25 @@ def export(
 
 
 @chat.post("/conversations/{conversation_id}/messages", response_class=StreamingResponse, responses=EVENTS)
-async def ask(conversation_id: str, new: wire.NewMessage, who: Member, shared: Shared) -> StreamingResponse:
+async def ask(conversation_id: str, new: wire.NewMessage, who: Asker, shared: Shared) -> StreamingResponse:
     """Send a message; the answers come as events, each with its `message_id`."""
     return _begun(shared, await run_in_threadpool(answers.ask, shared, who, conversation_id, new))
 
 
 @chat.post("/messages/{message_id}/edit", response_class=StreamingResponse, responses=EVENTS)
-async def edit(message_id: str, new: wire.Edit, who: Member, shared: Shared) -> StreamingResponse:
+async def edit(message_id: str, new: wire.Edit, who: Asker, shared: Shared) -> StreamingResponse:
     """Send another wording of a message, beside the old one."""
     return _begun(shared, await run_in_threadpool(answers.edit, shared, who, message_id, new))
 
 
 @chat.post("/messages/{message_id}/regenerate", response_class=StreamingResponse, responses=EVENTS)
-async def regenerate(message_id: str, new: wire.Answering, who: Member, shared: Shared) -> StreamingResponse:
+async def regenerate(message_id: str, new: wire.Answering, who: Asker, shared: Shared) -> StreamingResponse:
     """Write another answer beside one; of a user's message: another answer to it."""
     return _begun(shared, await run_in_threadpool(answers.regenerate, shared, who, message_id, new))
 
 
 @chat.post("/messages/{message_id}/branch", response_class=StreamingResponse, responses=EVENTS)
-async def branch(message_id: str, new: wire.Branch, who: Member, shared: Shared) -> StreamingResponse:
+async def branch(message_id: str, new: wire.Branch, who: Asker, shared: Shared) -> StreamingResponse:
     """Write an answer that is the same up to a token and goes on with an alternative of it."""
     return _begun(shared, await run_in_threadpool(answers.branch, shared, who, message_id, new))
 

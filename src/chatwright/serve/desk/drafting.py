@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
@@ -15,15 +15,16 @@ from chatwright.feedback import projects, queue, read
 from chatwright.feedback.leases import active_lease
 from chatwright.generation.api import SamplingParams
 from chatwright.records import Message
-from chatwright.serve.auth import Principal
+from chatwright.serve.auth import Principal, require_user
 from chatwright.serve.chat.answers import engine_of, hub_of
 from chatwright.serve.chat.live import LiveAnswer, follow, stream
 from chatwright.serve.desk import views, wire
-from chatwright.serve.desk.common import ERRORS, Labeller, Shared
+from chatwright.serve.desk.common import ERRORS, Shared
 from chatwright.serve.engine import GenerationRequest
 from chatwright.serve.services import Services
 from chatwright.workspace.database import new_id
 
+Asker = Annotated[Principal, Depends(require_user("labeller", generates=True))]
 router = APIRouter(prefix="/api/desk", tags=["desk"], responses=ERRORS)
 _EVENTS: dict[int | str, dict[str, Any]] = {
     200: {"description": "events start, delta, error, done", "content": {"text/event-stream": {}}}
@@ -33,7 +34,7 @@ TEMPERATURE = 0.7
 
 
 @router.post("/tasks/{task_id}/draft-answer", response_class=StreamingResponse, responses=_EVENTS)
-async def draft_answer(task_id: str, given: wire.DraftRequest, who: Labeller, shared: Shared) -> StreamingResponse:
+async def draft_answer(task_id: str, given: wire.DraftRequest, who: Asker, shared: Shared) -> StreamingResponse:
     """Let the default model write the next turn. Closing the connection stops it. 409 where the project allows no drafts
     or the place at the task has run out."""
     answer = await run_in_threadpool(_begin, shared, who, task_id, given)

@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse, Response
 from chatwright.serve.auth import Principal, public, require_scope
 from chatwright.serve.engine import Engine
 from chatwright.serve.openai.errors import APIError, generation_responses, responses
-from chatwright.serve.openai.generate import Call, raw_ids, vocabulary
+from chatwright.serve.openai.generate import Call, Tally, raw_ids, record_usage, vocabulary
 from chatwright.serve.openai.replies import (
     Detokenized,
     EmbeddingReply,
@@ -33,6 +33,7 @@ from chatwright.serve.services import services
 router = APIRouter()
 ModelsKey = Annotated[Principal, Depends(require_scope("models"))]
 _STARTED = int(time.time())
+EMBED_AT_ONCE = 32
 
 
 @router.post("/v1/embeddings", responses={200: {"model": EmbeddingReply}, **generation_responses()}, tags=["embeddings"])
@@ -42,11 +43,7 @@ async def embeddings(
     """Unit vectors of texts, at full width or cut to `dimensions`: by the model's embedding head where it has one, else
     the mean of its last hidden states."""
     call = Call.of(request, principal, body.model)
-    vectors, num_tokens = await unless_gone(request, call.engine.embed(body.inputs(), body.dimensions))
-    await run_in_threadpool(
-        call.shared.limits.record, call.shared.workspace, principal, call.engine.name,
-        prompt_tokens=num_tokens, completion_tokens=0,
-    )  # fmt: skip
+    vectors, num_tokens = await unless_gone(request, _embedded(call, body))
     as_text = body.encoding_format == "base64"
     data = [
         {"object": "embedding", "index": index, "embedding": _base64(vector) if as_text else vector}
@@ -54,6 +51,21 @@ async def embeddings(
     ]
     usage = {"prompt_tokens": num_tokens, "total_tokens": num_tokens}
     return JSONResponse({"object": "list", "data": data, "model": call.engine.name, "usage": usage})
+
+
+async def _embedded(call: Call, body: EmbeddingRequest) -> tuple[list[list[float]], int]:
+    """(vectors, tokens), counted for the key in pieces: a client that leaves pays for what was computed."""
+    texts, vectors = body.inputs(), list[list[float]]()
+    tally = Tally()
+    try:
+        for at in range(0, len(texts), EMBED_AT_ONCE):
+            found, num_tokens = await call.engine.embed(texts[at : at + EMBED_AT_ONCE], body.dimensions)
+            vectors += found
+            tally.prompt_tokens += num_tokens
+    finally:
+        record = record_usage(call, tally)
+    await record
+    return vectors, tally.prompt_tokens
 
 
 def _base64(vector: list[float]) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -16,7 +16,7 @@ from chatwright.generation.api import Constraint
 from chatwright.serve.auth import Principal, require_scope
 from chatwright.serve.engine import Delta, Finished, GenerationRequest, PromptTooLong, TokenLogprob
 from chatwright.serve.openai.errors import api_error, generation_responses
-from chatwright.serve.openai.generate import Call, Tally, events_of, finish_reason, params_of, raw_ids
+from chatwright.serve.openai.generate import Call, Tally, events_of, finish_reason, params_of, raw_ids, record_usage
 from chatwright.serve.openai.replies import CompletionReply, FinishReason, stream_or
 from chatwright.serve.openai.stream import sse, streamed, unless_gone
 from chatwright.serve.openai.tokens import CompletionTokens
@@ -50,7 +50,7 @@ class _Answer:
         return sum(token.logprob for token in self.tokens) / max(len(self.tokens), 1)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class _Job:
     """A request, ready to run."""
 
@@ -60,6 +60,10 @@ class _Job:
     limit: int
     tally: Tally
     head: dict[str, Any]
+    scored: Tally = field(default_factory=Tally)
+    """Prompt tokens of echoes. They are counted where nothing is generated after them: else generation counts the prompt."""
+    generates: bool = False
+    """Whether generation has begun."""
 
     @property
     def wanted(self) -> int:
@@ -108,16 +112,33 @@ async def _job(call: Call, body: CompletionRequest) -> _Job:
     )  # fmt: skip
 
 
+@asynccontextmanager
+async def _counted(job: _Job) -> AsyncIterator[None]:
+    """Count what echoes cost, however the block ends."""
+    whole = False
+    try:
+        yield
+        whole = True
+    finally:
+        if not job.generates:
+            record = record_usage(job.call, job.scored)
+            if whole:
+                await record
+
+
 async def _echo(job: _Job, number: int) -> _Echo:
     if not job.body.echo:
         return _Echo()
     given, prompt, engine = job.body.prompts()[number], job.asked[number].prompt, job.call.engine
     text = given if isinstance(given, str) else engine.decode(given)
     if job.body.logprobs is None and isinstance(prompt, str):
-        return _Echo(text, tuple(raw_ids(engine, prompt)) if not job.limit else ())
+        ids = tuple(raw_ids(engine, prompt)) if not job.limit else ()
+        job.scored.prompt_tokens += len(ids)
+        return _Echo(text, ids)
     assert isinstance(prompt, tuple)
     if len(prompt) + bool(job.limit) > engine.context_length:
         raise PromptTooLong(len(prompt), engine.context_length)
+    job.scored.prompt_tokens += len(prompt)  # before the model runs: a client that leaves has made it run
     if job.body.logprobs is None:
         return _Echo(text, prompt)
     return _Echo(text, prompt, tuple(await engine.score(prompt, job.body.logprobs)))
@@ -128,10 +149,16 @@ def _logprobs(collector: CompletionTokens, echo: _Echo, tokens: list[TokenLogpro
 
 
 async def _whole(job: _Job) -> dict[str, Any]:
+    async with _counted(job):
+        return await _answered(job)
+
+
+async def _answered(job: _Job) -> dict[str, Any]:
     echoes = [await _echo(job, number) for number in range(len(job.asked))]
     drawn = job.asked[0].params.n
     answers = [[_Answer() for _ in range(drawn)] for _ in job.asked]
     if job.limit:
+        job.generates = True
         async with aclosing(events_of(job.call, job.asked, job.tally)) as events:
             async for number, event in events:
                 if event is None:
@@ -159,7 +186,13 @@ async def _whole(job: _Job) -> dict[str, Any]:
 
 
 async def _chunks(job: _Job) -> AsyncGenerator[str, None]:
-    """Answers to all prompts side by side; the first piece of each is the echo."""
+    """Answers to all prompts in parallel; the first piece of each is the echo."""
+    async with _counted(job), aclosing(_pieces(job)) as pieces:
+        async for piece in pieces:
+            yield piece
+
+
+async def _pieces(job: _Job) -> AsyncGenerator[str, None]:
     body, collectors = job.body, dict[int, CompletionTokens]()
 
     def chunk(*choices: dict[str, Any]) -> str:
@@ -179,6 +212,7 @@ async def _chunks(job: _Job) -> AsyncGenerator[str, None]:
             scored = _logprobs(collector, echo, []) if body.logprobs is not None else None
             yield chunk(choice(index, echo.text, scored, None if job.limit else "length"))
     if job.limit:
+        job.generates = True
         async with aclosing(events_of(job.call, job.asked, job.tally)) as events:
             async for number, event in events:
                 if event is None:

@@ -149,11 +149,17 @@ async def events_of(
                 yield number, event
         whole = True
     finally:
-        record = asyncio.create_task(_record(call, tally))
-        _recording.add(record)
-        record.add_done_callback(_recording.discard)
+        record = record_usage(call, tally)
         if whole:  # a client that asks for its usage next sees this answer in it
             await record
+
+
+def record_usage(call: Call, tally: Tally) -> asyncio.Task[None]:
+    """Count tokens for the key, in a task that the client's leaving does not end."""
+    record = asyncio.create_task(_record(call, tally))
+    _recording.add(record)
+    record.add_done_callback(_recording.discard)
+    return record
 
 
 async def _record(call: Call, tally: Tally) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+import time
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from api_server import ApiClient, ScriptedEngine
+from chatwright.serve.auth_tables import Usage
 
 
 def ask(client: ApiClient, **fields: Any) -> Any:
@@ -94,3 +99,43 @@ def test_two_tokens_with_one_text_are_both_shown(engine: ScriptedEngine) -> None
     token = TokenLogprob(id=2, logprob=-2.0, top=((1, -0.5), (3, float("-inf"))))
     shown = CompletionTokens(engine).take([2], [token])["top_logprobs"][0]
     assert shown == {"a": -2.0, "token_id:1": -0.5, "b": -9999.0}
+
+
+def used(client: ApiClient) -> int:
+    """Tokens that the account of the key has used."""
+    with client.app.state.services.workspace.reading() as session:
+        return sum(row.prompt_tokens + row.completion_tokens for row in session.scalars(select(Usage)))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_scoring_and_echoes_are_counted(client: ApiClient, stream: bool) -> None:
+    ask(client, prompt=["ab", "cde"], echo=True, logprobs=0, max_tokens=0, stream=stream)
+    assert used(client) == 5
+    ask(client, prompt="abcd", echo=True, max_tokens=0, stream=stream)
+    assert used(client) == 9
+    before = used(client)
+    ask(client, prompt="ab", echo=True, logprobs=1, max_tokens=1, stream=stream)
+    assert used(client) == before + 3  # the prompt once, and the new token
+    assert client.post("/v1/completions", json={"prompt": [], "echo": True, "max_tokens": 0}).status_code == 400
+    assert used(client) == before + 3
+
+
+def test_an_echo_is_counted_when_its_client_goes(client: ApiClient, engine: ScriptedEngine, monkeypatch: Any) -> None:
+    """The model has scored the first prompt when the second one fails; generation never begins."""
+    score, asked = engine.score, []
+
+    async def fails_at_the_second(ids: Any, top: int) -> Any:
+        asked.append(ids)
+        if len(asked) == 2:
+            raise asyncio.CancelledError
+        return await score(ids, top)
+
+    monkeypatch.setattr(engine, "score", fails_at_the_second)
+    with contextlib.suppress(asyncio.CancelledError):
+        client.post("/v1/completions", json={"prompt": ["ab", "cde"], "echo": True, "logprobs": 0, "max_tokens": 4})
+    client.get("/health")  # the loop goes on, and what was counted is written
+    deadline = time.monotonic() + 20
+    while used(client) != 5 and time.monotonic() < deadline:
+        client.get("/health")
+        time.sleep(0.05)
+    assert used(client) == 5 and not engine.asked
