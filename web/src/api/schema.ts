@@ -1169,7 +1169,7 @@ export interface paths {
         };
         /**
          * Keys
-         * @description One's own keys.
+         * @description One's own keys; everyone's and the server's for administrators.
          */
         get: operations["keys_api_keys_get"];
         put?: never;
@@ -1203,8 +1203,8 @@ export interface paths {
         head?: never;
         /**
          * Change Key
-         * @description Agree that what comes with a key is kept as training data, or no more. What was kept before stays until it is
-         *     withdrawn (`POST /api/desk/withdrawals`).
+         * @description Change limits, or consent to training. Texts that were kept before stay until they are withdrawn
+         *     (`POST /api/desk/withdrawals`).
          */
         patch: operations["change_key_api_keys__key_id__patch"];
         trace?: never;
@@ -1725,7 +1725,7 @@ export interface paths {
         head?: never;
         /**
          * Change User
-         * @description Change role, disable or enable. The last administrator stays one.
+         * @description Change role or limits, disable or enable. The last administrator stays one.
          */
         patch: operations["change_user_api_users__user_id__patch"];
         trace?: never;
@@ -2679,11 +2679,19 @@ export interface components {
         };
         /**
          * KeyChange
-         * @description What to change of a key.
+         * @description Changes of a key. Consent is its owner's to give; limits can be lowered and raised below those of the account.
          */
         KeyChange: {
+            /** Requests Per Minute */
+            requests_per_minute?: number | null;
+            /** Tokens Per Day */
+            tokens_per_day?: number | null;
+            /** Tokens Per Minute */
+            tokens_per_minute?: number | null;
+            /** Tokens Total */
+            tokens_total?: number | null;
             /** Training Consent */
-            training_consent: boolean;
+            training_consent?: boolean | null;
         };
         /**
          * KeyConsent
@@ -2714,6 +2722,11 @@ export interface components {
             id: string;
             /** Name */
             name: string;
+            /**
+             * Owner
+             * @default
+             */
+            owner: string;
             /** Prefix */
             prefix: string;
             /** Requests Per Minute */
@@ -2730,6 +2743,8 @@ export interface components {
             tokens_total: number;
             /** Training Consent */
             training_consent: boolean;
+            /** User Id */
+            user_id: string | null;
         };
         /**
          * KindAgreement
@@ -3053,6 +3068,11 @@ export interface components {
             key: string;
             /** Name */
             name: string;
+            /**
+             * Owner
+             * @default
+             */
+            owner: string;
             /** Prefix */
             prefix: string;
             /** Requests Per Minute */
@@ -3069,6 +3089,8 @@ export interface components {
             tokens_total: number;
             /** Training Consent */
             training_consent: boolean;
+            /** User Id */
+            user_id: string | null;
         };
         /**
          * MergeCounts
@@ -4405,13 +4427,21 @@ export interface components {
         };
         /**
          * UserChange
-         * @description What to change of an account.
+         * @description Changes of an account. Limits hold over all its keys and the chat; 0: the server's limit (total: none).
          */
         UserChange: {
             /** Disabled */
             disabled?: boolean | null;
+            /** Requests Per Minute */
+            requests_per_minute?: number | null;
             /** Role */
             role?: ("member" | "labeller" | "lead" | "admin") | null;
+            /** Tokens Per Day */
+            tokens_per_day?: number | null;
+            /** Tokens Per Minute */
+            tokens_per_minute?: number | null;
+            /** Tokens Total */
+            tokens_total?: number | null;
         };
         /**
          * UserRow
@@ -4426,11 +4456,19 @@ export interface components {
             id: string;
             /** Name */
             name: string;
+            /** Requests Per Minute */
+            requests_per_minute: number;
             /**
              * Role
              * @enum {string}
              */
             role: "member" | "labeller" | "lead" | "admin";
+            /** Tokens Per Day */
+            tokens_per_day: number;
+            /** Tokens Per Minute */
+            tokens_per_minute: number;
+            /** Tokens Total */
+            tokens_total: number;
         };
         /**
          * Value
@@ -9180,7 +9218,9 @@ export interface operations {
     };
     keys_api_keys_get: {
         parameters: {
-            query?: never;
+            query?: {
+                everyone?: boolean;
+            };
             header?: never;
             path?: never;
             cookie?: never;

@@ -9,6 +9,7 @@ import { copyText, formatDate } from "../lib/format";
 import { Confirm, Dialog } from "../ui/dialog";
 import { Check, TextField } from "../ui/fields";
 import { toast, warn } from "../ui/toast";
+import { limitsOf } from "./limits";
 
 type Scope = Schemas["NewKey"]["scopes"][number];
 
@@ -25,7 +26,9 @@ export function Secret({ value }: { value: string }) {
 export default function Keys() {
   const { t, i18n } = useTranslation();
   const queries = useQueryClient();
-  const { data = [] } = useQuery({ queryKey: ["keys"], queryFn: () => ok(client.GET("/api/keys")) });
+  const admin = useSession().role === "admin";
+  const [everyone, setEveryone] = useState(false);
+  const { data = [] } = useQuery({ queryKey: ["keys", everyone], queryFn: () => ok(client.GET("/api/keys", { params: { query: { everyone } } })) });
   const [making, setMaking] = useState(false);
   const [revoking, setRevoking] = useState<Schemas["KeyRow"] | null>(null);
 
@@ -40,14 +43,15 @@ export default function Keys() {
         <p className="soft grow">{t("apiKeys.text", { base: `${location.origin}/v1` })}</p>
         <button type="button" className="button primary" onClick={() => setMaking(true)}><Plus size={17} aria-hidden />{t("apiKeys.new")}</button>
       </div>
+      {admin ? <Check label={t("apiKeys.everyone")} checked={everyone} onChange={setEveryone} /> : null}
       {data.length ? (
         <div className="card table-scroll" tabIndex={0} role="group" aria-label={t("settings.keys")}>
           <table className="data">
-            <thead><tr><th>{t("apiKeys.name")}</th><th>{t("apiKeys.key")}</th><th>{t("apiKeys.scopes")}</th><th>{t("apiKeys.made")}</th><th><span className="sr-only">{t("apiKeys.action")}</span></th></tr></thead>
+            <thead><tr><th>{t("apiKeys.name")}</th>{everyone ? <th>{t("apiKeys.owner")}</th> : null}<th>{t("apiKeys.key")}</th><th>{t("apiKeys.scopes")}</th><th>{t("apiKeys.limits")}</th><th>{t("apiKeys.made")}</th><th><span className="sr-only">{t("apiKeys.action")}</span></th></tr></thead>
             <tbody>
               {data.map((key) => (
                 <tr key={key.id}>
-                  <td>{key.name}</td><td className="mono">{key.prefix}…</td><td>{key.scopes.map((scope) => t(`scopes.${scope}`)).join(", ")}</td><td>{formatDate(key.created_at, i18n.language)}</td>
+                  <td>{key.name}</td>{everyone ? <td>{key.user_id ? key.owner : <span className="badge">{t("apiKeys.atStart")}</span>}</td> : null}<td className="mono">{key.prefix}…</td><td>{key.scopes.map((scope) => t(`scopes.${scope}`)).join(", ")}</td><td>{limitsOf(key, i18n.language, t)}</td><td>{formatDate(key.created_at, i18n.language)}</td>
                   <td>{key.revoked_at ? <span className="badge">{t("apiKeys.revoked")}</span> : <button type="button" className="button plain danger" onClick={() => setRevoking(key)}>{t("apiKeys.revoke")}</button>}</td>
                 </tr>
               ))}

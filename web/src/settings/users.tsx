@@ -11,6 +11,7 @@ import { Segments } from "../ui/fields";
 import { Menu } from "../ui/menu";
 import { warn } from "../ui/toast";
 import { Secret } from "./keys";
+import { LimitsDialog, limitsOf } from "./limits";
 
 type User = Schemas["UserRow"];
 const ROLES = ["member", "labeller", "lead", "admin"] as const;
@@ -21,6 +22,7 @@ export default function Users() {
   const me = useSession().user_id;
   const { data = [] } = useQuery({ queryKey: ["users"], queryFn: () => ok(client.GET("/api/users")) });
   const [inviting, setInviting] = useState(false);
+  const [limiting, setLimiting] = useState<User | null>(null);
   const [link, setLink] = useState<{ title: string; url: string } | null>(null);
   const attempt = async (action: () => Promise<unknown>) => {
     try {
@@ -40,7 +42,7 @@ export default function Users() {
       <div className="row wrap"><p className="soft grow">{t("users.text")}</p><button type="button" className="button primary" onClick={() => setInviting(true)}><UserPlus size={17} aria-hidden />{t("users.invite")}</button></div>
       <div className="card table-scroll" tabIndex={0} role="group" aria-label={t("settings.users")}>
         <table className="data">
-          <thead><tr><th>{t("login.name")}</th><th>{t("users.role")}</th><th>{t("users.since")}</th><th><span className="sr-only">{t("apiKeys.action")}</span></th></tr></thead>
+          <thead><tr><th>{t("login.name")}</th><th>{t("users.role")}</th><th>{t("limits.title")}</th><th>{t("users.since")}</th><th><span className="sr-only">{t("apiKeys.action")}</span></th></tr></thead>
           <tbody>
             {data.map((user) => (
               <tr key={user.id}>
@@ -50,9 +52,11 @@ export default function Users() {
                     {ROLES.map((role) => <option key={role} value={role}>{t(`roles.${role}`)}</option>)}
                   </select>
                 </td>
+                <td>{limitsOf(user, i18n.language, t)}</td>
                 <td>{formatDate(user.created_at, i18n.language)}</td>
                 <td>
                   <Menu label={t("side.more", { title: user.name })} items={[
+                    { label: t("limits.change"), onSelect: () => setLimiting(user) },
                     { label: t("users.reset"), onSelect: () => void reset(user) },
                     user.disabled_at ? { label: t("users.enable"), onSelect: () => void change(user, { disabled: false }) } : { label: t("users.disable"), danger: true, onSelect: () => void change(user, { disabled: true }) },
                   ]} />
@@ -63,6 +67,7 @@ export default function Users() {
         </table>
       </div>
       {inviting ? <Invite onClose={() => setInviting(false)} onMade={(url) => { setInviting(false); setLink({ title: t("users.inviteLink"), url }); }} /> : null}
+      {limiting ? <LimitsDialog title={t("limits.of", { name: limiting.name })} text={t("limits.text")} row={limiting} onSave={(limits) => change(limiting, limits)} onClose={() => setLimiting(null)} /> : null}
       {link ? <Dialog title={link.title} onClose={() => setLink(null)}><p className="notice">{t("users.linkOnce")}</p><Secret value={link.url} /></Dialog> : null}
     </div>
   );
