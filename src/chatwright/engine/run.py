@@ -164,7 +164,7 @@ class Run:
         try:
             self._write(state)
         except CheckpointError as error:
-            console().print(f"{self.kind}: no checkpoint after step {self._done}: {error}. The run continues without it.")
+            console().print(f"{self.kind}: no checkpoint after step {self._done}, the run continues without it: {error}")
 
     def save_last(self, done: int, state: StateFunction) -> None:
         """Checkpoint after step `done`, for a caller that ends the loop itself."""

@@ -12,7 +12,7 @@ from chatwright.config.secrets import secret
 from chatwright.engine.record import Record, files, open_output, record_of_file
 from chatwright.errors import ConfigError, DataError
 from chatwright.jsonl import check_writable, dumps
-from chatwright.labellers.ai_judge import AIJudge, AIJudgeConfig, UnreadableError
+from chatwright.labellers.ai_judge import AIJudge, AIJudgeConfig, JudgeError, UnreadableError
 from chatwright.labellers.human import HumanQueue
 from chatwright.labellers.protocol import LabelTask
 from chatwright.labellers.rubric import rubric_for
@@ -170,6 +170,10 @@ def _label_ai(cfg: LabelConfig, tasks: Sequence[LabelTask]) -> dict[str, Any]:
             except UnreadableError:
                 bar.advance()
                 continue
+            except JudgeError:
+                kept = f"{len(done)} of {len(tasks)} rankings are in {out}"
+                console().print(f"label: {kept}. Run the same command to continue.")
+                raise
             done.append(ranking)
             file.write(dumps(ranking.to_dict(), where=cfg.out))
             file.flush()

@@ -241,7 +241,7 @@ def test_a_full_disk_after_the_last_step_does_not_stop_the_run(
     walk = Walk(start(tmp_path / "r", Config(train=SaveConfig())))
     walk.go(2)
     assert walk.finish()["weight"] == walk.weight.tolist()
-    assert "no checkpoint after step 2: no space left on device" in capfd.readouterr().err
+    assert "no checkpoint after step 2, the run continues without it: no space left on device" in capfd.readouterr().err
 
 
 def test_checkpoints_are_written_by_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

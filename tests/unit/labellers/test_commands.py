@@ -150,7 +150,9 @@ def test_ai_judge_goes_on_after_a_failure_and_pays_once(
     out = tmp_path / "r.jsonl"
     argv = ["label", "--data", data, "--out", str(out), "--labeller", "ai", "--ai.base-url", judge, "--ai.model", "m"]
     Judge.fail_after = 12  # one ranking of four answers: 6 pairs, each asked twice
-    assert cli.main(argv) == 1 and "status 400" in capsys.readouterr().err
+    assert cli.main(argv) == 1
+    said = capsys.readouterr().err
+    assert "status 400" in said and f"1 of 3 rankings are in {out}. Run the same command to continue" in said
     assert len(load_rankings(out)) == 1
     out.write_bytes(out.read_bytes() + b'{"torn')
     Judge.fail_after, Judge.requests = 10**9, 0
