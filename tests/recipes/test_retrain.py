@@ -132,7 +132,7 @@ def test_labels_become_a_registered_model_that_names_its_export(home: Path, caps
             data = json.loads((folder.parents[1] / stage / "result.json").read_text())["data"]
             assert frozen.id in data.values(), stage
         comparison = row.figures["comparison"]
-        assert [one["judge_kind"] for one in comparison["verdicts"]] == ["simulated", "learned"]
+        assert [one["judge_kind"] for one in comparison["verdicts"]] == ["held_out", "simulated", "learned"]
         for one in comparison["verdicts"]:
             assert 0 <= one["low"] <= one["rate"] <= one["high"] <= 1 and one["questions"] == 5 and one["n"] == 20
         assert (comparison["against"], comparison["against_id"]) == ("model", "configured")

@@ -17,7 +17,9 @@ import tiny_training as tiny
 from chatwright import cli, pipeline
 from chatwright.engine.checkpoint import verify_folder
 from chatwright.errors import ConfigError
+from chatwright.evals.model_card import model_card
 from chatwright.records import load_demonstrations, load_prompts
+from openai_stub import running_stub
 
 MUSEUM = tiny.SRC / "chatwright" / "bundled" / "museum" / "en"
 STAGES = (
@@ -87,8 +89,12 @@ def test_the_page_the_table_and_the_next_command_are_there(home: Path, taught: d
     assert 'src="http' not in page and 'href="http' not in page  # self-contained
     for question in load_prompts((str(home / "questions.jsonl"),)):
         assert question.messages[-1].content in page
-    for part in ("ppo preferred to base", "report.html", "chatwright chat --model straight/6-ppo/final"):
+    assert taught["judge_kind"] == "simulated" and "评分规则 museum-en" in page and "rubric museum-en" in page
+    chat = f"chatwright chat --model {taught['models'][taught['recommended']]['path']}"
+    judged = ("Judge: the rubric museum-en", taught["reason"], "of 4 questions")
+    for part in ("ppo preferred to base", "report.html", chat, *judged):
         assert part in taught["stdout"], part
+    assert set(taught["length_controlled"]) == set(taught["win_rates"])
 
 
 def test_every_label_says_that_it_is_simulated(home: Path, taught: dict[str, Any]) -> None:
@@ -195,9 +201,60 @@ def test_with_rankings_and_a_corpus_of_ones_own_nothing_is_sampled_or_replayed(h
     assert cli.main([*argv, "--rankings", str(tmp_path / "mine.jsonl"), "--corpus", str(tmp_path / "corpus.txt")]) == 0
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
     assert report["ptx"]["source"] == "corpus" and report["judge"] == str(out / "4-reward") and report["labels"] == {}
+    # 24 prompts are too few for a second reward model: the judge is the training reward, and says so wherever a figure is.
+    assert report["judge_kind"] == "learned" and not (out / "4-judge").exists()
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "so it is an upper bound" in page and "仅为上限" in page and "<th>" in page and ">rubric<" not in page
     assert not list(out.glob("2-*")) and not list(out.glob("3-*")) and not list(out.glob("5-*"))
     assert json.loads((out / "4-reward" / "result.json").read_text())["simulated_share"] == 0.0
     assert set(report["models"]["ppo"]) >= MODEL_KEYS
+
+
+def test_a_part_of_the_rankings_trains_an_independent_judge(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = tiny.ranking_rows(60, kind="human")
+    tiny.write_rows(tmp_path / "mine.jsonl", rows)
+    out = tmp_path / "out"
+    argv = quick("--demonstrations", "demonstrations.jsonl", "--questions", "questions.jsonl", "--out", str(out))
+    assert cli.main([*argv, "--rankings", str(tmp_path / "mine.jsonl"), "--stages.ptx-gamma", "0"]) == 0
+    parts = [tiny.read_rows(out / f"4-rankings-{name}.jsonl") for name in ("reward", "judge")]
+    prompts = [{row["messages"][-1]["content"] for row in part} for part in parts]
+    assert not prompts[0] & prompts[1] and prompts[0] | prompts[1] == {row["prompt"] for row in rows}
+    assert list(map(len, parts)) == [40, 20]
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    assert (report["judge"], report["judge_kind"]) == (str(out / "4-judge"), "held_out")
+    assert report["seconds_by_stage"]["judge"] > 0  # its cost
+    ppo = json.loads((out / "6-ppo" / "result.json").read_text(encoding="utf-8"))
+    assert ppo["reward"] == [str(out / "4-reward")]
+    page, said = (out / "report.html").read_text(encoding="utf-8"), capsys.readouterr().out
+    for text in (page, said):
+        assert "a reward model that none of these models was trained against" in text and "upper bound" not in text
+    card = model_card("mine", out / "6-ppo", licence="")
+    assert "a reward model that none of these models was trained against" in card
+    # The training reward is named as what it is, when it is asked.
+    argv = ["evaluate", "--models", f"sft={out}/1-sft", f"ppo={out}/6-ppo", "--data", "questions.jsonl", "--samples", "1",
+            "--max-new-tokens", "8", "--out", str(tmp_path / "again"), "--judge", f"{out}/4-reward"]  # fmt: skip
+    assert cli.main(argv) == 0
+    assert "so it is an upper bound" in capsys.readouterr().err
+    assert json.loads((tmp_path / "again" / "evaluation.json").read_text())["judge_kind"] == "learned"
+
+
+def test_an_ai_judge_compares_the_models_where_there_is_one(home: Path, tmp_path: Path) -> None:
+    rankings = tiny.write_rows(tmp_path / "mine.jsonl", tiny.ranking_rows(60, kind="human"))
+    out = tmp_path / "out"
+    argv = quick("--demonstrations", "demonstrations.jsonl", "--questions", "questions.jsonl", "--out", str(out))
+    with running_stub() as stub:
+        judge = ("--ai-base-url", stub.url, "--ai-model", "m", "--rankings", str(rankings), "--stages.ptx-gamma", "0")
+        assert cli.main([*argv, *judge]) == 0
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    assert not (out / "4-judge").exists()
+    assert report["preference_judge"]["judge"] == "ai:m" and report["preference_judge"]["unreadable"] == 0
+    assert report["preference_judge"]["replies"] == 4 * 6 and report["judge_kind"] == "learned"
+    assert {rate["n"] for rate in report["win_rates"].values()} == {4}
+    assert set(report["score_win_rates"]) == set(report["win_rates"])
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "Judge: the AI judge m." in page and "AI 评判 m" in page and "training reward" in page
 
 
 def test_questions_that_are_kept_aside_are_not_demonstrated_either(home: Path, tmp_path: Path) -> None:

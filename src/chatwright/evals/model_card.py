@@ -16,6 +16,7 @@ from typing import Any
 
 from chatwright.engine.checkpoint import file_sha256
 from chatwright.errors import ConfigError
+from chatwright.evals.report_words import judge_notes, score_judge
 from chatwright.hub import model_folder
 from chatwright.hub.named import NAMED, NamedModel
 from chatwright.hub.run_folders import FINAL
@@ -28,7 +29,7 @@ _STAGE_WORDS = {
     "dpo": "direct preference optimisation on rankings",
 }
 _FIGURE_WORDS = {
-    "gold_mean": "mean rubric score (0 to 1)",
+    "gold_mean": "mean score",
     "fk_grade": "Flesch-Kincaid grade",
     "words_mean": "words per answer",
     "ended_share": "answers that end by themselves",
@@ -230,7 +231,10 @@ def _figures(stages: Sequence[Stage]) -> str:
     for key, words in _FIGURE_WORDS.items():
         if any(key in model for model in models.values()):
             rows.append(f"| {words} | " + " | ".join(_number(model.get(key)) for model in models.values()) + " |")
-    lines = [f"## Figures\n\nMeasured on held-out questions; this model is `{this}`.\n", *rows, ""]
+    judge = f" Score by {score_judge(report)[0]}." if report.get("judge") else ""
+    lines = [f"## Figures\n\nMeasured on held-out questions; this model is `{this}`.{judge}\n", *rows, ""]
+    if report.get("judge") and report.get("win_rates"):
+        lines += [" ".join(english for english, _ in judge_notes(report)), ""]
     for pair, rate in report.get("win_rates", {}).items():
         a, _, b = pair.partition("_vs_")
         lines.append(

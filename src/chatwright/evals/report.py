@@ -6,6 +6,8 @@ out. The page is one file: inline SVG and CSS, both languages, light and dark, n
 ReportData
     report      the whole of report.json: {"seconds", "peak_rss_bytes", "models": {name: figures},
                 "win_rates": {"ppo_vs_base": {"rate", "low", "high", "n"}, ...},
+                "judge", "judge_kind" (simulated, held_out, learned): the judge of the score and, where there is no
+                "preference_judge" ({"judge", "judge_kind", "replies", "unreadable"}), of the win rates,
                 "reward_model": {"accuracy", "length_baseline", "ece", "tie_nll", ...}}
                 figures: `harness.figures` + "kl_nats_per_token" and "path"; models in the order to be shown
     greedy      {name: figures} of greedy decoding
@@ -43,10 +45,16 @@ from chatwright.evals.report_words import (
     MODEL_NAMES,
     PART_NAMES,
     WORDS,
+    column_name,
     duration,
     figure_text,
+    filled,
     gate_text,
+    judge_notes,
     memory,
+    preference_judge,
+    score_judge,
+    score_name,
     text_of,
 )
 from chatwright.evals.terminal import print_table
@@ -123,6 +131,7 @@ def _lead(data: ReportData) -> str:
         )
     if not said:
         return ""
+    said += judge_notes(data["report"])
     whole = (" ".join(text for text, _ in said), "".join(text for _, text in said))
     return f'<p class="lead">{both(whole)}</p>'
 
@@ -172,7 +181,8 @@ def _tiles(data: ReportData) -> str:
     for name, rate in report.get("win_rates", {}).items():
         first, second = _versus(name)
         title = (f"{first[0]} preferred to {second[0]}", f"{first[1]}胜{second[1]}")
-        small = f"[{rate['low']:.1%}, {rate['high']:.1%}]  n={rate['n']:,}"
+        interval, judge = f"[{rate['low']:.1%}, {rate['high']:.1%}]", preference_judge(report)
+        small = tuple(f"{interval}  {_number_of(rate)[n]}, {('judge: ', '评判者：')[n]}{judge[n]}" for n in (0, 1))
         tiles.append((title, text_of(f"{rate['rate']:.0%}"), text_of(small)))
     reward = report.get("reward_model") or {}
     if reward:
@@ -188,6 +198,13 @@ def _tiles(data: ReportData) -> str:
         for name, value, small in tiles
     )
     return f'<div class="tiles">{cards}</div>'
+
+
+def _number_of(rate: Mapping[str, Any]) -> Text:
+    """Comparisons and the questions that they belong to."""
+    if "questions" not in rate:
+        return text_of(f"n={rate['n']:,}")
+    return f"n={rate['n']:,} of {rate['questions']:,} questions", f"{rate['questions']:,} 个问题，n={rate['n']:,}"
 
 
 def _stages(data: ReportData) -> str:
@@ -219,16 +236,18 @@ def _samples(data: ReportData) -> str:
 
 def _figures(data: ReportData) -> str:
     tables = [(WORDS["at_temperature"], data["report"].get("models", {})), (WORDS["greedy"], data.get("greedy", {}))]
-    parts = [f"<h2>{both(WORDS['figures'])}</h2><p class='soft'>{both(WORDS['figures_help'])}</p>"]
+    report = data["report"]
+    help_text = filled("figures_help", judge=score_judge(report))
+    parts = [f"<h2>{both(WORDS['figures'])}</h2><p class='soft'>{both(help_text)}</p>"]
     for title, models in tables:
         if models:
-            parts.append(f"<h3>{both(title)}</h3>{_figure_table(models)}")
+            parts.append(f"<h3>{both(title)}</h3>{_figure_table(models, report)}")
     return "".join(parts) if len(parts) > 1 else ""
 
 
-def _figure_table(models: Mapping[str, Mapping[str, Any]]) -> str:
+def _figure_table(models: Mapping[str, Mapping[str, Any]], report: Mapping[str, Any]) -> str:
     used = [column for column in COLUMNS if any(row.get(column) is not None for row in models.values())]
-    head = "".join(f"<th>{both(COLUMNS[column])}</th>" for column in used)
+    head = "".join(f"<th>{both(column_name(column, report))}</th>" for column in used)
     rows = []
     for name, row in models.items():
         cells = "".join(f"<td>{_cell(column, row)}</td>" for column in used)
@@ -268,7 +287,9 @@ def _win_rates(data: ReportData) -> str:
         label = (f"{first[0]} : {second[0]}", f"{first[1]} : {second[1]}")
         bars.append(Bar(name=label, value=rate["rate"], low=rate["low"], high=rate["high"], tone=TONES[(n + 1) % 4]))
     chart = interval_chart(bars, title=WORDS["win_rate"], marks=[(WORDS["even"], 0.5, "a")])
-    return f'<h2>{both(WORDS["preferred"])}</h2><div class="charts">{chart}</div>'
+    notes = judge_notes(data["report"])
+    judged = both((" ".join(english for english, _ in notes), "".join(chinese for _, chinese in notes)))
+    return f'<h2>{both(WORDS["preferred"])}</h2><p class="soft">{judged}</p><div class="charts">{chart}</div>'
 
 
 def _answers(data: ReportData) -> str:
@@ -349,7 +370,7 @@ def _frontier(data: ReportData) -> str:
     ppo = list(data.get("curves", {}).get("ppo", ()))
     named = list(data.get("frontier", ()))
     drawn = []
-    for field, title in (("reward", WORDS["frontier_reward"]), ("gold", WORDS["frontier_gold"])):
+    for field, title in (("reward", WORDS["frontier_reward"]), ("gold", score_name(data["report"]))):
         series = []
         if _has(ppo, field) and _has(ppo, "kl_per_answer"):
             path = _series(WORDS["iterations"], ppo, field, "c", "kl_per_answer")

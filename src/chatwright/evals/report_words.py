@@ -17,7 +17,7 @@ MODEL_NAMES: dict[str, Text] = {
 }
 
 COLUMNS: dict[str, Text] = {
-    "gold_mean": ("rubric", "评分"),
+    "gold_mean": ("score", "得分"),
     "fk_grade": ("grade", "阅读年级"),
     "words_mean": ("words", "长度"),
     "ended_share": ("ended", "自行结束"),
@@ -77,8 +77,18 @@ WORDS: dict[str, Text] = {
     "time": ("time and peak memory", "用时与内存峰值"),
     "figures": ("Figures on held-out questions", "留出问题上的各项数字"),
     "figures_help": (
-        "SFT, reward model and PPO saw none of these questions, nor their subjects. Rubric: noise-free, highest 1.",
-        "SFT、奖励模型与 PPO 均未见过这些问题及其主题。评分为无噪声评分，满分 1。",
+        "SFT, reward model and PPO saw none of these questions. Score by {judge}.",
+        "SFT、奖励模型与 PPO 均未见过这些问题。得分由{judge}给出。",
+    ),
+    "judged_by": ("Judge: {judge}.", "评判者：{judge}。"),
+    "judged_first": ("One sampled answer to each question was compared.", "每个问题比较一个采样回答。"),
+    "unreadable": (
+        "{unreadable} of the judge's {replies} replies were unreadable.",
+        "评判者的 {replies} 条答复中有 {unreadable} 条无法识别。",
+    ),
+    "judge_weak": (
+        "That reward model's own report card is not good enough ({gate}), so its verdict says little.",
+        "该奖励模型自身的成绩单不合格（{gate}），其判定意义有限。",
     ),
     "at_temperature": ("Sampled at temperature 1", "温度 1 采样"),
     "greedy": ("Greedy", "贪心解码"),
@@ -99,8 +109,9 @@ WORDS: dict[str, Text] = {
     "even": ("even", "持平"),
     "answers": ("The same questions, answered by each model", "同一问题，各模型的回答"),
     "answers_help": (
-        "The number is the rubric's score; below it the parts: green is full, red is none.",
-        "数字为评分；下方为各部分：绿色满分，红色零分。",
+        "One sampled answer of each model. Where there is a number, it is the rubric's score, with its parts below: "
+        "green is full, red is none.",
+        "每个模型各一个采样回答。若有数字，即评分规则的得分，下方为各部分：绿色满分，红色零分。",
     ),
     "cut": ("cut at the token limit", "达到词元上限被截断"),
     "curves": ("Training", "训练过程"),
@@ -126,11 +137,10 @@ WORDS: dict[str, Text] = {
     "iterations": ("PPO iterations", "PPO 各轮"),
     "frontier": ("Reward against distance from the start", "奖励与偏离程度"),
     "frontier_help": (
-        "When the learned reward goes on rising while the rubric falls, the policy exploits the reward model.",
-        "若学到的奖励继续上升而真实评分下降，说明策略在钻奖励模型的空子。",
+        "When the training reward keeps rising while an independent score falls, the policy exploits the reward model.",
+        "若训练所用的奖励继续上升而独立的评分下降，说明策略在钻奖励模型的空子。",
     ),
     "frontier_reward": ("score by the reward model", "奖励模型评分"),
-    "frontier_gold": ("noise-free rubric", "无噪声评分"),
     "kl_answer": ("KL to the reference (nats per answer)", "与参考模型的 KL（nats/回答）"),
     "card": ("Report card of the reward model", "奖励模型成绩单"),
     "card_all": ("All figures of the report card", "成绩单全部数字"),
@@ -157,6 +167,70 @@ WORDS: dict[str, Text] = {
     "run_created": ("made", "生成时间"),
     "run_chatwright": ("version", "版本"),
 }
+
+
+SCORE_NAMES: dict[str, Text] = {
+    "simulated": ("rubric", "评分规则"),
+    "held_out": ("independent reward", "独立奖励"),
+    "learned": ("training reward", "训练所用奖励"),
+}
+"""Column of the score, by the kind of its judge."""
+
+
+def score_name(report: Mapping[str, Any]) -> Text:
+    """What the column `gold_mean` holds in this report."""
+    return SCORE_NAMES.get(str(report.get("judge_kind", "")), COLUMNS["gold_mean"])
+
+
+def column_name(column: str, report: Mapping[str, Any]) -> Text:
+    """The head of a column."""
+    return score_name(report) if column == "gold_mean" else COLUMNS[column]
+
+
+def judge_text(judge: str, kind: str) -> Text:
+    """A judge, and what kind of judge it is, in words."""
+    return {
+        "simulated": (
+            f"the rubric {judge} (simulated: a rule, no person)", f"评分规则 {judge}（模拟：规则打分，没有真人）"
+        ),
+        "held_out": (
+            "a reward model that none of these models was trained against",
+            "未用于训练这些模型的奖励模型",
+        ),
+        "learned": (
+            "the reward model that PPO was trained against, so it is an upper bound",
+            "PPO 训练所用的奖励模型，故仅为上限",
+        ),
+        "ai": (f"the AI judge {judge.removeprefix('ai:')}", f"AI 评判 {judge.removeprefix('ai:')}"),
+    }.get(kind, (judge or "not stated", judge or "未说明"))
+
+
+def score_judge(report: Mapping[str, Any]) -> Text:
+    """The judge of the score."""
+    return judge_text(str(report.get("judge", "")), str(report.get("judge_kind", "")))
+
+
+def preference_judge(report: Mapping[str, Any]) -> Text:
+    """The judge of the win rates: an AI judge where there is one, else that of the score."""
+    ai = report.get("preference_judge")
+    return judge_text(ai["judge"], ai["judge_kind"]) if ai else score_judge(report)
+
+
+def judge_notes(report: Mapping[str, Any]) -> list[Text]:
+    """Sentences about the judge of the win rates: which it is, what it compared, and what limits it."""
+    found = [filled("judged_by", judge=preference_judge(report))]
+    ai = report.get("preference_judge") or {}
+    if ai:
+        found += [WORDS["judged_first"], filled("unreadable", unreadable=str(ai["unreadable"]), replies=str(ai["replies"]))]
+    elif report.get("judge_gate"):
+        found.append(filled("judge_weak", gate=str(report["judge_gate"]).rstrip(".")))
+    return found
+
+
+def filled(name: str, **values: Text | str) -> Text:
+    """A text with its places filled, each with a text of its language."""
+    english, chinese = ({key: text_of(value)[n] for key, value in values.items()} for n in (0, 1))
+    return WORDS[name][0].format(**english), WORDS[name][1].format(**chinese)
 
 
 _GATE_ZH = {

@@ -122,7 +122,7 @@ def _ppo(stage: Stage, before: Mapping[str, Any], after: Mapping[str, Any]) -> l
 
 
 _ANSWERS: dict[str, tuple[Text, Callable[[float], str]]] = {
-    "gold_mean": (("rubric on held-out questions", "留出问题上的评分"), "{:.3f}".format),
+    "gold_mean": (("score by the judge on held-out questions", "评判者在留出问题上的评分"), "{:.3f}".format),
     "ended_share": (("answers that end by themselves", "自行结束的回答"), "{:.0%}".format),
     "kl_nats_per_token": (("KL to the reference (nats per token)", "与参考模型的 KL（nats/词元）"), "{:.3f}".format),
     "bits_per_byte": (

@@ -15,6 +15,9 @@ from chatwright.jsonl import read_jsonl
 from chatwright.records import Prompt
 
 SHOWN_QUESTIONS = 12
+_JUDGE_KEYS = (
+    "judge", "judge_kind", "judge_gate", "length_controlled", "preference_judge", "score_win_rates", "recommended", "reason"
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +69,7 @@ def build(
         "labels": dict(files.labels),
         "ptx": ptx if ppo_result["ptx_sequences"] else None,
         "stopped_by": ppo_result["stopped_by"],
-        "judge": evaluation["judge"],
+        **{name: evaluation[name] for name in _JUDGE_KEYS if name in evaluation},
         **about,
     }
     curves = {name: _rows(folder / "metrics.jsonl") for name, folder in _stages(files).items()}

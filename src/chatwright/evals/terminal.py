@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import IO, Any
 
-from chatwright.evals.report_words import COLUMNS, duration, figure_text, memory
+from chatwright.evals.report_words import COLUMNS, column_name, duration, figure_text, judge_notes, memory, score_judge
 
 
 def print_table(report: Mapping[str, Any], file: IO[str] | None = None) -> None:
@@ -42,7 +42,7 @@ def print_table(report: Mapping[str, Any], file: IO[str] | None = None) -> None:
 def _terminal_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     models: Mapping[str, Mapping[str, Any]] = report.get("models", {})
     used = [column for column in COLUMNS if any(row.get(column) is not None for row in models.values())]
-    header = ["", *(COLUMNS[column][0] for column in used)]
+    header = ["", *(column_name(column, report)[0] for column in used)]
     rows = []
     for name, row in models.items():
         cells = [figure_text(column, row.get(column)) for column in used]
@@ -57,9 +57,17 @@ def _terminal_lines(report: Mapping[str, Any]) -> list[str]:
     lines = [
         f"{row['stage'][0]}: {row['measure'][0]}: {row['before']} -> {row['after']}" for row in report.get("stages", ())
     ]
+    if report.get("judge"):
+        lines.append(f"score by {score_judge(report)[0]}")
+    if report.get("win_rates"):
+        lines += [text for text, _ in judge_notes(report)]
+    controlled = report.get("length_controlled", {})
     for name, rate in report.get("win_rates", {}).items():
         said = name.replace("_vs_", " preferred to ")
-        lines.append(f"{said}: {rate['rate']:.3f} [{rate['low']:.3f}, {rate['high']:.3f}]  n={rate['n']}")
+        number = f"n={rate['n']}" + (f" of {rate['questions']} questions" if "questions" in rate else "")
+        same = controlled.get(name)
+        equal = f"; at equal length {same['rate']:.3f} [{same['low']:.3f}, {same['high']:.3f}]" if same else ""
+        lines.append(f"{said}: {rate['rate']:.3f} [{rate['low']:.3f}, {rate['high']:.3f}]  {number}{equal}")
     reward = report.get("reward_model") or {}
     if reward:
         accuracy = reward["accuracy"]

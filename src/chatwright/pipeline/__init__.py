@@ -27,6 +27,7 @@ from chatwright import __version__
 from chatwright import config as configs
 from chatwright.errors import ConfigError, DataError, RunChangedError
 from chatwright.pipeline.inputs import divide
+from chatwright.pipeline.judging import JUDGE_FOLDER, preferred, said_recommendation, simulated_only, split_for_judge
 from chatwright.pipeline.run_file import run
 from chatwright.pipeline.settings import (
     CHINESE_MODEL,
@@ -137,10 +138,13 @@ def teach(cfg: TeachConfig) -> dict[str, Any]:
         if made is None:
             return {"waiting_for": chain.path("3-labels")}
         rankings = (made,)
+    rankings, for_judge = split_for_judge(chain, rankings)
     chain.stage(4, "reward", lambda: train_reward(chain, rankings, inputs.demonstrations))
+    if for_judge:
+        chain.stage(4, "judge", lambda: train_reward(chain, for_judge, inputs.demonstrations, judge=True))
     corpus = cfg.corpus or ((chain.stage(5, "ptx text", lambda: write_replay(chain)),) if cfg.stages.ptx_gamma else ())
     chain.stage(6, "ppo", lambda: train_ppo(chain, inputs.prompts, corpus))
-    evaluation = chain.stage(7, "evaluation", lambda: _evaluate(chain, inputs.questions))
+    evaluation = chain.stage(7, "evaluation", lambda: _evaluate(chain, inputs.questions, bool(for_judge)))
     return _report(chain, evaluation)
 
 
@@ -282,8 +286,10 @@ def _label(chain: Chain, samples: str) -> str | None:
     return str(settings.out)
 
 
-def train_reward(chain: Chain, rankings: tuple[str, ...], demonstrations: tuple[str, ...]) -> dict[str, Any]:
-    """Stage reward."""
+def train_reward(
+    chain: Chain, rankings: tuple[str, ...], demonstrations: tuple[str, ...], *, judge: bool = False
+) -> dict[str, Any]:
+    """Stage reward; `judge`: the second reward model, which judges at the end."""
     from chatwright.recipes import reward
 
     cfg, stages = chain.cfg, chain.cfg.stages
@@ -292,7 +298,7 @@ def train_reward(chain: Chain, rankings: tuple[str, ...], demonstrations: tuple[
             model=chain.start,
             data=rankings,
             demonstrations=demonstrations,
-            out=chain.path("4-reward"),
+            out=chain.path(JUDGE_FOLDER if judge else "4-reward"),
             fresh=chain.anew,
             seed=cfg.seed,
             device=cfg.device,
@@ -305,7 +311,7 @@ def train_reward(chain: Chain, rankings: tuple[str, ...], demonstrations: tuple[
                 head_init="zeros",
                 head_lr=1e-3,
             ),
-            eval=reward.RewardEvalConfig(data=chain.held_out, share=stages.reward_held_out),
+            eval=reward.RewardEvalConfig(data=() if judge else chain.held_out, share=stages.reward_held_out),
             optim=_rate(cfg, stages.reward_lr),
             lora=_lora(cfg),
         )
@@ -366,12 +372,14 @@ def train_ppo(chain: Chain, prompts: str, corpus: tuple[str, ...]) -> dict[str, 
     )
 
 
-def _evaluate(chain: Chain, questions: str) -> dict[str, Any]:
+def _evaluate(chain: Chain, questions: str, judged: bool) -> dict[str, Any]:
     from chatwright.recipes import evaluate
 
     cfg, stages = chain.cfg, chain.cfg.stages
-    judge = f"museum-{cfg.language}" if cfg.labeller == "simulated" and not cfg.rankings else chain.path("4-reward")
-    return evaluate.main(
+    judge = chain.path(JUDGE_FOLDER if judged else "4-reward")
+    if simulated_only(cfg):
+        judge = f"museum-{cfg.language}"
+    result = evaluate.main(
         evaluate.EvaluateConfig(
             models=(f"base={cfg.model}", f"sft={chain.path('1-sft')}", f"ppo={chain.path('6-ppo')}"),
             data=(questions,),
@@ -386,6 +394,7 @@ def _evaluate(chain: Chain, questions: str) -> dict[str, Any]:
             precision=cfg.precision,
         )
     )
+    return preferred(result, Path(chain.path("7-evaluation")), cfg)
 
 
 def _report(chain: Chain, evaluation: dict[str, Any]) -> dict[str, Any]:
@@ -398,14 +407,14 @@ def _report(chain: Chain, evaluation: dict[str, Any]) -> dict[str, Any]:
     cfg = chain.cfg
     simulated = evaluation["judge"].startswith("museum-")
     labels_file = Path(chain.path("3-labels.json"))
-    final = chain.path("6-ppo/final")
+    paths = {"base": cfg.model, "sft": chain.path("1-sft/final"), "ppo": chain.path("6-ppo/final")}
     about = {
         "model": cfg.model,
         "language": cfg.language,
         "seed": cfg.seed,
         "folder": str(chain.folder),
         "command": f"chatwright teach --config {chain.path('config.toml')}",
-        "chat_command": f"chatwright chat --model {final}",
+        "chat_command": f"chatwright chat --model {paths[evaluation['recommended']]}",
         "machine": chain.machine(),
         "chatwright": __version__,
     }
@@ -422,13 +431,14 @@ def _report(chain: Chain, evaluation: dict[str, Any]) -> dict[str, Any]:
         evaluation,
         seconds=chain.times.state["seconds"],
         peak_rss_bytes=chain.times.state["peak_rss_bytes"],
-        paths={"base": cfg.model, "sft": chain.path("1-sft/final"), "ppo": final},
+        paths=paths,
         about=about,
         judge=gold_judge(rubric_for(cfg.language)) if simulated else None,
     )
     teach_report.write(chain.folder, report, page, write_text)
     print_table(report)
-    print(f"\nreport:    {chain.path('report.html')}\nmodel:     {final}\nchat with: {about['chat_command']}")
+    print(f"\nreport:    {chain.path('report.html')}\n{said_recommendation(report, paths)}")
+    print(f"chat with: {about['chat_command']}")
     return report
 
 

@@ -25,6 +25,7 @@ from chatwright.progress import ProgressBar
 from chatwright.records import Prompt, load_prompts, read_jsonl, write_jsonl
 
 _OLD, _NEW = "serving", "candidate"
+_JUDGE_NAMES = {"learned": "the reward model it was trained on", "held_out": "a second reward model"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,10 +72,9 @@ def compare(
                 device=cfg.device, precision=cfg.precision, fresh=chain.anew and not verdicts,
             )  # fmt: skip
         )
-        learned = Path(judge).is_dir()
+        kind, gate = result["judge_kind"], result.get("judge_gate", "")
         verdicts.append({
-            "judge": "the reward model it was trained on" if learned else judge,
-            "judge_kind": "learned" if learned else "simulated",
+            "judge": _JUDGE_NAMES.get(kind, judge), "judge_kind": kind, **({"judge_gate": gate} if gate else {}),
             **result["win_rates"][f"{_NEW}_vs_{_OLD}"],
         })  # fmt: skip
     if ai is not None:

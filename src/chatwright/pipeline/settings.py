@@ -37,6 +37,10 @@ class StageSettings:
     """Blocks from the bottom that no stage trains, embeddings with them: all models of the chain then share them."""
     reward_held_out: float = 0.25
     """Share of prompts kept aside for the report card."""
+    judge_share: float = 0.34
+    """Share of the ranked prompts kept from the training reward, for a second reward model that judges at the end. Its cost
+    is in `seconds_by_stage`. None is trained at 0, with fewer than 60 ranked prompts, with an AI judge, or on simulated
+    labels, which their rubric judges."""
     ppo_steps: int = 8
     """PPO iterations."""
     ppo_batch: int = 32
@@ -85,9 +89,9 @@ class TeachConfig:
     labeller: Literal["simulated", "ai", "human"] = "human"
     """Who ranks when --rankings is empty. human: tasks are written, the chain waits for the file of rankings."""
     ai_base_url: str = ""
-    """With --labeller ai: an OpenAI-compatible endpoint."""
+    """An OpenAI-compatible endpoint: compares the models at the end, and ranks with --labeller ai."""
     ai_model: str = ""
-    """With --labeller ai: the judge's model name."""
+    """Its model. The key: JUDGE_API_KEY, or a file named by JUDGE_API_KEY_FILE."""
     corpus: tuple[str, ...] = ()
     """Text for ptx; empty: replay text sampled from the base model."""
     system: str = ""

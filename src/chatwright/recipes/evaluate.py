@@ -32,7 +32,8 @@ from chatwright.errors import ConfigError, DataError
 from chatwright.evals.harness import Answer, Evaluation, Judge, common_budget, evaluate, figures
 from chatwright.evals.held_out import bits_per_byte, held_out_text
 from chatwright.evals.metrics import duplicate_pairs
-from chatwright.evals.winrate import win_rate
+from chatwright.evals.report_words import score_judge
+from chatwright.evals.winrate import length_controlled_win_rate, win_rate
 from chatwright.generation.answers import check_room, sample_answers
 from chatwright.generation.api import SamplingParams
 from chatwright.generation.lm import load_model
@@ -41,8 +42,9 @@ from chatwright.kernels.cross_entropy import token_logprobs
 from chatwright.model.precision import DeviceName, Precision, pick_device, pick_dtype
 from chatwright.model.transformer import Transformer
 from chatwright.progress import console
-from chatwright.recipes.judges import check_prompts, open_judge
+from chatwright.recipes.judges import check_prompts, gate_of, kind_of, open_judge
 from chatwright.records import Prompt, load_prompts, read_jsonl, write_jsonl
+from chatwright.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +68,7 @@ class EvaluateConfig:
     max_new_tokens: int = 96
     """Longest answer in tokens."""
     reference: str = ""
-    """NAME of the model that KL is measured to; empty: no KL."""
+    """NAME of the model that KL is measured to; empty: no KL. A model with another tokenizer has none."""
     corpus: str = ""
     """Folder of `chatwright corpus build`: bits per byte of its held-out part, for every model (the alignment tax on the
     text that they grew from); empty: not measured."""
@@ -110,20 +112,31 @@ def main(cfg: EvaluateConfig) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     _open(cfg, models, folder)
     kls = _answer_all(cfg, models, prompts, folder, device, dtype)
-    judge, language = open_judge(cfg.judge, device, dtype)
-    result: dict[str, Any] = {"judge": cfg.judge, "questions": len(prompts)}
+    judge, language = open_judge(cfg.judge, device, dtype, prompts)
+    kind = kind_of(cfg.judge, list(models.values()))
+    result: dict[str, Any] = {"judge": cfg.judge, "judge_kind": kind, "questions": len(prompts)}
+    if kind == "held_out":
+        result["judge_gate"] = gate_of(cfg.judge)
     sampled = _judge_all(cfg, models, prompts, folder, "sampled", judge, language)
     greedy = _judge_all(cfg, models, prompts, folder, "greedy", judge, language)
     costs = _text_costs(cfg, models, folder, device, dtype) if cfg.corpus else {}
     result["models"] = {name: row | costs.get(name, {}) for name, row in _figures(sampled, kls, cfg.seed).items()}
-    result["greedy"] = _figures(greedy, kls, cfg.seed)
-    result["win_rates"] = {
-        f"{later}_vs_{earlier}": win_rate(sampled[later].gold(), sampled[earlier].gold(), seed=cfg.seed).to_dict()
-        for earlier, later in itertools.combinations(models, 2)
-    }
+    result["greedy"] = _figures(greedy, {}, cfg.seed)  # KL is measured on the sampled answers
+    result["win_rates"], result["length_controlled"] = _win_rates(sampled, cfg.seed)
     result["answered_alike"] = {name: len(duplicate_pairs(e.texts())) for name, e in sampled.items()}
     write_text(folder / "evaluation.json", json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     return result
+
+
+def _win_rates(sampled: Mapping[str, Evaluation], seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(plain, at equal length) by pair, the later model against the earlier one."""
+    plain, controlled = {}, {}
+    for earlier, later in itertools.combinations(sampled, 2):
+        name, a, b = f"{later}_vs_{earlier}", sampled[later], sampled[earlier]
+        plain[name] = win_rate(a.gold(), b.gold(), seed=seed).to_dict()
+        same_length = length_controlled_win_rate(a.gold(), b.gold(), a.lengths(), b.lengths(), seed=seed)
+        controlled[name] = same_length.to_dict()
+    return plain, controlled
 
 
 def _open(cfg: EvaluateConfig, models: Mapping[str, str], folder: Path) -> None:
@@ -158,7 +171,7 @@ def _answer_all(
     """Write every model's answers (those not there yet) and measure the KL to the reference."""
     done_file = folder / "kl.json"
     kls: dict[str, KL] = json.loads(done_file.read_text()) if done_file.is_file() else {}
-    reference: Transformer | None = None
+    reference: tuple[Transformer, Tokenizer] | None = None
     for name, source in models.items():
         if name in kls and all(_file(folder, name, d).is_file() for d in ("sampled", "greedy")):
             continue
@@ -190,10 +203,14 @@ def _answer_all(
         if name == cfg.reference:
             kls[name] = {"kl_nats_per_token": 0.0, "kl_nats_per_answer": 0.0}
         elif cfg.reference and names.index(name) > names.index(cfg.reference):
-            if reference is None:
-                reference, _ = load_model(models[cfg.reference], dtype=dtype, device=device)
             del model, generator
-            kls[name] = measure_kl(reference, _file(folder, name, "sampled"), tokenizer.pad_id, cfg.temperature or 1.0)
+            if reference is None:
+                reference = load_model(models[cfg.reference], dtype=dtype, device=device)
+            if reference[1].fingerprint == tokenizer.fingerprint:
+                answers_file, temperature = _file(folder, name, "sampled"), cfg.temperature or 1.0
+                kls[name] = measure_kl(reference[0], answers_file, tokenizer.pad_id, temperature)
+            else:
+                console().print(f"evaluate {name}: no KL to {cfg.reference}, whose tokenizer is another one")
         write_text(done_file, json.dumps(kls))
     return kls
 
@@ -270,7 +287,7 @@ def _judge_all(
 def _figures(evaluations: Mapping[str, Evaluation], kls: Mapping[str, KL], seed: int) -> dict[str, Any]:
     budget = common_budget(list(evaluations.values()))
     return {
-        name: {**figures(evaluation, budget=budget, seed=seed), **_kl_figures(kls[name])}
+        name: {**figures(evaluation, budget=budget, seed=seed), **_kl_figures(kls.get(name))}
         for name, evaluation in evaluations.items()
     }
 
@@ -280,9 +297,14 @@ def _kl_figures(kl: Mapping[str, float] | None) -> dict[str, float | None]:
 
 
 def print_summary(cfg: EvaluateConfig) -> None:
-    """`chatwright evaluate`: run and print the table."""
+    """`chatwright evaluate`: run and print the table, with its judge."""
     result = main(cfg)
+    console().print(f"evaluate: {result['questions']} questions, score by {score_judge(result)[0]}")
+    if result.get("judge_gate"):
+        console().print(f"evaluate: that reward model's own report card is not good enough: {result['judge_gate']}")
     for name, values in result["models"].items():
-        console().print(f"{name}: gold {values['gold_mean']:.3f}, words {values['words_mean']:.1f}")
+        console().print(f"{name}: score {values['gold_mean']:.3f}, words {values['words_mean']:.1f}")
     for name, rate in result["win_rates"].items():
-        console().print(f"{name}: {rate['rate']:.3f} [{rate['low']:.3f}, {rate['high']:.3f}]")
+        same = result["length_controlled"][name]
+        equal = f"at equal length {same['rate']:.3f} [{same['low']:.3f}, {same['high']:.3f}]"
+        console().print(f"{name}: {rate['rate']:.3f} [{rate['low']:.3f}, {rate['high']:.3f}], {equal}")
