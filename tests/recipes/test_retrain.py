@@ -63,7 +63,7 @@ def _inside(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def begin(home: Path, name: str) -> str:
     """A workspace with the labels in it."""
-    argv = ["feedback", "import", "--data", "labels.jsonl", "--workspace", name, "--held-out", "0.25"]
+    argv = ["feedback", "import", "--data", "labels.jsonl", "--workspace", name, "--held-out", "0.25", "--new"]
     assert cli.main(argv) == 0
     return name
 
@@ -132,7 +132,7 @@ def test_labels_become_a_registered_model_that_names_its_export(home: Path, caps
             data = json.loads((folder.parents[1] / stage / "result.json").read_text())["data"]
             assert frozen.id in data.values(), stage
         comparison = row.figures["comparison"]
-        assert [one["judge_kind"] for one in comparison["verdicts"]] == ["held_out", "simulated", "learned"]
+        assert [one["judge_kind"] for one in comparison["verdicts"]] == ["simulated", "learned"]
         for one in comparison["verdicts"]:
             assert 0 <= one["low"] <= one["rate"] <= one["high"] <= 1 and one["questions"] == 5 and one["n"] == 20
         assert (comparison["against"], comparison["against_id"]) == ("model", "configured")
@@ -199,7 +199,8 @@ def test_a_job_whose_worker_is_killed_goes_on_with_the_same_export(home: Path) -
 
 def test_too_few_labels_are_said_plainly(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tiny.write_rows(tmp_path / "few.jsonl", tiny.ranking_rows(5, kind="human"))
-    assert cli.main(["feedback", "import", "--data", str(tmp_path / "few.jsonl"), "--workspace", str(tmp_path / "w")]) == 0
+    argv = ["feedback", "import", "--data", str(tmp_path / "few.jsonl"), "--workspace", str(tmp_path / "w"), "--new"]
+    assert cli.main(argv) == 0
     assert cli.main(arguments(str(tmp_path / "w"))) == 1
     assert "rankings to train on; label more" in capsys.readouterr().err
     assert cli.main(arguments(str(tmp_path / "w"), "--base", "model_x")) == 2
