@@ -20,7 +20,7 @@ from chatwright.data.batches import RankingBatch, pad_right, plan
 from chatwright.data.splits import hash_of, split_by
 from chatwright.records import Conversation, Message, Ranking
 from chatwright.records.sameness import distinct_pairs
-from chatwright.text.chat import answer_ids, render
+from chatwright.text.chat import answer_ids, render, tools_of
 from chatwright.text.tokenizer import Tokenizer
 
 Layout = Literal["tree", "plain"]
@@ -60,7 +60,8 @@ def load_examples(
     counts = {"contexts cut": 0, "answers cut": 0, "left out, prompt too long": 0, "left out, no pair": 0,
               "left out, equal answers": 0}  # fmt: skip
     for index, ranking in enumerate(rankings):
-        prompt_ids, context_cut = prompt_tokens(ranking.messages, ranking.context, tokenizer, max_prompt_tokens)
+        tools = tools_of(ranking.meta)
+        prompt_ids, context_cut = prompt_tokens(ranking.messages, ranking.context, tokenizer, max_prompt_tokens, tools)
         if len(prompt_ids) > max_prompt_tokens:
             counts["left out, prompt too long"] += 1
             continue
@@ -85,22 +86,23 @@ def load_examples(
 
 
 def prompt_tokens(
-    messages: Conversation, context: Sequence[Any], tokenizer: Tokenizer, max_tokens: int
+    messages: Conversation, context: Sequence[Any], tokenizer: Tokenizer, max_tokens: int, tools: Sequence[Any] = ()
 ) -> tuple[tuple[int, ...], bool]:
     """(ids with the generation prompt, whether the context was cut). Passages stand before the question, in the last
     user message; when the whole is over `max_tokens` their end is cut off."""
-    bare = render(messages, tokenizer, add_generation_prompt=True).ids
+    bare = render(messages, tokenizer, add_generation_prompt=True, tools=tools).ids
     text = context_text(context)
     if not text:
         return bare, False
-    whole = render(with_context(messages, text), tokenizer, add_generation_prompt=True).ids
+    whole = render(with_context(messages, text), tokenizer, add_generation_prompt=True, tools=tools).ids
     if len(whole) <= max_tokens:
         return whole, False
     ends = tokenizer.encode_with_ends(text)[1]
     room = len(ends) - (len(whole) - max_tokens)
     while room > 0:
         # Joining text can cost a token more than the parts, so try again a little shorter until it fits.
-        ids = render(with_context(messages, text[: ends[room - 1]]), tokenizer, add_generation_prompt=True).ids
+        shorter = with_context(messages, text[: ends[room - 1]])
+        ids = render(shorter, tokenizer, add_generation_prompt=True, tools=tools).ids
         if len(ids) <= max_tokens:
             return ids, True
         room -= len(ids) - max_tokens

@@ -34,7 +34,7 @@ from chatwright.model.heads import ScalarModel
 from chatwright.progress import console
 from chatwright.records import Conversation, Prompt
 from chatwright.retries import TransientError, may_pass, retry_after_s, with_retries
-from chatwright.text.chat import answer_ids, render
+from chatwright.text.chat import answer_ids, render, tools_of
 from chatwright.text.tokenizer import Tokenizer
 
 _HTTP_TIMEOUT_S = 60.0
@@ -105,7 +105,7 @@ class LearnedReward:
 
     def prompt_ids(self, prompt: Prompt) -> tuple[int, ...]:
         """The prompt in this model's own tokens."""
-        return render(prompt.messages, self.tokenizer, add_generation_prompt=True).ids
+        return render(prompt.messages, self.tokenizer, add_generation_prompt=True, tools=tools_of(prompt.meta)).ids
 
     def check_prompts(self, prompts: Sequence[Prompt]) -> None:
         """DataError when a prompt leaves no room for an answer in the context."""
