@@ -35,7 +35,7 @@ _HEAD = "\uf8ff\uf8fe\uf8fd"  # a token of its own before a text, so that the te
 _SPECIAL_NAMES = ("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token",
                   "additional_special_tokens")  # fmt: skip
 # Names under which control tokens end a turn in every family that has them.
-_TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>", "<|end_of_turn|>")
+_TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end_of_turn|>")
 # Classes of transformers that add bos, or leave it out, as `add_bos_token` says; others follow tokenizer.json alone.
 _BOS_CLASSES = ("Llama", "CodeLlama", "Gemma", "Cohere")
 # What pre-training put between documents, by the names the supported families use.
