@@ -1,6 +1,7 @@
 """The data browser: tasks by filters, and one task with everything about it.
 
-What a database can decide is asked there; agreement and text are looked at here, because both stand inside JSON.
+The database filters, counts and cuts pages. Only agreement and text are looked at here, because both stand inside JSON:
+their filters read every task that the others let through.
 """
 
 from __future__ import annotations
@@ -163,7 +164,12 @@ class TaskDetail:
 
 def browse(session: Session, filters: Filters, *, offset: int = 0, limit: int = 50) -> BrowsePage:
     """A page of the tasks that fit, the newest first."""
-    rows: Sequence[Any] = session.execute(_query(filters)).all()
+    if not filters.text and filters.agreement_below is None:
+        total = session.scalar(_filtered(select(func.count(TaskRow.id)), filters)) or 0
+        page = _filtered(select(TaskRow.id), filters).order_by(TaskRow.seq.desc()).offset(offset).limit(limit)
+        return BrowsePage(tasks=_tasks(session, session.scalars(page).all()), total=total, offset=offset)
+    columns = select(TaskRow.id, TaskRow.prompt_payload, TaskRow.answers)
+    rows: Sequence[Any] = session.execute(_filtered(columns, filters).order_by(TaskRow.seq.desc())).all()
     if filters.text:
         held = _holding(session, filters.text)
         by_label = _labelled_with(session, held)
@@ -226,8 +232,8 @@ def _label(label: LabelRow, kept: Mapping[str, dict[str, Any]]) -> BrowsedLabel:
 # ---- filters -----------------------------------------------------------------------------------------------
 
 
-def _query(filters: Filters) -> Select[Any]:
-    query = select(TaskRow.id, TaskRow.prompt_payload, TaskRow.answers).order_by(TaskRow.seq.desc())
+def _filtered(query: Select[Any], filters: Filters) -> Select[Any]:
+    """Rows of tasks that fit all filters but text and agreement."""
     columns = {
         "project": TaskRow.project_id, "kind": TaskRow.kind, "state": TaskRow.state, "language": TaskRow.language,
         "split": TaskRow.split, "source": TaskRow.source,

@@ -10,7 +10,7 @@ import itertools
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ from chatwright.feedback.tables import LabelRow, SkipRow, TaskRow
 from chatwright.feedback.values import KINDS, order_of
 from chatwright.records import WeakOrder
 from chatwright.statistics.bootstrap import Interval, mean_interval, mean_ratio_interval
-from chatwright.workspace.database import now
+from chatwright.workspace.database import Workspace, now
 
 LABELLER_KINDS = ("human", "simulated", "ai")
 COMPARED = ("rank", "compare")
@@ -121,6 +121,12 @@ def dashboard(
         mergeable=_mergeable(session, project_id),
         measured_at=now(),
     )
+
+
+def measure(workspace: Workspace, *, project: str, labeller_kinds: Sequence[str], held_out: Sequence[str]) -> dict[str, Any]:
+    """`dashboard` as JSON, for `apart.run_apart`."""
+    with workspace.reading() as session:
+        return asdict(dashboard(session, project, labeller_kinds=labeller_kinds, held_out=held_out or None))
 
 
 # ---- agreement ---------------------------------------------------------------------------------------------

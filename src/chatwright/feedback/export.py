@@ -102,6 +102,12 @@ def export(workspace: Workspace, chosen: ExportFilter, *, actor: str, out: Path 
     return frozen
 
 
+def freeze(workspace: Workspace, *, actor: str, **chosen: Any) -> str:
+    """`export` with the fields of a filter; returns the export's id. For `apart.run_apart`."""
+    lists = {name: tuple(value) if isinstance(value, list) else value for name, value in chosen.items()}
+    return export(workspace, ExportFilter(**lists), actor=actor).id  # type: ignore[arg-type]
+
+
 def _project_id(session: Session, name: str) -> str:
     if not name:
         return ""

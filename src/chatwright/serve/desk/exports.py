@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
@@ -12,6 +14,7 @@ from sqlalchemy.orm import Session
 from chatwright.errors import MissingError
 from chatwright.feedback import export as exporting
 from chatwright.feedback import lineage
+from chatwright.feedback.apart import run_apart
 from chatwright.feedback.jobs_tables import ExportRow, ModelExport
 from chatwright.feedback.lineage import Withdrawn
 from chatwright.serve import audit
@@ -37,16 +40,19 @@ def list_exports(request: Request, _: Lead) -> list[Export]:
 
 @router.post("/exports", status_code=201)
 def freeze(request: Request, who: Lead, new: NewExport) -> Export:
-    """Freeze what the store holds now. The same state and filters give the same export."""
+    """Freeze what the store holds now, in a process of low priority, one export at a time. The same state and filters give
+    the same export. For 100,000 labels it takes a minute or more; it is made and listed even when the client goes."""
     workspace = services(request).workspace
     chosen = exporting.ExportFilter(
         project=new.project, labeller_kinds=tuple(dict.fromkeys(new.labeller_kinds)), languages=tuple(new.languages),
         rankings=new.rankings,
     )  # fmt: skip
-    made = exporting.export(workspace, chosen, actor=who.id)
+    lock: threading.Lock = services(request).parts.setdefault("exporting", threading.Lock())
+    with lock:
+        made = run_apart(workspace, "chatwright.feedback.export:freeze", {**asdict(chosen), "actor": who.id})
     with workspace.session() as session:
-        audit.record(session, request, who.id, "export.made", made.id)
-        return export_of(session, session.get_one(ExportRow, made.id), lineage.withdrawn(session))
+        audit.record(session, request, who.id, "export.made", made)
+        return export_of(session, session.get_one(ExportRow, made), lineage.withdrawn(session))
 
 
 @router.get("/exports/{export_id}/{split}/{file}", response_class=FileResponse)

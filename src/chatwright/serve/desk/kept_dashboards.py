@@ -12,11 +12,10 @@ import json
 import logging
 import os
 import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -24,6 +23,7 @@ from sqlalchemy import func, select
 
 from chatwright.errors import ChatwrightError
 from chatwright.feedback import dashboard as figures
+from chatwright.feedback.apart import ChildError, run_apart
 from chatwright.feedback.figures import Dashboard
 from chatwright.feedback.projects import project_of
 from chatwright.feedback.tables import LabelEvent, LabelRow
@@ -33,8 +33,7 @@ from chatwright.workspace.database import Workspace
 LARGE = 5000
 """Labels of a project from which on it is measured in a process of its own."""
 REFRESH_S = 60.0
-_NICE = 10
-_LIMIT_S = 1800.0
+_MEASURE = "chatwright.feedback.dashboard:measure"
 _MOST_KEPT = 200
 _JSON = TypeAdapter(Dashboard)
 log = logging.getLogger("chatwright.serve")
@@ -121,7 +120,7 @@ class KeptDashboards:
         running, began = kept.running, time.monotonic()
         try:
             found = self._run(question)
-        except (OSError, ValueError, subprocess.SubprocessError) as error:
+        except (OSError, ValueError, ChildError, subprocess.SubprocessError) as error:
             log.error("a dashboard could not be measured", extra={"fields": {"project": question.project}}, exc_info=error)
             with self._lock:
                 kept.running, kept.due = None, (time.monotonic() + REFRESH_S if kept.answer else 0.0)
@@ -134,17 +133,7 @@ class KeptDashboards:
         running.set_result(found)
 
     def _run(self, question: Question) -> Dashboard:
-        launch = [sys.executable, "-m", "chatwright.feedback.launch", str(_NICE), "0", str(os.getpid()), "--"]
-        argv = [sys.executable, "-m", "chatwright.feedback.dashboard_job", str(self.workspace.folder.absolute())]
-        asked = {"project": question.project, "labeller_kinds": question.labeller_kinds, "held_out": question.held_out}
-        url = self.workspace.engine.url.render_as_string(hide_password=False)
-        done = subprocess.run(
-            [*launch, *argv], input=json.dumps(asked), capture_output=True, text=True, timeout=_LIMIT_S,
-            env={**os.environ, "CHATWRIGHT_DATABASE_URL": url, "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
-        if done.returncode:
-            raise OSError(f"the process ended with {done.returncode}: {done.stderr[-500:]}")
-        return _JSON.validate_json(done.stdout)
+        return _JSON.validate_python(run_apart(self.workspace, _MEASURE, asdict(question)))
 
     def _path(self, question: Question) -> Path:
         return self.workspace.folder / CACHE / question.file
