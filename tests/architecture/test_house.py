@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 import os
 import re
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -38,9 +38,10 @@ def test_help_is_fast_and_loads_no_torch() -> None:
     )
     seconds = []
     for _ in range(5):
-        started = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         result = run_python(code)
-        seconds.append(time.perf_counter() - started)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)  # processor time: other programs may load the machine
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         assert result.returncode == 0, result.stderr
     assert min(seconds) < 0.3, f"chatwright --help took {min(seconds):.2f} s"
 
