@@ -491,7 +491,7 @@ def test_leftovers_of_a_killed_download_are_removed(wheel_model: named.NamedMode
 def test_local_folders_and_files(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
-    with pytest.raises(HubError, match=r"no config\.json and no \.gguf"):
+    with pytest.raises(HubError, match=r"no config\.json, no \.gguf"):
         hub.resolve(folder)
     (folder / "a.gguf").write_bytes(b"GGUF")
     assert hub.resolve(str(folder)) == folder / "a.gguf" and hub.resolve(folder / "a.gguf") == folder / "a.gguf"
@@ -566,3 +566,9 @@ def test_a_repository_that_is_only_an_adapter_brings_its_base(
     hub.resolve("owner/name", refresh=True)
     with pytest.raises(ModelError, match="name one another as their base"):
         load_model("owner/name")
+
+
+def test_a_missing_gguf_file_is_a_missing_file(tmp_path: Path) -> None:
+    for name in ("missing.gguf", str(tmp_path / "a b" / "missing.gguf")):
+        with pytest.raises(HubError, match="missing.gguf: there is no such file"):
+            hub.resolve(name)

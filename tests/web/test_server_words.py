@@ -14,10 +14,10 @@ import pytest
 from chatwright.errors import DataError
 from chatwright.evals.gate import gate
 from chatwright.feedback import export_rows
+from chatwright.generation.calculator import calculate
 from chatwright.jsonl import Where, parse
 from chatwright.pipeline import retrain
 from chatwright.records import Demonstration, Ranking
-from chatwright.serve.calculator import calculate
 from chatwright.serve.chat.live import told
 from chatwright.serve.engine import EngineBusy, EngineGone, PromptTooLong
 

@@ -13,6 +13,7 @@ from chatwright import hub
 from chatwright.errors import ConfigError
 
 if TYPE_CHECKING:
+    from chatwright.generation.api import SamplingParams
     from chatwright.generation.lm import LM
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
@@ -49,6 +50,9 @@ class GenerateConfig:
     """Number of answers."""
     stop: tuple[str, ...] = ()
     """Texts that end an answer."""
+    calculator: bool = True
+    """Work out arithmetic in the question exactly, and hold the answer to it (with --script the model is only told).
+    Not with --raw or a base model."""
     script: str = ""
     """Keep answers to Unicode scripts: Han, Latin, Cyrillic, emoji ..., several joined by `|`; empty: any text."""
     json: bool = False
@@ -113,6 +117,8 @@ class ChatConfig:
     """Where to compute."""
     precision: Precision = "auto"
     """Compute format; auto: bf16 where the hardware multiplies it."""
+    calculator: bool = True
+    """Work out arithmetic in a question exactly, and hold the answer to it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +173,7 @@ def generate(cfg: GenerateConfig) -> None:
         raise ConfigError("system: has no effect with --raw; put it into the prompt")
     prompt = sys.stdin.read() if cfg.prompt == "-" else cfg.prompt
     lm = open_model(cfg.model, cfg.device, cfg.precision, cfg.template)
-    ids = lm.prompt_ids(prompt, raw=cfg.raw, system=cfg.system)
+    ids, params = _asked(lm, prompt, cfg, params)
     if cfg.n > 1 or cfg.json:
         _print_complete(lm, ids, params, as_json=cfg.json)
         return
@@ -177,8 +183,22 @@ def generate(cfg: GenerateConfig) -> None:
         print(printable(text), end="", flush=True)
         num_tokens, ended = num_tokens + 1, token in stop_ids
     print()
-    if not ended and num_tokens == cfg.max_new_tokens:
+    if not ended and num_tokens == params.max_new_tokens:
         print(f"(cut after {num_tokens} tokens; --max-new-tokens sets how many)", file=sys.stderr)
+
+
+def _asked(lm: LM, prompt: str, cfg: GenerateConfig, params: SamplingParams) -> tuple[list[int], SamplingParams]:
+    """Prompt tokens and parameters, with what the calculator finds in the question."""
+    from chatwright.generation.calculator_steps import calculator_steps, held_to, with_steps
+    from chatwright.records import Message
+
+    question = (Message(role="user", content=prompt),)
+    usable = cfg.calculator and lm.is_chat and not cfg.raw
+    steps = calculator_steps(question) if usable else ()
+    for step in steps:
+        print(f"(calculator: {printable(step.sentence)})", file=sys.stderr)
+    asked = with_steps(question, steps) if steps else prompt
+    return lm.prompt_ids(asked, raw=cfg.raw, system=cfg.system), held_to(params, steps)
 
 
 def _print_complete(lm: LM, ids: list[int], params: object, *, as_json: bool) -> None:
@@ -231,7 +251,7 @@ def chat(cfg: ChatConfig) -> None:
         params = replace(params, stop=("\n\nUser:",))  # a base model goes on with the next turn by itself
     if sys.stdin.isatty():
         print(f"{cfg.model}: /help lists commands, Ctrl-C stops an answer, Ctrl-D leaves.", file=sys.stderr)
-    converse(Session(lm, params, system=cfg.system))
+    converse(Session(lm, params, system=cfg.system, calculator=cfg.calculator))
 
 
 def cloze(cfg: ClozeConfig) -> None:

@@ -77,7 +77,8 @@ class Embedder:
         """ConfigError for more dimensions than there are."""
         if dimensions is not None and not 1 <= dimensions <= self.width:
             raise ConfigError(
-                f"dimensions {dimensions}: the model's embeddings have {self.width} numbers; ask for 1 to {self.width}"
+                f"dimensions {dimensions}: the model's embeddings have {self.width} numbers; ask for 1 to {self.width}, "
+                "or train a wider head with `chatwright embed-train` (1536 numbers by default)"
             )
 
     def ids(self, text: str | Sequence[int]) -> list[int]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from chatwright.errors import ChatwrightError, DataError, UsageError
 from chatwright.generation.api import SamplingParams
+from chatwright.generation.calculator_steps import Step, calculator_steps, held_to, with_steps
 from chatwright.generation.commands import printable
 from chatwright.generation.lm import LM
 from chatwright.records import Message, write_jsonl
@@ -26,8 +27,8 @@ HELP = """/system TEXT   set the system message (without TEXT: show it; /system 
 class Session:
     """Messages so far, and the model that answers them."""
 
-    def __init__(self, lm: LM, params: SamplingParams, *, system: str = "") -> None:
-        self.lm, self.params, self.system = lm, params, system
+    def __init__(self, lm: LM, params: SamplingParams, *, system: str = "", calculator: bool = True) -> None:
+        self.lm, self.params, self.system, self.calculator = lm, params, system, calculator
         self.messages: list[Message] = []
         self.first = 0
         """Messages before this one are no longer sent: they do not fit into the model's context."""
@@ -40,7 +41,7 @@ class Session:
         Also when the caller stops listening. Raises DataError when the last message alone is too long.
         """
         ids = self.fit()
-        params = replace(self.params, seed=self.params.seed + self._draws)
+        params = replace(held_to(self.params, self.steps()), seed=self.params.seed + self._draws)
         self._draws += 1
         pieces: list[str] = []
         try:
@@ -53,13 +54,17 @@ class Session:
             else:
                 self.messages.pop()  # nobody can answer two user messages in a row
 
+    def steps(self) -> tuple[Step, ...]:
+        """What the calculator finds to do in the last message."""
+        return calculator_steps(self.messages) if self.calculator and self.lm.is_chat else ()
+
     def fit(self) -> list[int]:
         """Prompt tokens of the conversation; moves `first` on until an answer fits behind them."""
         context = self.lm.model.config.max_positions
-        room = min(self.params.max_new_tokens, context // 4)
+        room = min(held_to(self.params, self.steps()).max_new_tokens, context // 4)
         while True:
             kept = self.messages[self.first :]
-            ids = self.lm.prompt_ids(kept, system=self.system)
+            ids = self.lm.prompt_ids(with_steps(kept, self.steps()), system=self.system)
             if len(ids) + room <= context:
                 return ids
             later = [n for n, m in enumerate(self.messages) if m.role == "user" and n > self.first]
@@ -141,6 +146,8 @@ def _answer(session: Session) -> None:
     if session.first > first:
         context = session.lm.model.config.max_positions
         _note(f"the first {session.first} messages no longer fit into the context of {context} tokens and are not sent")
+    for step in session.steps():
+        _note(f"calculator: {step.sentence}")
     pieces, said = session.answer(), False
     try:
         for text in pieces:

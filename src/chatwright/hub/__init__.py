@@ -42,6 +42,8 @@ def resolve(name_or_folder: str | Path, *, refresh: bool = False) -> Path:
     if remote.is_remote_name(name):
         found = remote.fetch(name, refresh=refresh)
         return _local_folder(found) if found.is_dir() else found
+    if path.suffix == ".gguf":
+        raise HubError(f"{name}: there is no such file")
     close = difflib.get_close_matches(name, NAMED, n=1)
     hint = f" Did you mean {close[0]}?" if close else ""
     raise HubError(

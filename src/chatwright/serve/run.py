@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Never
 import uvicorn
 from fastapi import FastAPI
 
+from chatwright import hub
 from chatwright.config.secrets import secret, secrets_of_services
 from chatwright.errors import ChatwrightError, UsageError
 from chatwright.feedback.judges import configured_judges
@@ -68,8 +69,20 @@ def serve(cfg: ServeConfig) -> None:
         listener = listen(cfg)
         with contextlib.closing(listener):
             prepare(workspace)
+            _find_models(cfg, workspace)
             _greet(cfg, workspace, listener.getsockname()[1])
             _run(cfg, workspace, listener, open_moderator(cfg, workspace), tracing)
+
+
+def _find_models(cfg: ServeConfig, workspace: Workspace) -> None:
+    """HubError for a model that does not exist, before addresses and secrets are printed; nothing is fetched."""
+    for entry in cfg.model:
+        found = entry
+        with contextlib.suppress(ChatwrightError):  # a promoted model that is gone: `entry` answers, and that is said
+            found = entry_to_serve(workspace, entry)
+        name, _, where = found.partition("=")
+        if not hub.is_name(where or name):
+            hub.resolve(where or name)
 
 
 def _leave(*_: object) -> Never:

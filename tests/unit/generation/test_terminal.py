@@ -185,3 +185,34 @@ def test_at_a_terminal(chat: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_a_model_writes_does_not_steer_the_terminal() -> None:
     assert printable("a\x1b[31m\tb\r\n\x9b你\x7f") == "a[31m\tb\n你"
+
+
+@pytest.mark.parametrize(
+    ("question", "result"),
+    [("What is 3457 * 43216?", "3457 × 43216 = 149397712"), ("3457 乘以 43216 等于多少？", "3457 × 43216 = 149397712")],
+)
+def test_the_terminal_calculates_and_does_not_cut_the_result(
+    question: str, result: str, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    model = str(tmp_path / "roomy")  # the tiny tokenizer makes some hundred tokens of a Chinese question
+    save_folder(tiny_model("llama", tokenizer.vocab_size, max_positions=512), Path(model), tokenizer)
+    flags = ["--model", model, "--max-new-tokens", "2", "--precision", "fp32"]
+    assert cli.main(["generate", question, *flags]) == 0
+    answer, note = capsys.readouterr()
+    assert result in answer and "calculator: " in note and "cut" not in note
+    assert cli.main(["generate", question, "--n", "2", *flags]) == 0
+    assert capsys.readouterr().out.count(result) == 2
+    monkeypatch.setattr("sys.stdin", io.StringIO(question + "\n"))
+    assert cli.main(["chat", *flags]) == 0
+    said, note = capsys.readouterr()
+    assert result in said and f"calculator: {result}" in note
+    assert cli.main(["generate", question, "--calculator", "false", *flags]) == 0
+    answer, note = capsys.readouterr()
+    assert "149397712" not in answer and "calculator" not in note
+
+
+def test_the_rest_of_an_answer_keeps_its_limit(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    question = "What is 12 * 12? And tell me a story."
+    assert cli.main(["generate", question, "--model", model, "--max-new-tokens", "60", "--precision", "fp32"]) == 0
+    assert capsys.readouterr().out.startswith("12 × 12 = 144")

@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 import pytest
 
+from chatwright import cli
 from tiny_training import SRC, save_tiny_model
 from workspaces import PASSWORD
 
@@ -131,3 +132,11 @@ def test_a_second_server_in_the_workspace_is_refused(server: Server, client: htt
     second = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": str(SRC)})
     assert second.returncode == 2 and str(server.workspace) in second.stderr and "Traceback" not in second.stderr
     assert client.get("/health").status_code == 200
+
+
+def test_a_model_that_does_not_exist_is_said_before_anything_else(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for model in ("nope", "chat=nope/", "missing.gguf"):
+        code = cli.main(["serve", "--model", model, "--workspace", str(tmp_path / "w"), "--port", "0"])
+        said = capfd.readouterr()
+        assert code == 1 and said.out == "" and "http" not in said.err.replace("https://", ""), said
+        assert model.rpartition("=")[2].rstrip("/") in said.err

@@ -10,6 +10,7 @@ from fastapi import HTTPException
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
+from chatwright.generation.calculator_steps import calculator_steps, held_to, with_steps
 from chatwright.records import Message
 from chatwright.serve.auth import Principal
 from chatwright.serve.chat import store, wire
@@ -19,7 +20,6 @@ from chatwright.serve.chat.tokens import bytes_of, pack, unpack
 from chatwright.serve.desk.hooks import answered
 from chatwright.serve.engine import Engine, GenerationRequest, TokenLogprob
 from chatwright.serve.services import Services
-from chatwright.serve.tools import calculator_steps, steps_constraint, with_steps
 from chatwright.text.script_check import script_check
 from chatwright.workspace.database import now
 
@@ -140,7 +140,7 @@ def _answers(
         if settings.seed is not None and number:  # the same model twice gives two answers
             params = replace(params, seed=settings.seed + number)
         if steps and not prefix and params.constraint is None and not getattr(engine, "takes_raw", False):
-            params = replace(params, constraint=steps_constraint(steps))
+            params = held_to(params, steps)
         if prefix:
             params = replace(params, max_new_tokens=max(1, params.max_new_tokens - len(prefix)))
         request = GenerationRequest(

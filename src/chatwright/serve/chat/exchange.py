@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import HTTPException
-from pydantic import Field
+from pydantic import Field, model_validator
 from sqlalchemy.orm import Session
 
 from chatwright.serve.chat import store, wire
@@ -46,6 +46,16 @@ class ExportedConversation(wire.Wire):
     settings: wire.Settings = wire.Settings()
     active_leaf: Annotated[str, Field(max_length=64)] | None = None
     messages: Annotated[list[ExportedMessage], Field(max_length=wire.MAX_MESSAGES)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_an_export(cls, given: Any) -> Any:
+        """Files of other programs are refused by what they are, not by the first field that they lack."""
+        if not isinstance(given, dict) or not isinstance(given.get("messages"), list) or "title" not in given:
+            ours = "this is no conversation that Chatwright exported; choose a file made with Export, JSON"
+            others = isinstance(given, list) or (isinstance(given, dict) and "mapping" in given)
+            raise ValueError(ours + (" (ChatGPT's conversations.json is not read here)" if others else ""))
+        return given
 
 
 def as_json(session: Session, row: ConversationRow) -> ExportedConversation:

@@ -14,6 +14,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 
 from chatwright.generation.api import Constraint
+from chatwright.generation.calculator_steps import with_steps
 from chatwright.serve.auth import Principal, require_scope
 from chatwright.serve.desk.hooks import Heard
 from chatwright.serve.engine import Delta, Finished, GenerationRequest, TokenLogprob
@@ -33,7 +34,6 @@ from chatwright.serve.openai.tool_calls import (
     without_calculator,
 )
 from chatwright.serve.openai.wire import ChatRequest, constraint_of
-from chatwright.serve.tools import with_steps
 
 NEW_TOKENS = 1024  # when a request sets no limit
 router = APIRouter(tags=["chat"])

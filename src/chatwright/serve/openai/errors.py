@@ -240,8 +240,11 @@ def validation_error(errors: Sequence[Mapping[str, Any]]) -> APIError:
     cause = (chosen.get("ctx") or {}).get("error")
     if isinstance(cause, APIError):  # raised by a validator of ours, with its own words
         return cause
-    where = f"{param}: " if param else f"{place}: "
-    return APIError(400, f"{where}{chosen.get('msg', 'is not valid')}", param=param or None, code=str(chosen.get("type")))
+    # What a validator of ours says needs no word of pydantic's before it, and of the whole body no name.
+    said = str(chosen.get("msg", "is not valid"))
+    ours = said.startswith("Value error, ")
+    where = f"{param}: " if param else "" if ours else f"{place}: "
+    return APIError(400, f"{where}{said.removeprefix('Value error, ')}", param=param or None, code=str(chosen.get("type")))
 
 
 def _dotted(path: Sequence[Any]) -> str:

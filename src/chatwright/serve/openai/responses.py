@@ -13,6 +13,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from chatwright.generation.calculator_steps import Step
 from chatwright.serve.auth import Principal, require_scope
 from chatwright.serve.openai.chat import Answer, Piece, asked_of, gathered, pieces
 from chatwright.serve.openai.errors import api_error, generation_responses, unsupported, validation_error
@@ -21,7 +22,6 @@ from chatwright.serve.openai.replies import stream_or
 from chatwright.serve.openai.stream import sse, streamed, unless_gone
 from chatwright.serve.openai.tool_calls import ToolCall, steps_of
 from chatwright.serve.openai.wire import MAX_MESSAGES, MAX_TOOLS, ChatRequest, Count, JsonObject, Text, Wire
-from chatwright.serve.tools import Step
 
 router = APIRouter(tags=["responses"])
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from chatwright.generation.api import Constraint
+from chatwright.generation.calculator_steps import Step, calculator_steps, steps_constraint
 from chatwright.records import Message
 from chatwright.serve.openai.wire import ChatMessage, ChatRequest, NamedTool
-from chatwright.serve.tools import Step, calculator_steps, steps_constraint
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 _GRAMMAR = r"""start: %s

@@ -350,6 +350,26 @@ def test_exports_come_back_equal(play: Any) -> None:
     play(scenario)
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        [{"title": "t", "mapping": {}}], {"title": "t", "mapping": {}}, {"prompt": "q"}, {"messages": []}, 3,
+        {"title": "t", "messages": 3},
+    ],
+    ids=["chatgpt", "one of chatgpt", "a row", "no title", "a number", "no list"],
+)  # fmt: skip
+def test_files_of_other_programs_are_refused_by_what_they_are(given: Any, play: Any) -> None:
+    async def scenario(client: httpx.AsyncClient) -> None:
+        answer = await client.post("/api/conversations/import", json=given)
+        assert answer.status_code == 400
+        said = answer.json()["error"]["message"]
+        assert "no conversation that Chatwright exported" in said
+        assert "Value error" not in said and "Field required" not in said
+        assert ("ChatGPT" in said) == ("mapping" in json.dumps(given))
+
+    play(scenario)
+
+
 def test_links_show_a_copy_until_they_are_revoked(app: FastAPI, play: Any) -> None:
     async def scenario(client: Client) -> None:
         chat = await begin(client, system="hidden instructions")

@@ -1,4 +1,4 @@
-"""The built-in calculator as a visible step of an answer.
+"""The built-in calculator as a visible step of an answer, in the terminal, the chat and the API.
 
 A model of 135 million parameters multiplies wrongly, calls tools unreliably, and repeats a result it was told only some of
 the time. So nothing is left to it: arithmetic in the last question is found by rules, worked out exactly, told to the model
@@ -6,7 +6,7 @@ behind the question, and the answer is constrained to begin with it (to consist 
 
     steps = calculator_steps(messages)
     messages = with_steps(messages, steps)
-    params = replace(params, constraint=params.constraint or steps_constraint(steps))
+    params = held_to(params, steps)
 
 What is found: numbers in digits with signs or English or Chinese words between them, where the text asks for a result ("what
 is", "=", 等于) or holds nothing else. Dates, ranges, scores and sizes are left alone, and so are numbers in words (三加五).
@@ -20,9 +20,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from chatwright.errors import DataError
-from chatwright.generation.api import Constraint
+from chatwright.generation.api import Constraint, SamplingParams
+from chatwright.generation.calculator import MAX_CHARACTERS, Token, calculate_tokens, normalised, tokens_from, written
 from chatwright.records import Message
-from chatwright.serve.calculator import MAX_CHARACTERS, Token, calculate_tokens, normalised, tokens_from, written
 
 MAX_STEPS = 4
 _BEFORE = re.compile(
@@ -122,6 +122,14 @@ def steps_constraint(steps: Sequence[Step]) -> Constraint | None:
     if steps[0].alone:
         return Constraint(kind="choice", value=json.dumps([text]))
     return Constraint(kind="lark", value=f"start: {json.dumps(text, ensure_ascii=False)} /(.|\\n)*/")
+
+
+def held_to(params: SamplingParams, steps: Sequence[Step]) -> SamplingParams:
+    """Parameters with which an answer holds the results whole: a limit on its tokens does not cut a number."""
+    if not steps or params.constraint is not None:
+        return params
+    longest = len(" ".join(step.sentence for step in steps).encode()) + 1  # a token holds a byte at least
+    return replace(params, constraint=steps_constraint(steps), max_new_tokens=max(params.max_new_tokens, longest))
 
 
 # ---- finding arithmetic ----------------------------------------------------------------------------------

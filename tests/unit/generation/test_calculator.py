@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatwright.errors import DataError
-from chatwright.serve.calculator import calculate
+from chatwright.generation.calculator import calculate
 
 
 @pytest.mark.parametrize(

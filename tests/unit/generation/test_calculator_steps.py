@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from chatwright.generation.api import SamplingParams
+from chatwright.generation.calculator_steps import Step, calculator_step, calculator_steps, steps_constraint, with_steps
 from chatwright.generation.local import LocalGenerator
 from chatwright.records import Message
-from chatwright.serve.tools import Step, calculator_step, calculator_steps, steps_constraint, with_steps
 from tiny_models import tiny_model
 
 
