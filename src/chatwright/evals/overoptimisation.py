@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from chatwright.errors import DataError
-from chatwright.statistics.bootstrap import DEFAULT_DRAWS, Interval, percentiles
+from chatwright.statistics.bootstrap import DEFAULT_DRAWS, LEVEL, Interval, percentiles
 
 Floats = npt.NDArray[np.float64]
 Kind = Literal["bon", "rl"]
@@ -65,7 +65,10 @@ class Fit:
     alpha: Interval
     beta: Interval
     peak_d: Interval | None
-    """d* where the fitted gain is highest; None when the curve has no such point (only rising, or only falling)."""
+    """d* where the fitted gain is highest; None when the curve has no such point (only rising, or only falling), or when too
+    few bootstrap draws have one for its interval (`peak_share` below 0.95)."""
+    peak_share: float
+    """Share of the bootstrap draws whose curve has such a point."""
     measured_kl: float
     """Largest KL of the sweep, in nats."""
     recommended_kl: float
@@ -80,7 +83,7 @@ class Fit:
     def to_dict(self) -> dict[str, Any]:
         """For JSON files."""
         row: dict[str, Any] = {"kind": self.kind, "measured_kl": self.measured_kl}
-        row |= {"recommended_kl": self.recommended_kl, "rmse": self.rmse}
+        row |= {"recommended_kl": self.recommended_kl, "rmse": self.rmse, "peak_share": self.peak_share}
         for name in ("alpha", "beta", "peak_d"):
             found: Interval | None = getattr(self, name)
             row[name] = found and {"value": found.value, "low": found.low, "high": found.high}
@@ -119,6 +122,7 @@ def fit_curve(
     drawn = np.stack([solve @ gains[moved][:, row].mean(axis=1) for row in picked])  # [draws, 2]
     peak = _peak(params, kind)
     peaks = np.array([found for found in (_peak(row, kind) for row in drawn) if found is not None])
+    peak_share = len(peaks) / draws
     reach = float(kl.max())
     stop = reach if peak is None else min(reach, peak**2)
     fitted = design @ params
@@ -128,7 +132,8 @@ def fit_curve(
         kind=kind,
         alpha=_interval(params[0], drawn[:, 0]),
         beta=_interval(params[1], drawn[:, 1]),
-        peak_d=None if peak is None else _interval(peak, peaks),
+        peak_d=None if peak is None or peak_share < LEVEL else _interval(peak, peaks),
+        peak_share=peak_share,
         measured_kl=reach,
         recommended_kl=stop,
         rmse=float(np.sqrt(np.mean((fitted - mean_gain) ** 2))),

@@ -300,7 +300,8 @@ def _answers(data: ReportData) -> str:
     rest = "".join(_question(row) for row in rows[SHOWN_ANSWERS:])
     more = (f"{len(rows) - SHOWN_ANSWERS} more questions", f"另外 {len(rows) - SHOWN_ANSWERS} 个问题")
     folded = f"<details><summary>{both(more)}</summary>{rest}</details>" if rest else ""
-    help_text = f"<p class='soft'>{both(WORDS['answers_help'])}</p>"
+    scored = any("gold" in answer for row in rows for answer in row["models"].values())
+    help_text = f"<p class='soft'>{both(WORDS['answers_help' if scored else 'answers_plain'])}</p>"
     return f"<h2>{both(WORDS['answers'])}</h2>{help_text}{shown}{folded}"
 
 

@@ -80,6 +80,7 @@ WORDS: dict[str, Text] = {
         "SFT, reward model and PPO saw none of these questions. Score by {judge}.",
         "SFT、奖励模型与 PPO 均未见过这些问题。得分由{judge}给出。",
     ),
+    "answers_plain": ("One sampled answer of each model.", "每个模型各一个采样回答。"),
     "judged_by": ("Judge: {judge}.", "评判者：{judge}。"),
     "judged_first": ("One sampled answer to each question was compared.", "每个问题比较一个采样回答。"),
     "unreadable": (
@@ -109,9 +110,8 @@ WORDS: dict[str, Text] = {
     "even": ("even", "持平"),
     "answers": ("The same questions, answered by each model", "同一问题，各模型的回答"),
     "answers_help": (
-        "One sampled answer of each model. Where there is a number, it is the rubric's score, with its parts below: "
-        "green is full, red is none.",
-        "每个模型各一个采样回答。若有数字，即评分规则的得分，下方为各部分：绿色满分，红色零分。",
+        "One sampled answer of each model. The number is the rubric's score; below it its parts: green full, red none.",
+        "每个模型各一个采样回答。数字为评分规则的得分；下方为各部分：绿色满分，红色零分。",
     ),
     "cut": ("cut at the token limit", "达到词元上限被截断"),
     "curves": ("Training", "训练过程"),

@@ -27,7 +27,7 @@ from chatwright import __version__
 from chatwright import config as configs
 from chatwright.errors import ConfigError, DataError, RunChangedError
 from chatwright.pipeline.inputs import divide
-from chatwright.pipeline.judging import JUDGE_FOLDER, preferred, said_recommendation, simulated_only, split_for_judge
+from chatwright.pipeline.judging import JUDGE_FOLDER, judge_share, preferred, said_recommendation, simulated_only
 from chatwright.pipeline.run_file import run
 from chatwright.pipeline.settings import (
     CHINESE_MODEL,
@@ -138,13 +138,13 @@ def teach(cfg: TeachConfig) -> dict[str, Any]:
         if made is None:
             return {"waiting_for": chain.path("3-labels")}
         rankings = (made,)
-    rankings, for_judge = split_for_judge(chain, rankings)
-    chain.stage(4, "reward", lambda: train_reward(chain, rankings, inputs.demonstrations))
-    if for_judge:
-        chain.stage(4, "judge", lambda: train_reward(chain, for_judge, inputs.demonstrations, judge=True))
+    reserved = judge_share(chain, rankings)
+    chain.stage(4, "reward", lambda: train_reward(chain, rankings, inputs.demonstrations, reserved))
+    if reserved:
+        chain.stage(4, "judge", lambda: train_reward(chain, rankings, inputs.demonstrations, reserved, judge=True))
     corpus = cfg.corpus or ((chain.stage(5, "ptx text", lambda: write_replay(chain)),) if cfg.stages.ptx_gamma else ())
     chain.stage(6, "ppo", lambda: train_ppo(chain, inputs.prompts, corpus))
-    evaluation = chain.stage(7, "evaluation", lambda: _evaluate(chain, inputs.questions, bool(for_judge)))
+    evaluation = chain.stage(7, "evaluation", lambda: _evaluate(chain, inputs.questions, bool(reserved)))
     return _report(chain, evaluation)
 
 
@@ -287,9 +287,10 @@ def _label(chain: Chain, samples: str) -> str | None:
 
 
 def train_reward(
-    chain: Chain, rankings: tuple[str, ...], demonstrations: tuple[str, ...], *, judge: bool = False
+    chain: Chain, rankings: tuple[str, ...], demonstrations: tuple[str, ...], reserved: float = 0.0, *, judge: bool = False
 ) -> dict[str, Any]:
-    """Stage reward; `judge`: the second reward model, which judges at the end."""
+    """Stage reward, without a `reserved` share of the prompts; `judge`: the second reward model, which learns from these."""
+    from chatwright.data.ranking_splits import ReservedConfig
     from chatwright.recipes import reward
 
     cfg, stages = chain.cfg, chain.cfg.stages
@@ -312,6 +313,7 @@ def train_reward(
                 head_lr=1e-3,
             ),
             eval=reward.RewardEvalConfig(data=() if judge else chain.held_out, share=stages.reward_held_out),
+            reserved=ReservedConfig(share=reserved, learn=judge),
             optim=_rate(cfg, stages.reward_lr),
             lora=_lora(cfg),
         )

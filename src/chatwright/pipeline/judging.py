@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from chatwright.evals.gate import MIN_PROMPTS
 from chatwright.pipeline.settings import TeachConfig
 from chatwright.progress import ProgressBar, console
-from chatwright.records import Prompt, load_rankings, read_jsonl, write_jsonl
+from chatwright.records import Prompt, load_rankings, read_jsonl
 from chatwright.records.sameness import prompt_key
 
 if TYPE_CHECKING:
@@ -31,28 +31,20 @@ def simulated_only(cfg: TeachConfig) -> bool:
     return cfg.labeller == "simulated" and not cfg.rankings
 
 
-def split_for_judge(chain: Chain, rankings: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(files for the training reward, files for the judge's). Without a judge: (`rankings`, ())."""
-    from chatwright.data.rankings import split_by_prompt
-
+def judge_share(chain: Chain, rankings: tuple[str, ...]) -> float:
+    """Share of the ranked prompts that is reserved for the judge's reward model; 0: there is none."""
     cfg, share = chain.cfg, chain.cfg.stages.judge_share
     if simulated_only(cfg) or cfg.ai_model or not share:
-        return rankings, ()
-    rows = load_rankings(rankings)
-    prompts = len({prompt_key(row.messages) for row in rows})
+        return 0.0
+    prompts = len({prompt_key(row.messages) for row in load_rankings(rankings)})
     if prompts < LEAST_PROMPTS:
         console().print(
             f"{prompts} ranked prompts: too few for a second reward model ({LEAST_PROMPTS}), so the judge is the reward "
             "model that PPO is trained against, an upper bound; an AI judge (--ai...) or people are independent"
         )
-        return rankings, ()
-    train, judge = split_by_prompt(rows, share, cfg.seed + 1)  # another draw than that of the report card
-    files = {"4-rankings-reward.jsonl": train, "4-rankings-judge.jsonl": judge}
-    for name, part in files.items():
-        write_jsonl(chain.folder / name, [row.to_dict() for row in part])
-    console().print(f"{len(train)} rankings for PPO's reward model, {len(judge)} for the judge (judge_share {share:g})")
-    first, second = ((chain.path(name),) for name in files)
-    return first, second
+        return 0.0
+    console().print(f"{share:.0%} of {prompts} ranked prompts are reserved for the judge (--stages.judge-share)")
+    return share
 
 
 def preferred(result: dict[str, Any], folder: Path, cfg: TeachConfig) -> dict[str, Any]:

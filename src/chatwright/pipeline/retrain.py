@@ -33,7 +33,7 @@ from chatwright.feedback.lineage import CONFIGURED
 from chatwright.labellers.ai_judge import AIJudgeConfig
 from chatwright.pipeline import Chain, train_ppo, train_reward, train_sft, write_replay
 from chatwright.pipeline.comparison import Comparison, compare
-from chatwright.pipeline.judging import JUDGE_FOLDER, split_for_judge
+from chatwright.pipeline.judging import JUDGE_FOLDER, judge_share
 from chatwright.pipeline.priorities import prioritise
 from chatwright.pipeline.settings import DEFAULT_MODEL, StageSettings, TeachConfig
 from chatwright.progress import console
@@ -204,16 +204,16 @@ def _train(workspace: Workspace, cfg: RetrainConfig, plan: Plan, chain: Chain, l
 
     if teach.demonstrations:
         stage(2, "sft", lambda: train_sft(chain, teach.demonstrations))
-    rankings, for_judge = (teach.rankings, ()) if cfg.ai else split_for_judge(chain, teach.rankings)
-    stage(3, "reward", lambda: train_reward(chain, rankings, teach.demonstrations))
-    if for_judge:
-        stage(3, "judge", lambda: train_reward(chain, for_judge, teach.demonstrations, judge=True))
+    reserved = 0.0 if cfg.ai else judge_share(chain, teach.rankings)
+    stage(3, "reward", lambda: train_reward(chain, teach.rankings, teach.demonstrations, reserved))
+    if reserved:
+        stage(3, "judge", lambda: train_reward(chain, teach.rankings, teach.demonstrations, reserved, judge=True))
     corpus = cfg.corpus
     if not corpus and cfg.stages.ptx_gamma:
         corpus = (stage(4, "ptx text", lambda: write_replay(chain)),)
     (prompts,) = teach.prompts
     stage(5, "ppo", lambda: train_ppo(chain, prompts, corpus))
-    judges = ((cfg.judge,) if cfg.judge else ()) + ((chain.path(JUDGE_FOLDER),) if for_judge else ())
+    judges = ((cfg.judge,) if cfg.judge else ()) + ((chain.path(JUDGE_FOLDER),) if reserved else ())
     judges += (chain.path("4-reward"),)
     done: Comparison = stage(6, "comparison", lambda: compare(chain, plan.against, plan.export, judges, cfg.ai))
     return done

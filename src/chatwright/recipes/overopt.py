@@ -141,5 +141,7 @@ def _print(name: str, found: dict[str, Any]) -> None:
     if fit["recommended_kl"] == 0:
         console().print(f"{name}: the judge likes none of these better than the start: do not optimise against this reward")
         return
-    seen = "no peak in sight" if peak is None else f"d* {peak['value']:.2f} [{peak['low']:.2f}, {peak['high']:.2f}]"
+    seen = f"no sure peak ({fit['peak_share']:.0%} of the bootstrap draws have one)"
+    if peak is not None:
+        seen = f"d* {peak['value']:.2f} [{peak['low']:.2f}, {peak['high']:.2f}]"
     console().print(f"{name}: {seen}; stop at {fit['recommended_kl']:.2f} nats (measured up to {fit['measured_kl']:.2f})")

@@ -17,13 +17,13 @@ import torch
 
 from chatwright.data.batches import RankingBatch, pad_states
 from chatwright.data.cursor import Batches
+from chatwright.data.ranking_splits import ReservedConfig, Split, divide
 from chatwright.data.rankings import (
     Layout,
     RankingExample,
     load_examples,
     micro_batches,
     shuffled_pairs,
-    split_by_prompt,
 )
 from chatwright.engine import run as runs
 from chatwright.engine.checkpoint import write_text
@@ -54,7 +54,7 @@ from chatwright.records import (
     read_jsonl,
     write_jsonl,
 )
-from chatwright.records.sameness import distinct_pairs, prompt_key
+from chatwright.records.sameness import distinct_pairs
 from chatwright.statistics.ties import fit_log_nu
 from chatwright.text.chat import render
 from chatwright.text.tokenizer import Tokenizer
@@ -133,6 +133,8 @@ class RewardConfig:
     """Length and loss."""
     eval: RewardEvalConfig = RewardEvalConfig()
     """Held-out rankings."""
+    reserved: ReservedConfig = ReservedConfig()
+    """Prompts for a second reward model."""
     optim: OptimConfig = OptimConfig(lr=1e-5)
     """Optimiser. The paper: 9e-6."""
     schedule: ScheduleConfig = ScheduleConfig()
@@ -194,26 +196,10 @@ def score_examples(
     return scores
 
 
-@dataclass(frozen=True, kw_only=True)
-class Split:
-    """Rankings to learn from and rankings for the report card."""
-
-    train: list[Ranking]
-    held_out: list[Ranking]
-    in_training: int
-    """Held-out rankings left out, since their prompt (`sameness.prompt_key`) is in training."""
-
-
 def split(cfg: RewardConfig) -> Split:
-    """Divide by prompt. Of few prompts as many are held out as the gate needs, as long as most are left to learn from."""
-    train, held_out = load_rankings(cfg.data), load_rankings(cfg.eval.data)
-    if not cfg.eval.data and cfg.eval.share:
-        prompts = len({prompt_key(ranking.messages) for ranking in train})
-        share = max(cfg.eval.share, MIN_PROMPTS / prompts) if prompts >= 2 * MIN_PROMPTS else cfg.eval.share
-        train, held_out = split_by_prompt(train, share, cfg.seed)
-    known = {prompt_key(ranking.messages) for ranking in train}
-    kept = [ranking for ranking in held_out if prompt_key(ranking.messages) not in known]
-    return Split(train=train, held_out=kept, in_training=len(held_out) - len(kept))
+    """(training, held-out) rankings of a run."""
+    held_out = load_rankings(cfg.eval.data) if cfg.eval.data else None
+    return divide(load_rankings(cfg.data), held_out, cfg.eval.share, cfg.reserved, seed=cfg.seed, least=MIN_PROMPTS)
 
 
 def tie_share(rankings: Sequence[Ranking]) -> float:

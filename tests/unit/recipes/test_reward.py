@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import tiny_training as tiny
+from chatwright.data.ranking_splits import ReservedConfig
 from chatwright.data.rankings import load_examples, micro_batches
 from chatwright.engine.checkpoint import verify_folder, write_manifest
 from chatwright.errors import CheckpointError, ConfigError, DataError, GateError, ModelError
@@ -255,6 +256,20 @@ def test_as_many_prompts_are_held_out_as_the_gate_needs(bench: Any, tmp_path: Pa
         data = tiny.write_rows(tmp_path / f"{number}.jsonl", tiny.ranking_rows(number))
         parts = reward.split(bench.reward(tmp_path / "r", data=(str(data),), eval=RewardEvalConfig(share=0.2)))
         assert (len(parts.train), len(parts.held_out)) == (number - held_out, held_out), number
+
+
+def test_the_reserved_part_is_never_seen_by_the_other_reward_model(bench: Any, tmp_path: Path) -> None:
+    data = str(tiny.write_rows(tmp_path / "r.jsonl", tiny.ranking_rows(60)))
+    parts = [
+        reward.split(bench.reward(tmp_path / "r", data=(data,), reserved=ReservedConfig(share=0.34, learn=learn)))
+        for learn in (False, True)
+    ]
+    seen = [{r.prompt_id for r in (*part.train, *part.held_out)} for part in parts]
+    assert not seen[0] & seen[1] and list(map(len, seen)) == [40, 20]
+    assert [len(part.held_out) for part in parts] == [10, 10]
+    for wrong in ({"share": 1.0}, {"share": -0.1}, {"learn": True}):
+        with pytest.raises(ConfigError, match="reserved.share"):
+            ReservedConfig(**wrong)
 
 
 def test_rankings_of_equal_answers_teach_nothing(bench: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
