@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -17,7 +18,8 @@ from chatwright.serve.arena.tables import Battle
 from chatwright.serve.auth import ROLES, SCOPES, check_rules, routes_of, rule_of
 from chatwright.serve.chat.tables import ConversationRow, MessageRow
 from chatwright.serve.engine import EngineRegistry
-from chatwright.serve.security import check_json
+from chatwright.serve.openai.errors import APIError
+from chatwright.serve.security import MAX_ANONYMOUS_BYTES, MAX_JSON_VALUES, check_json
 from chatwright.serve.settings import ServeConfig
 from workspaces import admin_of, browser, member_of, workspace_of
 
@@ -142,6 +144,9 @@ def test_what_belongs_to_others_answers_404(app: FastAPI) -> None:
 
 
 BOMBS = {
+    "empty lists": b"[" + b"[]," * 600_000 + b"1]",
+    "escapes in objects": b"[" + b'{"a":"\\u0041"},' * 120_000 + b"1]",
+    "digits": b"[" + b"1" * 1_900_000 + b"]",
     "deep": b"[" * 100_000 + b"]" * 100_000,
     "deep objects": b'{"a":' * 50_000 + b"1" + b"}" * 50_000,
     "escapes": b'"' + b'\\"' * 900_000 + b"\\",
@@ -157,14 +162,26 @@ BOMBS = {
 }
 
 
+@pytest.mark.parametrize("signed_in", [False, True])
 @pytest.mark.parametrize("name", BOMBS)
-def test_bombs_are_refused_at_once(name: str, app: FastAPI) -> None:
-    client = browser(app)
-    started = time.perf_counter()
+def test_bombs_are_refused_at_once(name: str, signed_in: bool, app: FastAPI) -> None:
+    client = admin_of(app) if signed_in else browser(app)
+    started = time.process_time()
     answer = client.post("/api/session", content=BOMBS[name], headers={"content-type": "application/json"})
-    assert time.perf_counter() - started < 1
-    assert answer.status_code == (413 if name == "big" else 400), answer.text
+    assert time.process_time() - started < 1
+    too_large = name == "big" or (not signed_in and len(BOMBS[name]) > MAX_ANONYMOUS_BYTES)
+    assert answer.status_code == (413 if too_large else 400), answer.text
     assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+
+
+def test_values_are_counted_outside_of_texts() -> None:
+    """Commas and brackets of a text are no values, and token ids count for little."""
+    check_json(json.dumps({"text": ", [{" * 300_000, "ids": list(range(150_000))}).encode())
+    check_json(json.dumps(list(range(150_000)), separators=(",", ":")).encode())
+    check_json(b"[" + b"1.5," * (MAX_JSON_VALUES - 2) + b"1]")
+    for many in (b"1.5,", b'"",', b"[],", b"null,"):
+        with pytest.raises(APIError, match="more than 50000 values"):
+            check_json(b"[" + many * (MAX_JSON_VALUES + 1) + b"1]")
 
 
 def test_ordinary_json_passes() -> None:

@@ -25,8 +25,8 @@ from chatwright.text.tokenizer import Tokenizer
 
 _COMPILED = 64  # constraints kept
 _REFUSED = 1024
-BUDGET_S = 0.5  # CPU time that an answer may spend on its masks, whatever its length ...
-BUDGET_TOKEN_S = 0.01  # ... and for each of its tokens
+BUDGET_S = 0.25  # CPU time that an answer may spend on its masks, whatever its length ...
+BUDGET_TOKEN_S = 0.005  # ... and for each of its tokens
 
 
 class Matcher:

@@ -150,6 +150,17 @@ def session_principal(request: Request) -> Principal | None:
     )  # fmt: skip
 
 
+def is_known(request: Request) -> bool:
+    """Whether the request carries a valid API key or the cookie of somebody who is signed in. One look-up by a hash."""
+    if session_principal(request) is not None:
+        return True
+    try:
+        _key_principal(services(request), request)
+    except APIError:
+        return False
+    return True
+
+
 def _key_principal(shared: Services, request: Request) -> Principal:
     kind, _, value = request.headers.get("authorization", "").partition(" ")
     value = value.strip()

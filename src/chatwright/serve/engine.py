@@ -33,11 +33,12 @@ class EngineGone(ChatwrightError):
 class PromptTooLong(ChatwrightError):
     """Prompt and at least one new token do not fit into the model's context."""
 
-    def __init__(self, num_tokens: int, context: int) -> None:
+    def __init__(self, num_tokens: int, context: int, *, at_least: bool = False) -> None:
+        """`at_least`: the tokens were not counted to the end."""
         super().__init__(
             # Clients look for the first words.
             f"This model's maximum context length is {context} tokens, prompt and answer together, but the prompt has "
-            f"{num_tokens}. Shorten it."
+            f"{'at least ' * at_least}{num_tokens}. Shorten it."
         )
         self.num_tokens, self.context = num_tokens, context
 

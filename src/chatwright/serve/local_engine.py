@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
@@ -18,6 +19,7 @@ from chatwright.serve.engine import EngineStats, Event, GenerationRequest, Promp
 from chatwright.serve.scheduler import Scheduler
 from chatwright.serve.starters import starters_of
 from chatwright.text.pieces import token_bytes
+from chatwright.text.token_bound import TokenBound
 
 Part = TypeVar("Part")
 Result = TypeVar("Result")
@@ -77,23 +79,56 @@ class LocalEngine:
             async for event in events:
                 yield event
 
+    @cached_property
+    def _bound(self) -> TokenBound:
+        return TokenBound(self.lm.tokenizer)
+
+    def _refuse_long(self, text: str) -> None:
+        """PromptTooLong for a text that is far beyond the context. Tokenizing it would take seconds."""
+        if len(text) > self.context_length and (least := self._bound.least(text)) > self.context_length:
+            raise PromptTooLong(least, self.context_length, at_least=True)
+
+    def _within_bound(self, request: GenerationRequest) -> tuple[list[Message], int]:
+        """The messages to tokenize and how many of the oldest were left out before. Raises PromptTooLong."""
+        messages = list(request.messages)
+        first = 1 if messages[0].role == "system" else 0
+        turns = [n for n, message in enumerate(messages) if message.role == "user" and n > first]
+        starts = [first, *turns] if request.overflow == "drop_oldest" else [first]
+
+        def fits(start: int) -> bool:
+            try:
+                self._refuse_long("".join(message.content for message in messages[:first] + messages[start:]))
+            except PromptTooLong:
+                return False
+            return True
+
+        found = bisect_left(starts, True, key=fits)
+        if found == len(starts):
+            self._refuse_long("".join(message.content for message in messages))
+        start = starts[min(found, len(starts) - 1)]
+        return messages[:first] + messages[start:], start - first
+
     def _prompt(self, request: GenerationRequest) -> tuple[list[int], int]:
         """(prompt tokens, messages left out)."""
         if not request.messages:
             prompt = request.prompt
+            if isinstance(prompt, str):
+                self._refuse_long(prompt)
             ids = self.lm.prompt_ids(prompt, raw=True) if isinstance(prompt, str) else list(prompt)
             if len(ids) >= self.context_length:
                 raise PromptTooLong(len(ids), self.context_length)
             return ids, 0
-        ids = self.lm.prompt_ids(request.messages)
+        messages, left_out = self._within_bound(request)
+        ids = self.lm.prompt_ids(messages)
         if request.overflow == "error":
             if len(ids) >= self.context_length:
                 raise PromptTooLong(len(ids), self.context_length)
             return ids, 0
         room = min(request.params.max_new_tokens, self.context_length // 4)
         if len(ids) + room <= self.context_length:
-            return ids, 0
-        return self._shortened(list(request.messages), self.context_length - room, len(ids))
+            return ids, left_out
+        ids, dropped = self._shortened(messages, self.context_length - room, len(ids))
+        return ids, left_out + dropped
 
     def _shortened(self, messages: list[Message], most: int, num_tokens: int) -> tuple[list[int], int]:
         """The prompt without as few of the oldest turns as it takes to have at most `most` tokens, and the number of
@@ -125,12 +160,18 @@ class LocalEngine:
         """See `Engine`."""
         embedder = self.lm.embedder
         embedder.check_dimensions(dimensions)
-        every = [embedder.ids(one) for one in inputs]
+        every = await self.scheduler.prepare(self._input_ids, inputs)
         # One text at a time: a vector never depends on its neighbours.
         vectors = [
             embedder.joined([part async for part in self._in_parts(embedder.parts(ids))], dimensions) for ids in every
         ]
         return vectors, sum(map(len, every))
+
+    def _input_ids(self, inputs: Sequence[str | Sequence[int]]) -> list[list[int]]:
+        for one in inputs:
+            if isinstance(one, str) and self.lm.embedder.spec.attention == "causal":  # the others read texts in windows
+                self._refuse_long(one)
+        return [self.lm.embedder.ids(one) for one in inputs]
 
     async def _in_parts(self, parts: Iterator[Part]) -> AsyncIterator[Part]:
         """Items of an iterator that uses the model: each is made between two steps, so that streams go on meanwhile."""
@@ -140,6 +181,7 @@ class LocalEngine:
 
     def encode(self, text: str) -> list[int]:
         """See `Engine`."""
+        self._refuse_long(text)
         return self.lm.tokenizer.encode(text)
 
     def decode(self, ids: Sequence[int]) -> str:

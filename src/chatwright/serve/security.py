@@ -1,7 +1,8 @@
 """What every request passes before a route sees it: request ids, Host, limits on bodies, headers of safety. Plain ASGI.
 
 Bodies are read whole, within a deadline, before the application starts: a half-sent request holds no slot of anything.
-JSON that Python would accept but a database or a client would not (NaN, half surrogate pairs, NUL) is refused here.
+Large ones need a valid key or session, and are checked in a thread. JSON that Python would accept but a database or a
+client would not (NaN, half surrogate pairs, NUL) is refused here.
 """
 
 from __future__ import annotations
@@ -14,26 +15,34 @@ import re
 import secrets
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from chatwright.serve.auth import is_known
 from chatwright.serve.logs import request_id as current_request
 from chatwright.serve.metrics import Metrics
 from chatwright.serve.openai.errors import APIError, api_error
 from chatwright.serve.settings import ServeConfig
 
 MAX_BODY_BYTES = 2_000_000
+MAX_ANONYMOUS_BYTES = 65_536  # without a valid key or session
 MAX_JSON_DEPTH = 64
+MAX_JSON_VALUES = 50_000
+SHORT_BYTES = 32_768  # checked at once; longer bodies in a thread
 BODY_DEADLINE_S = 8.0
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 CSP = (
     "default-src 'self'; base-uri 'none'; object-src 'none'; form-action 'self'; frame-ancestors 'none'; "
     "img-src 'self' data: blob:"
 )
-# Strings are skipped whole; the possessive loop cannot backtrack.
-_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
+# Strings are skipped whole, and up to 8 plain integers (token ids) count as one value; possessive loops cannot backtrack.
+_STRUCTURE = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[\]{},]|(?<!\d)(?:\d++, ?){2,8}+', re.DOTALL)
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+_QUOTE = ord('"')
 log = logging.getLogger("chatwright.access")
 
 
@@ -101,6 +110,7 @@ class Gate:
 
     def __init__(self, app: ASGIApp, *, settings: ServeConfig, body_deadline_s: float = BODY_DEADLINE_S) -> None:
         self.app, self.settings, self.body_deadline_s = app, settings, body_deadline_s
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="bodies")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
@@ -114,9 +124,9 @@ class Gate:
                 raise APIError(421, "Host: this server does not answer to that name", code="unknown_host")
             if "\0" in scope["path"] or b"%00" in scope.get("query_string", b""):
                 raise APIError(400, "the address holds a NUL character", code="invalid_url")
-            body = await self._body(headers, receive)
+            body = await self._body(scope, headers, receive)
             if body and "json" in headers.get("content-type", "json"):
-                check_json(body)
+                await self._check(body)
         except APIError as error:
             error.headers["connection"] = "close"  # what is left of the body is not read
             await error.response()(scope, receive, send)
@@ -132,11 +142,25 @@ class Gate:
 
         await self.app(scope, replay, send)
 
-    async def _body(self, headers: Headers, receive: Receive) -> bytes:
+    async def _check(self, body: bytes) -> None:
+        if len(body) <= SHORT_BYTES:
+            check_json(body)
+        else:
+            await asyncio.get_running_loop().run_in_executor(self._threads, check_json, body)
+
+    async def _refuse_strangers(self, scope: Scope) -> None:
+        """APIError 413 for a large body without a valid key or session."""
+        if not await asyncio.get_running_loop().run_in_executor(self._threads, is_known, Request(scope)):
+            raise APIError(
+                413, f"a body of more than {MAX_ANONYMOUS_BYTES} bytes needs a valid API key, or to be signed in",
+                code="body_too_large",
+            )  # fmt: skip
+
+    async def _body(self, scope: Scope, headers: Headers, receive: Receive) -> bytes:
         too_big = APIError(413, f"the body is larger than {MAX_BODY_BYTES} bytes", code="body_too_large")
         if headers.get("content-length", "0").strip() not in ("", "0") and int(headers["content-length"]) > MAX_BODY_BYTES:
             raise too_big
-        parts, size = [], 0
+        parts, size, known = [], 0, False
         try:
             async with asyncio.timeout(self.body_deadline_s):
                 while True:
@@ -147,6 +171,9 @@ class Gate:
                     size += len(parts[-1])
                     if size > MAX_BODY_BYTES:
                         raise too_big
+                    if size > MAX_ANONYMOUS_BYTES and not known:
+                        await self._refuse_strangers(scope)
+                        known = True
                     if not message.get("more_body"):
                         return b"".join(parts)
         except TimeoutError as error:
@@ -154,13 +181,19 @@ class Gate:
 
 
 def check_json(body: bytes) -> None:
-    """APIError 400 for bytes that are not JSON, are nested too deeply, or hold what JSON texts must not."""
-    depth = 0
-    for match in _BRACKETS.finditer(body):
-        first = match.group()[:1]
+    """APIError 400 for bytes that are not JSON, are nested too deeply, have too many values, or hold what JSON texts must
+    not. Parsing them holds the interpreter, so they are counted before."""
+    depth, values = 0, 1
+    for match in _STRUCTURE.finditer(body):
+        first = body[match.start()]
+        if first == _QUOTE:
+            continue
         depth += (first in b"[{") - (first in b"]}")
+        values += first not in b"]}"
         if depth > MAX_JSON_DEPTH:
             raise APIError(400, f"the JSON is nested more than {MAX_JSON_DEPTH} levels deep", code="json_too_deep")
+        if values > MAX_JSON_VALUES:
+            raise APIError(400, f"the JSON has more than {MAX_JSON_VALUES} values", code="json_too_large")
     try:
         value = json.loads(body, parse_constant=_refuse_number, parse_float=_finite)
     except APIError:
@@ -169,7 +202,7 @@ def check_json(body: bytes) -> None:
         raise APIError(400, "the body is not valid JSON", code="invalid_json") from error
     if b"\\u" in body or b"\0" in body:
         for text in _texts(value):
-            if "\0" in text or any("\ud800" <= c <= "\udfff" for c in text):
+            if _NO_TEXT.search(text):
                 raise APIError(400, "the JSON holds a NUL character or half of a surrogate pair", code="invalid_text")
 
 

@@ -39,6 +39,7 @@ _TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end_
 # Classes of transformers that add bos, or leave it out, as `add_bos_token` says; others follow tokenizer.json alone.
 _BOS_CLASSES = ("Llama", "CodeLlama", "Gemma", "Cohere")
 # What pre-training put between documents, by the names the supported families use.
+_LONG_CHARS = 4096  # only encode_batch lets other threads run meanwhile
 _DOCUMENT_ENDS = ("<|endoftext|>", "<|end_of_text|>", "<eos>", "</s>")
 _UNUSED_HINTS = ("<|endoftext|>", "<pad>", "[PAD]", "<|pad|>", "<|finetune_right_pad_id|>", "<unk>", "[UNK]")
 Result = TypeVar("Result")
@@ -233,9 +234,9 @@ class Tokenizer:
     def _encode_plainly(self, text: str, continued: bool = False) -> tuple[list[int], list[int]]:
         if continued and self._first_differs and _HEAD not in text:
             rust = self._after_head
-            encoding = _guarded(lambda: rust.encode(_HEAD + text, add_special_tokens=False), "the tokenizer failed")
+            encoding = _guarded(lambda: _encoding(rust, _HEAD + text), "the tokenizer failed")
             return list(encoding.ids)[1:], [end - len(_HEAD) for _, end in encoding.offsets[1:]]
-        encoding = _guarded(lambda: self._rust.encode(text, add_special_tokens=False), "the tokenizer failed")
+        encoding = _guarded(lambda: _encoding(self._rust, text), "the tokenizer failed")
         return list(encoding.ids), [end for _, end in encoding.offsets]
 
     @cached_property
@@ -359,6 +360,12 @@ def _token_text(value: Any) -> str:
     """A token named in a configuration: a string, or `{"content": ...}`."""
     text = value.get("content") if isinstance(value, dict) else value
     return text if isinstance(text, str) else ""
+
+
+def _encoding(rust: tokenizers.Tokenizer, text: str) -> tokenizers.Encoding:
+    if len(text) < _LONG_CHARS:
+        return rust.encode(text, add_special_tokens=False)
+    return rust.encode_batch([text], add_special_tokens=False)[0]
 
 
 def _checked(text: str) -> str:

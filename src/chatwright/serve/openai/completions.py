@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response
 
 from chatwright.generation.api import Constraint
@@ -98,7 +99,7 @@ async def _job(call: Call, body: CompletionRequest) -> _Job:
             max_new_tokens=max(limit, 1), n=drawn, top_logprobs=body.logprobs or 0, constraint=constraint,
         )  # fmt: skip
         if body.echo and body.logprobs is not None and isinstance(prompt, str):
-            prompt = tuple(raw_ids(call.engine, prompt))  # what is scored is what is continued
+            prompt = tuple(await run_in_threadpool(raw_ids, call.engine, prompt))  # what is scored is what is continued
         asked.append(
             GenerationRequest(
                 request_id=call.request_id, owner=call.principal.id, prompt=prompt, params=params,
@@ -132,7 +133,7 @@ async def _echo(job: _Job, number: int) -> _Echo:
     given, prompt, engine = job.body.prompts()[number], job.asked[number].prompt, job.call.engine
     text = given if isinstance(given, str) else engine.decode(given)
     if job.body.logprobs is None and isinstance(prompt, str):
-        ids = tuple(raw_ids(engine, prompt)) if not job.limit else ()
+        ids = tuple(await run_in_threadpool(raw_ids, engine, prompt)) if not job.limit else ()
         job.scored.prompt_tokens += len(ids)
         return _Echo(text, ids)
     assert isinstance(prompt, tuple)

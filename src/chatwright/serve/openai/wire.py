@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from chatwright.errors import ConfigError
 from chatwright.generation.api import MAX_TOP_LOGPROBS
@@ -29,7 +29,10 @@ MAX_TOKENS = 2**31 - 1
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 Count = Annotated[int, Field(ge=1, le=MAX_TOKENS)]
 TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
-TokenIds = Annotated[list[TokenId], Field(min_length=1, max_length=MAX_PROMPT_TOKENS)]
+# An error for each of 200,000 items would hold the event loop for seconds: the first one is enough.
+TokenIds = Annotated[list[TokenId], Field(min_length=1, max_length=MAX_PROMPT_TOKENS, fail_fast=True)]
+Texts = Annotated[list[Text], Field(fail_fast=True)]
+ManyTokenIds = Annotated[list[TokenIds], Field(fail_fast=True)]
 StopText = Annotated[str, Field(min_length=1, max_length=1000)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 Bias = Annotated[float, Field(ge=-100, le=100)]
@@ -203,6 +206,13 @@ class StructuredOutputs(Wire):
 # ---- generation --------------------------------------------------------------------------------------------
 
 
+def _few_biases(value: Any) -> Any:
+    """Refuse too many before each of them is looked at."""
+    if isinstance(value, dict) and len(value) > MAX_BIASES:
+        raise ValueError(f"at most {MAX_BIASES} tokens")
+    return value
+
+
 class Generation(Wire):
     """What chat and raw completions share."""
 
@@ -218,7 +228,9 @@ class Generation(Wire):
     n: Annotated[int, Field(ge=1, le=MAX_N)] | None = None
     stop: StopText | Annotated[list[StopText], Field(max_length=MAX_STOP)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
-    logit_bias: Annotated[dict[Annotated[str, Field(pattern="^[0-9]{1,9}$")], Bias], Field(max_length=MAX_BIASES)] | None = (
+    logit_bias: Annotated[
+        dict[Annotated[str, Field(pattern="^[0-9]{1,9}$")], Bias], Field(max_length=MAX_BIASES), BeforeValidator(_few_biases)
+    ] | None = (
         None
     )
     """Token id -> number added to its logit."""
@@ -332,7 +344,7 @@ class ChatRequest(Generation):
 class CompletionRequest(Generation):
     """POST /v1/completions."""
 
-    prompt: Text | TokenIds | Annotated[list[Text] | list[TokenIds], Field(min_length=1, max_length=MAX_PROMPTS)]
+    prompt: Text | TokenIds | Annotated[Texts | ManyTokenIds, Field(min_length=1, max_length=MAX_PROMPTS)]
     max_tokens: Annotated[int, Field(ge=0, le=MAX_TOKENS)] | None = None
     """0 with echo: the prompt is scored and nothing is added."""
     logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
@@ -369,7 +381,7 @@ class CompletionRequest(Generation):
 class EmbeddingRequest(Wire):
     """POST /v1/embeddings."""
 
-    input: Text | TokenIds | Annotated[list[Text] | list[TokenIds], Field(min_length=1, max_length=MAX_INPUTS)]
+    input: Text | TokenIds | Annotated[Texts | ManyTokenIds, Field(min_length=1, max_length=MAX_INPUTS)]
     model: Annotated[str, Field(max_length=256)] | None = None
     encoding_format: Literal["float", "base64"] | None = None
     """base64: little-endian float32."""
@@ -403,7 +415,7 @@ class DetokenizeRequest(Wire):
     """POST /detokenize."""
 
     model: Annotated[str, Field(max_length=256)] | None = None
-    tokens: Annotated[list[TokenId], Field(max_length=MAX_PROMPT_TOKENS)]
+    tokens: Annotated[list[TokenId], Field(max_length=MAX_PROMPT_TOKENS, fail_fast=True)]
 
 
 def constraint_of(body: Generation) -> tuple[str, str] | None:
