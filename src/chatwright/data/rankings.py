@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 
 from chatwright.data.batches import RankingBatch, pad_right, plan
-from chatwright.data.splits import hash_of, split_by
+from chatwright.data.splits import hash_of, split_prompts
 from chatwright.records import Conversation, Message, Ranking
 from chatwright.records.sameness import distinct_pairs
 from chatwright.text.chat import answer_ids, render, tools_of
@@ -126,8 +126,8 @@ def with_context(messages: Conversation, text: str) -> Conversation:
 
 
 def split_by_prompt(rankings: Sequence[Ranking], share: float, seed: int) -> tuple[list[Ranking], list[Ranking]]:
-    """(training, held-out): all rankings of one prompt stay on one side; decided by a hash of the prompt's id."""
-    return split_by(rankings, lambda ranking: ranking.prompt_id, share, seed)
+    """(training, held-out): all rankings of one prompt, and of one user, stay on one side (`splits.split_prompts`)."""
+    return split_prompts(rankings, lambda ranking: ranking.prompt, share, seed)
 
 
 def shuffled_pairs(examples: Sequence[RankingExample], seed: int) -> list[RankingExample]:

@@ -20,6 +20,7 @@ from chatwright.feedback.tables import GuidelineRow, LabelRow, MergedRow, Payloa
 from chatwright.feedback.values import ORDERED, order_of
 from chatwright.jsonl import dumps
 from chatwright.records import LETTERS, Conversation, Demonstration, Prompt, Ranking, WeakOrder, conversation_id
+from chatwright.records.sameness import prompt_key
 
 FILES = ("rankings", "demonstrations", "prompts", "ratings")
 SPLITS = ("train", "held_out")
@@ -99,7 +100,7 @@ class Rows:
         found: set[str] = set()
         for tasks in self._stream(self._of_filter(select(TaskRow).where(TaskRow.split == "held_out"))):
             self._load(tasks)
-            found |= {self._prompt_id(task) for task in tasks}
+            found |= {self._prompt_key(task) for task in tasks}
         return found - {""}
 
     def _write_labels(self, held_out: set[str], merged: bool) -> None:
@@ -205,7 +206,7 @@ class Rows:
             for task in tasks:
                 for messages, meta, payload, label in self._prompts_of(task):
                     identity = conversation_id(messages)
-                    if identity in seen or (task.split == "train" and identity in held_out):
+                    if identity in seen or (task.split == "train" and prompt_key(messages) in held_out):
                         continue
                     seen.add(identity)
                     self._put(task.split, "prompts", Prompt(messages=messages, meta=meta).to_dict())
@@ -232,12 +233,12 @@ class Rows:
         return written
 
     def _check_split(self, task: TaskRow, held_out: set[str]) -> None:
-        if task.split == "train" and self._prompt_id(task) in held_out:
+        if task.split == "train" and self._prompt_key(task) in held_out:
             raise Left("its prompt is in the held-out part")
 
-    def _prompt_id(self, task: TaskRow) -> str:
+    def _prompt_key(self, task: TaskRow) -> str:
         try:
-            return conversation_id(self._messages(task))
+            return prompt_key(self._messages(task))
         except Left:
             return ""
 

@@ -8,9 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from chatwright.data.cursor import Order
-from chatwright.data.splits import split_by
+from chatwright.data.prompts import distinct
+from chatwright.data.splits import split_prompts, user_of
 from chatwright.pipeline.settings import TeachConfig
-from chatwright.records import Prompt, load_demonstrations, load_prompts, load_rankings, write_jsonl
+from chatwright.progress import console
+from chatwright.records import Demonstration, Prompt, Ranking, load_demonstrations, load_prompts, load_rankings, write_jsonl
+from chatwright.records.sameness import prompt_key
+
+Row = Demonstration | Prompt | Ranking
 
 _HELD_OUT_SHARE = 0.1
 
@@ -33,30 +38,40 @@ class Inputs:
 
 def divide(cfg: TeachConfig, folder: Path) -> Inputs:
     """Write prompts.jsonl and questions.jsonl; where a demonstration or ranking is of a held-out question, a file
-    without these too. Without --questions a tenth of the prompts is held out."""
+    without these too. Without --questions a tenth of the prompts is held out, with all rows of their users."""
     demonstrations, rankings = load_demonstrations(cfg.demonstrations), load_rankings(cfg.rankings)
-    found = [d.prompt for d in demonstrations] + load_prompts(cfg.prompts)
-    prompts = list({prompt.id: prompt for prompt in found}.values())
+    prompts = distinct([d.prompt for d in demonstrations] + load_prompts(cfg.prompts))
+    users: set[str | None] = set()
     if cfg.questions:
         questions = load_prompts(cfg.questions)
     else:
-        prompts, questions = split_by(prompts, lambda p: p.id, _HELD_OUT_SHARE, cfg.seed)
-    held_out = {question.id for question in questions}
-    prompts = [prompt for prompt in prompts if prompt.id not in held_out]
+        kept, questions = split_prompts(prompts, lambda p: p, _HELD_OUT_SHARE, cfg.seed)
+        users = {user_of(p.meta) for p in questions} - {user_of(p.meta) for p in kept} - {None}
+    held_out = {prompt_key(question.messages) for question in questions}
+
+    def is_held_out(prompt: Prompt) -> bool:
+        return prompt_key(prompt.messages) in held_out or user_of(prompt.meta) in users
+
+    prompts = [prompt for prompt in prompts if not is_held_out(prompt)]
     ranked = Order(len(prompts), cfg.seed).batch(0, min(cfg.stages.rank_prompts or len(prompts), len(prompts)))
 
-    def write(name: str, rows: Sequence[Prompt]) -> str:
+    def write(name: str, rows: Sequence[Row]) -> str:
         write_jsonl(folder / name, [row.to_dict() for row in rows])
         return str(folder / name)
 
-    def without(paths: tuple[str, ...], rows: Sequence[Any], id_of: Callable[[Any], str], name: str) -> tuple[str, ...]:
-        kept = [row for row in rows if id_of(row) not in held_out]
-        return paths if len(kept) == len(rows) else (write(name, kept),)
+    def without(
+        paths: tuple[str, ...], rows: Sequence[Row], prompt_of: Callable[[Any], Prompt], name: str
+    ) -> tuple[str, ...]:
+        kept = [row for row in rows if not is_held_out(prompt_of(row))]
+        if len(kept) == len(rows):
+            return paths
+        console().print(f"{len(rows) - len(kept)} of {len(rows)} {name} are of held-out questions, so they are left out")
+        return (write(f"{name}.jsonl", kept),)
 
     return Inputs(
         prompts=write("prompts.jsonl", prompts),
         to_rank=write("to-rank.jsonl", [prompts[i] for i in sorted(ranked)]),
         questions=write("questions.jsonl", questions[: cfg.stages.eval_questions or len(questions)]),
-        demonstrations=without(cfg.demonstrations, demonstrations, lambda d: d.prompt.id, "demonstrations.jsonl"),
-        rankings=without(cfg.rankings, rankings, lambda r: r.prompt_id, "rankings.jsonl"),
+        demonstrations=without(cfg.demonstrations, demonstrations, lambda row: row.prompt, "demonstrations"),
+        rankings=without(cfg.rankings, rankings, lambda row: row.prompt, "rankings"),
     )

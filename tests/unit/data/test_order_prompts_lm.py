@@ -70,26 +70,9 @@ def _prompt(text: str, **meta: object) -> Prompt:
     return Prompt(messages=user(text), meta=meta)
 
 
-def test_prompts_that_share_a_long_prefix_are_one() -> None:
-    stem = "Translate the following sentences into French, keeping names as they are. " * 2
-    found = prompts.dedupe(
-        [_prompt(stem + "one"), _prompt(stem + "two"), _prompt("Hi"), _prompt(" hi "), _prompt("Hi!")]
-    )
-    assert [p.messages[0].content for p in found] == [stem + "one", "Hi", "Hi!"]
-
-
-def test_at_most_200_prompts_of_one_user_are_kept() -> None:
-    many = [_prompt(f"q{n}", user="a") for n in range(300)] + [_prompt(f"r{n}") for n in range(250)]
-    kept = prompts.cap_per_user(many)
-    assert len(kept) == 450 and kept[:200] == many[:200]
-    assert len(prompts.cap_per_user([_prompt("x", user_id=3), _prompt("y", user_id=3)], limit=1)) == 1
-
-
-def test_users_are_never_torn_apart() -> None:
-    many = [_prompt(f"q{n}", user=f"u{n % 10}") for n in range(100)]
-    train, held = prompts.split_by_user(many, 0.3, seed=0)
-    assert {p.meta["user"] for p in held} & {p.meta["user"] for p in train} == set()
-    assert len({p.meta["user"] for p in held}) == 3 and len(held) == 30
+def test_repeated_prompts_are_one_unless_their_passages_differ() -> None:
+    rows = [_prompt("Hi"), _prompt(" hi\u3000"), _prompt("ＨＩ"), _prompt("Hi!"), _prompt("Hi", context=["A."])]
+    assert [p.meta or p.messages[0].content for p in prompts.distinct(rows)] == ["Hi", "Hi!", {"context": ["A."]}]
 
 
 def test_splits_leave_something_on_both_sides() -> None:
