@@ -28,7 +28,7 @@ from chatwright.feedback.jobs_tables import ExportRow, JobRow, ModelRow
 from chatwright.feedback.tables import LabelEvent, LabelRow, TaskRow
 from chatwright.feedback.worker import Limits, Worker
 from chatwright.pipeline import retrain
-from chatwright.records import load_rankings
+from chatwright.records import Prompt, load_rankings
 from chatwright.serve.tables import metadata
 from chatwright.workspace.database import Workspace
 
@@ -89,7 +89,8 @@ def check_order_of_the_queue(workspace: Workspace, job: str) -> None:
         assert event.actor == job and len(told) == 6 and len(set(told.values())) > 1
         for task, priority in told.items():
             view = read.task_view(session, task)
-            scores = [m.score_texts([(view.messages, one.text, True) for one in view.answers]) for m in members]
+            rows = [(Prompt(messages=view.messages), one.text, True) for one in view.answers]
+            scores = [m.score_texts(rows) for m in members]
             chances = [[1 / (1 + math.exp(float(b - a))) for a, b in itertools.combinations(row, 2)] for row in scores]
             differ = [(first - second) ** 2 for first, second in zip(*chances, strict=True)]  # 4 times the variance of two
             assert priority == pytest.approx(sum(differ) / len(differ), rel=1e-3, abs=1e-6)

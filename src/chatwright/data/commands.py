@@ -180,7 +180,8 @@ def show_mask(cfg: ShowMaskConfig) -> None:
     found = read_file(cfg.file)
     if found.bad:
         raise bad_rows_error(found.bad, used=found.num_records)
-    conversations = [d.messages for d in found.demonstrations] + [c for r in found.rankings for c in _answered(r)]
+    conversations = [(*d.prompt.full_messages, d.messages[-1]) for d in found.demonstrations]
+    conversations += [c for r in found.rankings for c in _answered(r)]
     if not conversations:
         raise DataError(f"{cfg.file}: holds no demonstrations or rankings; nothing in it is trained on")
     tokenizer = with_template(Tokenizer.from_folder(ensure_hf_folder(hub.resolve(cfg.model))), cfg.template)
@@ -192,7 +193,7 @@ def show_mask(cfg: ShowMaskConfig) -> None:
 def _answered(ranking: Ranking) -> list[Conversation]:
     from chatwright.records import Message
 
-    return [(*ranking.messages, Message(role="assistant", content=text)) for text in ranking.completions]
+    return [(*ranking.prompt.full_messages, Message(role="assistant", content=text)) for text in ranking.completions]
 
 
 def _show(messages: Conversation, tokenizer: Any, title: str, per_token: bool) -> None:

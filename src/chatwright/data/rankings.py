@@ -12,15 +12,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
 from chatwright.data.batches import RankingBatch, pad_right, plan
+from chatwright.data.passages import prompt_tokens
 from chatwright.data.splits import hash_of, split_prompts
-from chatwright.records import Conversation, Message, Ranking
+from chatwright.records import Ranking
 from chatwright.records.sameness import distinct_pairs
-from chatwright.text.chat import answer_ids, render, tools_of
+from chatwright.text.chat import answer_ids
 from chatwright.text.tokenizer import Tokenizer
 
 Layout = Literal["tree", "plain"]
@@ -60,8 +61,7 @@ def load_examples(
     counts = {"contexts cut": 0, "answers cut": 0, "left out, prompt too long": 0, "left out, no pair": 0,
               "left out, equal answers": 0}  # fmt: skip
     for index, ranking in enumerate(rankings):
-        tools = tools_of(ranking.meta)
-        prompt_ids, context_cut = prompt_tokens(ranking.messages, ranking.context, tokenizer, max_prompt_tokens, tools)
+        prompt_ids, context_cut = prompt_tokens(ranking.prompt, tokenizer, max_prompt_tokens)
         if len(prompt_ids) > max_prompt_tokens:
             counts["left out, prompt too long"] += 1
             continue
@@ -83,46 +83,6 @@ def load_examples(
         print(f"{len(examples)} of {len(rankings)} rankings used ({notes}; limit {max_tokens} tokens, prompt "
               f"{max_prompt_tokens})", file=sys.stderr)  # fmt: skip
     return examples
-
-
-def prompt_tokens(
-    messages: Conversation, context: Sequence[Any], tokenizer: Tokenizer, max_tokens: int, tools: Sequence[Any] = ()
-) -> tuple[tuple[int, ...], bool]:
-    """(ids with the generation prompt, whether the context was cut). Passages stand before the question, in the last
-    user message; when the whole is over `max_tokens` their end is cut off."""
-    bare = render(messages, tokenizer, add_generation_prompt=True, tools=tools).ids
-    text = context_text(context)
-    if not text:
-        return bare, False
-    whole = render(with_context(messages, text), tokenizer, add_generation_prompt=True, tools=tools).ids
-    if len(whole) <= max_tokens:
-        return whole, False
-    ends = tokenizer.encode_with_ends(text)[1]
-    room = len(ends) - (len(whole) - max_tokens)
-    while room > 0:
-        # Joining text can cost a token more than the parts, so try again a little shorter until it fits.
-        shorter = with_context(messages, text[: ends[room - 1]])
-        ids = render(shorter, tokenizer, add_generation_prompt=True, tools=tools).ids
-        if len(ids) <= max_tokens:
-            return ids, True
-        room -= len(ids) - max_tokens
-    return bare, True
-
-
-def context_text(context: Sequence[Any]) -> str:
-    """Passages as one text: each under its title (unless it starts with it), blank lines between."""
-    passages = []
-    for passage in context:
-        title = passage.get("title") if isinstance(passage, dict) else None
-        text = passage["text"] if isinstance(passage, dict) else passage
-        passages.append(f"{title}\n{text}" if isinstance(title, str) and title and not text.startswith(title) else text)
-    return "\n\n".join(passages)
-
-
-def with_context(messages: Conversation, text: str) -> Conversation:
-    """The conversation with `text` before its last message's own text."""
-    last = messages[-1]
-    return (*messages[:-1], Message(role=last.role, content=f"{text}\n\n{last.content}"))
 
 
 def split_by_prompt(rankings: Sequence[Ranking], share: float, seed: int) -> tuple[list[Ranking], list[Ranking]]:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import torch
 
 from chatwright.data.batches import LMBatch, pad_right, plan
-from chatwright.records import Demonstration
-from chatwright.text.chat import TrainOn, tools_of, training_rows
+from chatwright.data.passages import fit_passages
+from chatwright.records import Conversation, Demonstration
+from chatwright.text.chat import Rendered, TrainOn, tools_of, training_rows
 from chatwright.text.tokenizer import Tokenizer
 
 
@@ -34,7 +35,7 @@ def load_examples(
     examples: list[Example] = []
     num_cut = num_dropped = 0
     for demonstration in demonstrations:
-        rows = training_rows(demonstration.messages, tokenizer, train_on=train_on, tools=tools_of(demonstration.meta))
+        rows = _rows(demonstration, tokenizer, max_tokens, train_on)
         kept = [Example(row.ids[:max_tokens], row.loss_mask[:max_tokens]) for row in rows]
         kept = [example for example in kept if any(example.loss_mask[1:])]
         num_dropped += not kept
@@ -44,6 +45,20 @@ def load_examples(
         print(f"{len(examples)} of {len(demonstrations)} demonstrations used: {num_cut} cut at {max_tokens} tokens, "
               f"{num_dropped} left out (no answer within {max_tokens} tokens)", file=sys.stderr)  # fmt: skip
     return examples
+
+
+def _rows(demonstration: Demonstration, tokenizer: Tokenizer, max_tokens: int, train_on: TrainOn) -> list[Rendered]:
+    """A demonstration with its passages, which are cut first where the whole is too long."""
+    tools = tools_of(demonstration.meta)
+
+    def rows(messages: Conversation) -> list[Rendered]:
+        return training_rows(messages, tokenizer, train_on=train_on, tools=tools)
+
+    answer = demonstration.messages[-1:]
+    fitting, _ = fit_passages(
+        demonstration.prompt, answer, tokenizer, max_tokens, lambda whole: max(map(len, rows(whole)), default=0)
+    )
+    return rows(fitting)
 
 
 def micro_batches(

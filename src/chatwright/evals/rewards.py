@@ -21,6 +21,7 @@ from typing import Protocol
 
 import torch
 
+from chatwright.data.passages import prompt_tokens
 from chatwright.data.responses import response_batches
 from chatwright.engine.record import Source
 from chatwright.errors import ConfigError, DataError, GateError
@@ -32,9 +33,9 @@ from chatwright.model.formats.huggingface import read_config
 from chatwright.model.formats.reward import load_scalar_model
 from chatwright.model.heads import ScalarModel
 from chatwright.progress import console
-from chatwright.records import Conversation, Prompt
+from chatwright.records import Prompt
 from chatwright.retries import TransientError, may_pass, retry_after_s, with_retries
-from chatwright.text.chat import answer_ids, render, tools_of
+from chatwright.text.chat import answer_ids
 from chatwright.text.tokenizer import Tokenizer
 
 _HTTP_TIMEOUT_S = 60.0
@@ -81,7 +82,15 @@ class LearnedReward:
 
     def score(self, answers: Sequence[Answered]) -> torch.Tensor:
         """Score by token ids; the caller vouches that they are this tokenizer's."""
-        return self.score_ids([a.prompt_ids for a in answers], [a.response_ids for a in answers])
+        return self.score_ids([a.prompt_ids for a in answers], [self._ending(a) for a in answers])
+
+    def _ending(self, answer: Answered) -> tuple[int, ...]:
+        """The response with the stop token that the model was trained on. A policy may stop by another one
+        (`<|endoftext|>`), whose score nobody taught."""
+        ids = answer.response_ids
+        if answer.ended and ids and ids[-1] in self.tokenizer.stop_ids:
+            return (*ids[:-1], self.tokenizer.end_of_turn_id)
+        return ids
 
     @torch.no_grad()
     def score_ids(self, prompt_ids: Sequence[Sequence[int]], response_ids: Sequence[Sequence[int]]) -> torch.Tensor:
@@ -104,8 +113,8 @@ class LearnedReward:
         return self.model.trunk.config.max_positions
 
     def prompt_ids(self, prompt: Prompt) -> tuple[int, ...]:
-        """The prompt in this model's own tokens."""
-        return render(prompt.messages, self.tokenizer, add_generation_prompt=True, tools=tools_of(prompt.meta)).ids
+        """The prompt with its passages in this model's own tokens. Passages are cut as in training, to leave room."""
+        return prompt_tokens(prompt, self.tokenizer, self.context * 3 // 4)[0]
 
     def check_prompts(self, prompts: Sequence[Prompt]) -> None:
         """DataError when a prompt leaves no room for an answer in the context."""
@@ -128,9 +137,9 @@ class LearnedReward:
             print(f"reward model: {words}", file=sys.stderr)
         return [ids[:room] for ids, room in zip(response_ids, rooms, strict=True)]
 
-    def score_texts(self, answers: Sequence[tuple[Conversation, str, bool]]) -> torch.Tensor:
-        """[B] scores of (messages, answer, ended) in this model's own tokens."""
-        prompt_ids = [render(messages, self.tokenizer, add_generation_prompt=True).ids for messages, _, _ in answers]
+    def score_texts(self, answers: Sequence[tuple[Prompt, str, bool]]) -> torch.Tensor:
+        """[B] scores of (prompt, answer, ended) in this model's own tokens."""
+        prompt_ids = [self.prompt_ids(prompt) for prompt, _, _ in answers]
         return self.score_ids(prompt_ids, [answer_ids(text, self.tokenizer, ended=ended) for _, text, ended in answers])
 
 
@@ -142,7 +151,7 @@ class ForeignReward:
 
     def score(self, answers: Sequence[Answered]) -> torch.Tensor:
         """[B] from text."""
-        return self.inner.score_texts([(a.prompt.messages, a.text, a.ended) for a in answers])
+        return self.inner.score_texts([(a.prompt, a.text, a.ended) for a in answers])
 
 
 class PythonReward:
@@ -313,7 +322,7 @@ def check_learned(folder: str, prompts: Sequence[Prompt], where: str) -> None:
     """Without loading its weights: DataError when a prompt leaves no room for an answer in a reward model's context."""
     final = model_folder(folder, "reward")
     context, tokenizer = read_config(final).max_positions, Tokenizer.from_folder(final)
-    lengths = [len(render(p.messages, tokenizer, add_generation_prompt=True).ids) for p in prompts]
+    lengths = [len(prompt_tokens(p, tokenizer, context * 3 // 4)[0]) for p in prompts]
     if max(lengths, default=0) >= context:
         raise DataError(
             f"{where}: {sum(length >= context for length in lengths)} of {len(prompts)} prompts fill the context of "

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
+from chatwright.data.passages import prompt_tokens
 from chatwright.errors import DataError
 from chatwright.generation.api import Completion, SamplingParams
 from chatwright.generation.local import LocalGenerator
 from chatwright.progress import ProgressBar, console
 from chatwright.records import Prompt
-from chatwright.text.chat import render, tools_of
 from chatwright.text.tokenizer import Tokenizer
 
 _SEED_STRIDE = 1_000_003  # runs with neighbouring seeds share no prompt's randomness
@@ -18,7 +19,7 @@ _SEED_STRIDE = 1_000_003  # runs with neighbouring seeds share no prompt's rando
 def check_room(prompts: Sequence[Prompt], tokenizer: Tokenizer, context: int, max_new_tokens: int, where: str) -> None:
     """Before anything is generated: DataError when a prompt leaves no room for an answer in the model's context; says how
     many answers have less room than `max_new_tokens`. `where`: the files, for the message."""
-    lengths = [len(render(p.messages, tokenizer, add_generation_prompt=True).ids) for p in prompts]
+    lengths = [len(prompt_tokens(p, tokenizer, context - max_new_tokens)[0]) for p in prompts]
     full = [number for number, length in enumerate(lengths, start=1) if length >= context]
     if full:
         raise DataError(
@@ -44,7 +45,11 @@ def sample_answers(
     first: int = 0,
 ) -> list[list[Completion]]:
     """`n` answers to each prompt. `first` is the place of prompts[0] in the whole list: seeds follow from it."""
-    ids = [render(p.messages, tokenizer, add_generation_prompt=True, tools=tools_of(p.meta)).ids for p in prompts]
+    room = generator.model.config.max_positions - params.max_new_tokens
+    found = [prompt_tokens(prompt, tokenizer, room) for prompt in prompts]
+    ids = [ids for ids, _ in found]
+    if cut := sum(was_cut for _, was_cut in found):
+        print(f"{title}: passages of {cut} prompts cut at {room} tokens, to leave room for an answer", file=sys.stderr)
     seeds = [seed * _SEED_STRIDE + first + place for place in range(len(prompts))]
     with ProgressBar(title, len(prompts) * n, unit="answer") as bar:
 

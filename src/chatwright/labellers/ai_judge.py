@@ -215,7 +215,7 @@ class AIJudge:
     def _compare(self, task: LabelTask, first: int, second: int) -> Verdict | None:
         """One verdict; a reply that holds none is asked for once more."""
         content = _REQUEST.format(
-            request=_transcript(task.prompt.messages), a=task.completions[first], b=task.completions[second]
+            request=_transcript(task.prompt.full_messages), a=task.completions[first], b=task.completions[second]
         )
         limit = self.config.max_tokens
         reply = self._ask(content, limit)

@@ -57,7 +57,7 @@ def _scores(folder: Path, tasks: list[LabelTask], device: str, precision: str) -
     found = []
     with ProgressBar("what to label next", len(tasks), unit="task") as bar:
         for task in tasks:
-            rows = [(task.prompt.messages, text, ended) for text, ended in zip(task.completions, task.ended, strict=True)]
+            rows = [(task.prompt, text, ended) for text, ended in zip(task.completions, task.ended, strict=True)]
             found.append([float(score) for score in reward.score_texts(rows)])
             bar.advance()
     return found

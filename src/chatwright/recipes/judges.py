@@ -84,7 +84,7 @@ def open_judge(name: str, device: torch.device, dtype: torch.dtype, prompts: Seq
     learned: LearnedReward = open_learned(name, dtype=dtype, device=device)
 
     def judge(prompt: Prompt, answer: Answer) -> _RewardVerdict:
-        score = float(learned.score_texts([(prompt.messages, answer.text, answer.ended)])[0])
+        score = float(learned.score_texts([(prompt, answer.text, answer.ended)])[0])
         return _RewardVerdict(total=score, parts={"reward": score})
 
     return judge, language

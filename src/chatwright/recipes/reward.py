@@ -17,6 +17,7 @@ import torch
 
 from chatwright.data.batches import RankingBatch, pad_states
 from chatwright.data.cursor import Batches
+from chatwright.data.passages import prompt_tokens
 from chatwright.data.ranking_splits import ReservedConfig, Split, divide
 from chatwright.data.rankings import (
     Layout,
@@ -45,7 +46,6 @@ from chatwright.model.precision import DeviceName, Precision, pick_device, pick_
 from chatwright.objectives.ranking import PairNorm, TieMode, initial_tie_parameter, ranking_loss
 from chatwright.progress import console
 from chatwright.records import (
-    Conversation,
     Prompt,
     Ranking,
     Where,
@@ -56,7 +56,6 @@ from chatwright.records import (
 )
 from chatwright.records.sameness import distinct_pairs
 from chatwright.statistics.ties import fit_log_nu
-from chatwright.text.chat import render
 from chatwright.text.tokenizer import Tokenizer
 
 _KEEP_BYTES = 2**30  # states of frozen blocks that are kept for the next pass
@@ -351,14 +350,14 @@ def _optimizers(model: ScalarModel, cfg: RewardConfig) -> dict[str, tuple[Master
     return out
 
 
-Answered = tuple[Conversation, str, bool]
-"""(messages, answer, whether it ended by itself)."""
+Answered = tuple[Prompt, str, bool]
+"""(prompt, answer, whether it ended by itself)."""
 
 
 def _demonstrations(cfg: RewardConfig, tokenizer: Tokenizer, context: int) -> list[Answered]:
     """What the scores are centred on; those whose prompt leaves no room in the context are left out and counted."""
-    rows = [(d.prompt.messages, d.answer, True) for d in load_demonstrations(cfg.demonstrations)]
-    kept = [row for row in rows if len(render(row[0], tokenizer, add_generation_prompt=True).ids) < context]
+    rows = [(d.prompt, d.answer, True) for d in load_demonstrations(cfg.demonstrations)]
+    kept = [row for row in rows if len(prompt_tokens(row[0], tokenizer, context * 3 // 4)[0]) < context]
     if len(kept) < len(rows):
         console().print(f"reward: {len(kept)} of {len(rows)} demonstrations used; the others are over {context} tokens")
     if rows and not kept:
@@ -448,7 +447,7 @@ def _ceiling(rankings: Sequence[Ranking]) -> float | None:
 
 
 def _to_score(row: Mapping[str, Any], where: Where) -> list[Answered]:
-    """(messages, answer, ended) of every completion of a row."""
+    """(prompt, answer, ended) of every completion of a row."""
     prompt = Prompt.from_dict({key: value for key, value in row.items() if key != "completion"}, where)
     answers = where.list(row.get("completions", [row.get("completion")]), "completions")
     reasons = row.get("finish_reasons", row.get("finish_reason"))  # bestofn: the plural is of all its answers
@@ -456,7 +455,7 @@ def _to_score(row: Mapping[str, Any], where: Where) -> list[Answered]:
     if len(cut) != len(answers):
         raise where.error("finish_reason", f"has {len(cut)} values for {len(answers)} completions")
     texts = [where.text(answer, f"completions[{i}]") for i, answer in enumerate(answers)]
-    return [(prompt.messages, text, not was_cut) for text, was_cut in zip(texts, cut, strict=True)]
+    return [(prompt, text, not was_cut) for text, was_cut in zip(texts, cut, strict=True)]
 
 
 def score(cfg: ScoreConfig) -> dict[str, Any]:

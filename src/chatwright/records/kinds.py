@@ -17,6 +17,7 @@ from chatwright.records.messages import (
     prompt_in,
     rest_of,
 )
+from chatwright.records.passages import FIELD, passages_in, passages_of, passages_text, with_passages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,16 @@ class Prompt:
         """Stable id of the messages; `meta` does not change it."""
         return conversation_id(self.messages)
 
+    @property
+    def context(self) -> tuple[Any, ...]:
+        """Passages that a model reads before the question."""
+        return passages_of(self.meta.get(FIELD))
+
+    @property
+    def full_messages(self) -> Conversation:
+        """The messages as a model and a judge read them: with the passages before the question."""
+        return with_passages(self.messages, passages_text(self.context))
+
     def to_dict(self) -> dict[str, Any]:
         """The row as written to JSON lines."""
         return {"messages": messages_out(self.messages), **self.meta}
@@ -40,6 +51,7 @@ class Prompt:
     def from_dict(cls, row: Mapping[str, Any], where: Where = IN_MEMORY) -> Prompt:
         """From `{"messages": [...]}` or `{"prompt": "..."}`; DataError names the field."""
         messages, used = prompt_in(row, where)
+        passages_in(row.get(FIELD), where)
         return cls(messages=messages, meta=rest_of(row, used))
 
 
@@ -88,6 +100,7 @@ class Demonstration:
             messages, used = (*before, answer), used | {"completion"}
         if not messages[-1].content.strip() and not messages[-1].tool_calls:
             raise where.error("completion" if "completion" in used else "messages", "the answer is empty")
+        passages_in(row.get(FIELD), where)
         meta = rest_of(row, used)
         if (name := _verdict_in(meta)) is not None:
             raise where.error(

@@ -10,6 +10,7 @@ from chatwright.errors import DataError
 from chatwright.jsonl import IN_MEMORY, Where
 from chatwright.records.kinds import Prompt
 from chatwright.records.messages import Conversation, conversation_id, messages_out, prompt_in, rest_of
+from chatwright.records.passages import FIELD, passages_in
 from chatwright.records.weak_order import LETTERS, MAX_K, MIN_K, WeakOrder, letter_index
 
 LabellerKind = Literal["human", "simulated", "ai"]
@@ -45,8 +46,8 @@ class Ranking:
 
     @property
     def prompt(self) -> Prompt:
-        """The prompt, with the meta of the row."""
-        return Prompt(messages=self.messages, meta=self.meta)
+        """The prompt, with the meta of the row and its passages."""
+        return Prompt(messages=self.messages, meta={**self.meta, FIELD: list(self.context)} if self.context else self.meta)
 
     @property
     def prompt_id(self) -> str:
@@ -112,7 +113,7 @@ class Ranking:
             messages=messages,
             completions=completions,
             order=order,
-            context=_context_in(row.get("context"), where),
+            context=passages_in(row.get(FIELD), where),
             likert=_likert_in(row.get("likert"), k, where),
             flags=_flags_in(row.get("flags"), k, where),
             labeller=where.optional_text(row, "labeller"),
@@ -134,14 +135,6 @@ _RANKING_FIELDS = {
 def _letters_in(value: Any, name: str, where: Where) -> tuple[str, ...]:
     letters = list(value) if isinstance(value, str) else where.list([] if value is None else value, name)
     return tuple(where.text(letter, f"{name}[{i}]") for i, letter in enumerate(letters))
-
-
-def _context_in(value: Any, where: Where) -> tuple[Any, ...]:
-    passages = [value] if isinstance(value, str) else where.list([] if value is None else value, "context")
-    for i, passage in enumerate(passages):
-        text = passage.get("text") if isinstance(passage, dict) else passage
-        where.text(text, f"context[{i}]")
-    return tuple(passages)
 
 
 def _likert_in(value: Any, k: int, where: Where) -> tuple[int | None, ...] | None:

@@ -218,7 +218,7 @@ def test_the_reward_models_score_is_of_prompt_and_whole_answer(
     cfg = config(rollout={"eos_rule": "none"})
     _, result = scored(cfg)
     learned = open_learned(reward_run, dtype=torch.float32, device="cpu")
-    rows = [(a.prompt.messages, a.text, a.ended) for a in result.rollouts.answers]
+    rows = [(a.prompt, a.text, a.ended) for a in result.rollouts.answers]
     alone = learned.score_texts(rows)
     same = [
         tuple(ids) == tuple(learned.tokenizer.encode(a.text)) + ((ids[-1],) if a.ended else ())

@@ -138,7 +138,7 @@ def test_k_answers_cost_one_pass_over_the_prompt(bench: Any, tmp_path: Path, mon
 def test_demonstrations_average_zero_after_training(bench: Any, reward_run: str) -> None:
     learned = open_learned(reward_run, **CPU)
     demonstrations = load_demonstrations((bench.demonstrations,))
-    scores = learned.score_texts([(d.prompt.messages, d.answer, True) for d in demonstrations])
+    scores = learned.score_texts([(d.prompt, d.answer, True) for d in demonstrations])
     assert float(scores.mean()) == pytest.approx(0.0, abs=1e-5) and float(scores.std()) > 0.01
 
 
@@ -146,7 +146,7 @@ def test_a_score_is_read_at_the_last_token_of_the_answer_whatever_is_padded_behi
     """Off by one when pad is eos (alpaca_farm): SmolLM2's own pad token is its end of turn, so another one is taken."""
     assert bench.tokenizer.pad_id not in bench.tokenizer.stop_ids
     learned = open_learned(reward_run, **CPU)
-    rows = [(d.prompt.messages, d.answer, i % 2 == 0) for i, d in enumerate(load_demonstrations((bench.demonstrations,)))]
+    rows = [(d.prompt, d.answer, i % 2 == 0) for i, d in enumerate(load_demonstrations((bench.demonstrations,)))]
     together = learned.score_texts(rows)
     learned.micro_tokens = 1
     alone = torch.stack([learned.score_texts([row])[0] for row in rows])

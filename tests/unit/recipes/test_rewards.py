@@ -284,3 +284,27 @@ def test_a_function_that_cannot_be_imported_is_a_config_error(bench: Any, source
 def test_no_reward_at_all_is_a_config_error(bench: Any) -> None:
     with pytest.raises(ConfigError, match="name at least one"):
         open_reward((), bench.tokenizer, **CPU)
+
+
+def test_every_stop_token_is_scored_as_the_end_of_turn_that_was_taught(
+    make_tokenizer: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Core B2: a policy that stops by `<|endoftext|>` would be scored at a token that no answer had in training."""
+    tokenizer = make_tokenizer(eos_token="<|endoftext|>")
+    assert tokenizer.eos_id != tokenizer.end_of_turn_id and len(tokenizer.stop_ids) == 2
+    learned = LearnedReward.__new__(LearnedReward)
+    learned.tokenizer = tokenizer
+    seen: list[Any] = []
+    monkeypatch.setattr(LearnedReward, "context", 512)
+    monkeypatch.setattr(LearnedReward, "score_ids", lambda self, prompts, answers: seen.append((prompts, answers)))
+    (taught,) = answers(tokenizer, ("honey bees.",))
+    text = tokenizer.encode("honey bees.")
+    for stop in sorted(tokenizer.stop_ids):
+        given = dataclasses.replace(taught, response_ids=(*text, stop))
+        learned.score([given])
+        ForeignReward(learned).score([given])
+    cut = dataclasses.replace(taught, ended=False, response_ids=tuple(text))
+    learned.score([cut])
+    ends = {tuple(row[0]) for _, row in seen[:-1]}
+    assert ends == {(*text, tokenizer.end_of_turn_id)} and tuple(seen[-1][1][0]) == tuple(text)
+    assert len({tuple(row[0]) for row, _ in seen}) == 1
