@@ -52,9 +52,9 @@ class DataError(ChatwrightError):
 
     @classmethod
     def at(cls, path: str | Path, line: int | None, field: str, reason: str) -> DataError:
-        """Message `file:line: field: reason` (line is left out when it is None)."""
+        """Message `file:line: field: reason` (line and an empty path are left out)."""
         place = f"{path}:{line}" if line is not None else str(path)
-        return cls(f"{place}: {field}: {reason}")
+        return cls(f"{place}: {field}: {reason}" if place else f"{field}: {reason}")
 
 
 class TemplateError(ChatwrightError):

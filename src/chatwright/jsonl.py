@@ -58,7 +58,7 @@ class Where(NamedTuple):
         return value
 
 
-IN_MEMORY = Where("(in memory)", None)
+IN_MEMORY = Where("", None)  # a row that comes from no file: its errors name the field only
 
 
 def _kind(value: Any) -> str:

@@ -11,7 +11,6 @@ import torch
 from chatwright.data.batches import LMBatch
 from chatwright.data.cursor import Order
 from chatwright.data.lm import Blocks, load_blocks
-from chatwright.errors import ConfigError
 from chatwright.text.tokenizer import Tokenizer
 
 
@@ -60,18 +59,16 @@ def open_ptx(
     context: int,
 ) -> PtxText:
     """Tokenise the files and keep the last `held_out` blocks aside; blocks are no longer than the model's `context`.
-    ConfigError when nothing is left to train on."""
+    At most a quarter of the blocks is kept aside."""
     if not paths:
         return PtxText(blocks=None, num_train=0, order=None, micro_rows=1, device=device)
     if block_tokens > context:
         print(f"pre-training text: blocks of {context} tokens, the model's context, not {block_tokens}", file=sys.stderr)
         block_tokens = context
     blocks = load_blocks(paths, tokenizer, block_tokens)
-    if len(blocks) <= held_out:
-        raise ConfigError(
-            f"--ptx.data: {len(blocks)} blocks of {block_tokens} tokens, and --ptx.held-out asks for {held_out} of them; "
-            "give more text or hold out less"
-        )
+    if held_out > len(blocks) // 4:
+        held_out = len(blocks) // 4
+        print(f"pre-training text: {len(blocks)} blocks, so a quarter, {held_out}, are held out", file=sys.stderr)
     num_train = len(blocks) - held_out
     rows = max(1, micro_tokens // block_tokens)
     return PtxText(blocks=blocks, num_train=num_train, order=Order(num_train, seed), micro_rows=rows, device=device)

@@ -38,6 +38,7 @@ from chatwright.engine.checkpoint import (
     write_manifest,
     write_text,
 )
+from chatwright.engine.machine import contention_words
 from chatwright.engine.memory import keep_heap
 from chatwright.engine.metrics import Metrics, Sink
 from chatwright.engine.record import (
@@ -59,6 +60,7 @@ _OWN_FILES = (
     "config.toml", INPUTS, "plan.json", "metrics.jsonl", "rollouts.jsonl", "samples.jsonl", "report_card.json",
     "report_card.txt", "result.json", MANIFEST, "final", CHECKPOINTS,
 )  # fmt: skip
+_CROWDED_AFTER_S = 30.0
 _SAVE_SHARE = 0.05  # checkpoints by the clock take at most this share of the time
 
 
@@ -97,6 +99,9 @@ class Run:
     _rng: dict[str, torch.Tensor] = field(default_factory=dict)
     """Random states after the last whole step: an error comes later, when more numbers may have been drawn."""
     _saved_at: float = 0.0
+    _loop_started: float = 0.0
+    _loop_cpu_s: float = 0.0
+    _said_crowded: bool = False
     _save_cost_s: float = 0.0
 
     @property
@@ -118,6 +123,7 @@ class Run:
         if self.resumed:  # here and not in `start`: opening the model may have drawn numbers or set a seed
             restore_rng(self.resumed.tensors)
         self._done, self._rng, self._saved_at = self.first_step, rng_state(), time.monotonic()
+        self._loop_started, self._loop_cpu_s = time.monotonic(), time.process_time()
         previous = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
         try:
             with ProgressBar(self.kind, total, done=self.first_step) as bar:
@@ -132,6 +138,7 @@ class Run:
 
     def _after(self, done: int, total: int | None, state: StateFunction) -> None:
         self._done, self._rng = done, rng_state()
+        self._say_when_crowded()
         every, stop = self.save.save_every_steps, self._stop_signal  # a signal that comes now waits for the next step
         if stop or (every and done % every == 0 and done != total):
             self._write(state)
@@ -146,6 +153,16 @@ class Run:
         if stop == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(128 + stop)
+
+    def _say_when_crowded(self) -> None:
+        """Once, after some time: that other work takes the processors, which else only shows as a slow run."""
+        wall_s = time.monotonic() - self._loop_started
+        if self._said_crowded or wall_s < _CROWDED_AFTER_S or torch.cuda.is_available():
+            return
+        self._said_crowded = True
+        cpu_s, threads = time.process_time() - self._loop_cpu_s, torch.get_num_threads()
+        if words := contention_words(cpu_s, wall_s, threads, os.getloadavg()[0], os.cpu_count() or 1):
+            console().print(f"{self.kind}: {words}")
 
     def _due_by_clock(self) -> bool:
         wait_s = max(self.save.save_every_minutes * 60, self._save_cost_s / _SAVE_SHARE)

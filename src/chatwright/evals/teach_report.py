@@ -15,6 +15,7 @@ from chatwright.jsonl import read_jsonl
 from chatwright.records import Prompt
 
 SHOWN_QUESTIONS = 12
+_NO_PPO = {"ptx_loss_before": None, "ptx_loss_after": None, "ptx_sequences": 0, "stopped_by": ""}
 _JUDGE_KEYS = (
     "judge", "judge_kind", "judge_gate", "length_controlled", "preference_judge", "score_win_rates", "recommended", "reason"
 )  # fmt: skip
@@ -28,8 +29,8 @@ class ChainFiles:
     """Run folder."""
     reward: Path
     """Run folder, with report_card.json."""
-    ppo: Path
-    """Run folder, with metrics.jsonl and rollouts.jsonl."""
+    ppo: Path | None
+    """Run folder, with metrics.jsonl and rollouts.jsonl; None: PPO has not run."""
     evaluation: Path
     """Folder with answers."""
     labels: Mapping[str, Any]
@@ -51,7 +52,7 @@ def build(
     """(report.json, the page's data). `judge` scores PPO's own rollouts, so that gold stands beside the proxy."""
     card_file = files.reward / "report_card.json"
     card = json.loads(card_file.read_text(encoding="utf-8")) if card_file.is_file() else {}
-    ppo_result = json.loads((files.ppo / "result.json").read_text(encoding="utf-8"))
+    ppo_result = json.loads((files.ppo / "result.json").read_text(encoding="utf-8")) if files.ppo else dict(_NO_PPO)
     ptx = {
         "source": "replay" if files.replay else "corpus",
         "loss_before": ppo_result["ptx_loss_before"],
@@ -73,7 +74,7 @@ def build(
         **about,
     }
     curves = {name: _rows(folder / "metrics.jsonl") for name, folder in _stages(files).items()}
-    if judge is not None:
+    if judge is not None and files.ppo is not None:
         curves["ppo"] = _with_gold(curves["ppo"], files.ppo / "rollouts.jsonl", judge)
     page = {
         "report": report,
@@ -99,7 +100,8 @@ def write(folder: Path, report: Mapping[str, Any], page: Mapping[str, Any], save
 
 
 def _stages(files: ChainFiles) -> dict[str, Path]:
-    return {"sft": files.sft, "reward": files.reward, "ppo": files.ppo}
+    stages = {"sft": files.sft, "reward": files.reward, "ppo": files.ppo}
+    return {name: folder for name, folder in stages.items() if folder is not None}
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

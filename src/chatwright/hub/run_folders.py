@@ -48,7 +48,7 @@ def _last_stage(folder: Path, stages: list[Path], kind: Kind) -> Path:
     finished = [s for s in stages if _is_model(s / FINAL) and (s / FINAL / _REWARD_HEAD).is_file() == (kind == "reward")]
     numbered = [stage for stage in finished if re.match(r"\d+", stage.name)]
     if numbered:
-        return max(numbered, key=_number)
+        return max(numbered, key=lambda stage: (_number(stage), stage.name))
     if len(finished) == 1:
         return finished[0]
     if finished:

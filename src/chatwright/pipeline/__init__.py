@@ -26,6 +26,7 @@ from typing import Any
 from chatwright import __version__
 from chatwright import config as configs
 from chatwright.errors import ConfigError, DataError, RunChangedError
+from chatwright.pipeline.closed_gate import closed_gate, report_without_ppo
 from chatwright.pipeline.inputs import divide
 from chatwright.pipeline.judging import JUDGE_FOLDER, judge_share, preferred, said_recommendation, simulated_only
 from chatwright.pipeline.run_file import run
@@ -142,6 +143,9 @@ def teach(cfg: TeachConfig) -> dict[str, Any]:
     chain.stage(4, "reward", lambda: train_reward(chain, rankings, inputs.demonstrations, reserved))
     if reserved:
         chain.stage(4, "judge", lambda: train_reward(chain, rankings, inputs.demonstrations, reserved, judge=True))
+    if (closed := closed_gate(chain)) is not None:
+        report_without_ppo(chain, inputs.questions)
+        raise closed
     corpus = cfg.corpus or ((chain.stage(5, "ptx text", lambda: write_replay(chain)),) if cfg.stages.ptx_gamma else ())
     chain.stage(6, "ppo", lambda: train_ppo(chain, inputs.prompts, corpus))
     evaluation = chain.stage(7, "evaluation", lambda: _evaluate(chain, inputs.questions, bool(reserved)))
@@ -149,9 +153,11 @@ def teach(cfg: TeachConfig) -> dict[str, Any]:
 
 
 def _check_inputs(cfg: TeachConfig) -> None:
+    from chatwright.data.shards import is_built
+
     named = [*cfg.demonstrations, *cfg.prompts, *cfg.rankings, *cfg.questions, *cfg.corpus]
     for path in named:
-        if not Path(path).is_file():
+        if not Path(path).is_file() and not (path in cfg.corpus and is_built(path)):
             raise DataError(f"{path}: there is no such file")
     if cfg.labeller == "ai" and not (cfg.ai_base_url and cfg.ai_model) and not cfg.rankings:
         raise ConfigError("--labeller ai needs --ai-base-url and --ai-model, the judge's address and name")
@@ -279,7 +285,10 @@ def _label(chain: Chain, samples: str) -> str | None:
     result = labels.label(replace(settings, fresh=False))
     if chain.cfg.labeller == "human" and result["rankings"] < result["tasks"]:
         console().print(
-            f"Rank the answers in {chain.path('3-labels')} (rankings.jsonl there), then run the same command again."
+            f"Rank the answers in {chain.path('3-labels')} (rankings.jsonl there), then run the same command again. Or rank "
+            f"them on the labelling desk: `chatwright feedback import {samples} --workspace workspace`, `chatwright serve "
+            "--workspace workspace`, then `chatwright feedback export --out labels` and the same command with --rankings "
+            "labels/train/rankings.jsonl"
         )
         return None
     write_text(done, json.dumps(result, indent=1) + "\n")

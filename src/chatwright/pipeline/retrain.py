@@ -32,6 +32,7 @@ from chatwright.feedback.jobs_tables import JobEffect, ModelRow
 from chatwright.feedback.lineage import CONFIGURED
 from chatwright.labellers.ai_judge import AIJudgeConfig
 from chatwright.pipeline import Chain, train_ppo, train_reward, train_sft, write_replay
+from chatwright.pipeline.closed_gate import closed_gate
 from chatwright.pipeline.comparison import Comparison, compare
 from chatwright.pipeline.judging import JUDGE_FOLDER, judge_share
 from chatwright.pipeline.priorities import prioritise
@@ -208,6 +209,10 @@ def _train(workspace: Workspace, cfg: RetrainConfig, plan: Plan, chain: Chain, l
     stage(3, "reward", lambda: train_reward(chain, teach.rankings, teach.demonstrations, reserved))
     if reserved:
         stage(3, "judge", lambda: train_reward(chain, teach.rankings, teach.demonstrations, reserved, judge=True))
+    if (closed := closed_gate(chain)) is not None:
+        if teach.demonstrations:
+            console().print(f"retrain: the SFT model is there all the same: chatwright chat --model {chain.path('1-sft')}")
+        raise closed
     corpus = cfg.corpus
     if not corpus and cfg.stages.ptx_gamma:
         corpus = (stage(4, "ptx text", lambda: write_replay(chain)),)
@@ -273,3 +278,7 @@ def _say(result: Mapping[str, Any], comparison: Comparison) -> None:
         console().print(f"retrain: win rate over the serving model {interval}, judge: {judge}")
     print(f"model {result['model']}: {result['path']}")
     print(f"not to be promoted: {result['refusal']}" if result["refusal"] else "may be promoted")
+    console().print(
+        "retrain: a promoted model answers under the name of the one it replaces; start the server with "
+        "--model assistant=FOLDER to choose that name"
+    )

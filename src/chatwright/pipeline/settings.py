@@ -7,6 +7,8 @@ from typing import Literal
 
 import tyro
 
+from chatwright.errors import ConfigError
+
 Language = Literal["en", "zh"]
 DEFAULT_MODEL = "smollm2-135m-instruct"
 CHINESE_MODEL = "qwen2.5-coder-0.5b-instruct"
@@ -70,6 +72,16 @@ class StageSettings:
     """Answers per held-out question at temperature 1."""
     eval_max_new_tokens: int = 96
     """Longest answer in the evaluation."""
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.answers <= 9:
+            raise ConfigError(f"--stages.answers {self.answers}: a ranking has 2 to 9 answers")
+        if not 0.0 <= self.reward_held_out < 1.0 or not 0.0 <= self.noise <= 0.5:
+            raise ConfigError("--stages: reward-held-out must be at least 0 and below 1, noise from 0 to 0.5")
+        counts = ("sft_epochs", "max_new_tokens", "reward_epochs", "reward_batch", "ppo_steps", "ppo_batch")
+        for name in (*counts, "replay_texts", "eval_samples", "eval_max_new_tokens"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"--stages.{name.replace('_', '-')} {getattr(self, name)}: must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)

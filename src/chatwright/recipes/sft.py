@@ -24,7 +24,7 @@ from chatwright.engine.optim import MasterAdamW, OptimConfig
 from chatwright.engine.record import Sources, files, model_source
 from chatwright.engine.schedule import ScheduleConfig, rate_at
 from chatwright.engine.step import accumulate
-from chatwright.errors import ConfigError
+from chatwright.errors import ConfigError, TemplateError
 from chatwright.evals.rewards import answered, open_reward, reward_sources
 from chatwright.generation.answers import check_room, sample_answers
 from chatwright.generation.api import SamplingParams
@@ -113,7 +113,7 @@ class SFTConfig:
     """Run folder."""
     eval_data: tuple[str, ...] = ()
     """Held-out demonstrations: their loss is logged after every epoch."""
-    system: str | None = None
+    system: str | None = ""
     """System message of conversations that have none, taught and exported with the model ("": no system turn). None:
     the base model's own, which may give it another's name."""
     fresh: bool = False
@@ -126,7 +126,7 @@ class SFTConfig:
     """Compute format; masters and moments are fp32 always."""
     train: SFTTrainConfig = SFTTrainConfig()
     """Length and batch."""
-    optim: OptimConfig = OptimConfig(lr=2e-5)
+    optim: OptimConfig = OptimConfig(lr=1e-4)
     """Optimiser."""
     schedule: ScheduleConfig = ScheduleConfig()
     """Learning-rate schedule. The paper: cosine to 10 %, no warm-up."""
@@ -230,13 +230,24 @@ def main(cfg: SFTConfig) -> dict[str, Any]:
 def _open_model(cfg: SFTConfig, dtype: torch.dtype, device: torch.device) -> tuple[Transformer, Tokenizer]:
     """Model and tokenizer, ready to be trained."""
     model, tokenizer = load_model(cfg.model, dtype=dtype, device=device, template=cfg.template)
-    if cfg.system is not None:
-        tokenizer = tokenizer.with_default_system(cfg.system)
+    tokenizer = _with_system(tokenizer, cfg.system)
     if cfg.lora is not None:
         inject(model, cfg.lora, seed=cfg.seed)
     model.set_dropout(cfg.train.dropout)
     model.freeze_bottom(cfg.train.frozen_layers)
     return model, tokenizer
+
+
+def _with_system(tokenizer: Tokenizer, system: str | None) -> Tokenizer:
+    """The tokenizer with this default system message; a template without a place for one has none already."""
+    if system is None:
+        return tokenizer
+    try:
+        return tokenizer.with_default_system(system)
+    except TemplateError:
+        if system:
+            raise
+        return tokenizer
 
 
 def _mixed(text: PtxText, cfg: MixConfig, order: Batches, step: int) -> list[LMBatch]:

@@ -14,7 +14,7 @@ from chatwright.data.ptx import open_ptx
 from chatwright.data.sft import load_examples, micro_batches
 from chatwright.engine.checkpoint import verify_folder
 from chatwright.engine.optim import MasterAdamW, OptimConfig
-from chatwright.errors import ConfigError, DataError, TrainingStopped
+from chatwright.errors import ConfigError, DataError, TemplateError, TrainingStopped
 from chatwright.generation.lm import load, load_model
 from chatwright.model.formats.huggingface import save_folder
 from chatwright.model.lora import LoraConfig
@@ -240,3 +240,20 @@ def test_interrupted_after_the_last_step_the_result_is_complete(
     result = sft.main(config)
     assert result["loss"] == tiny.read_rows(tmp_path / "r" / "metrics.jsonl")[-1]["loss"]
     assert "NaN" not in (tmp_path / "r" / "result.json").read_text()
+
+
+def test_the_default_system_message_is_none_also_where_a_template_has_no_place_for_one(
+    bench: Any, make_tokenizer: Any
+) -> None:
+    with_place = make_tokenizer()
+    assert sft._with_system(with_place, "").template.default_system == ""
+    assert sft._with_system(with_place, None) is with_place
+
+    class NoPlace:
+        def with_default_system(self, text: str) -> Any:
+            raise TemplateError("no place")
+
+    bare: Any = NoPlace()
+    assert sft._with_system(bare, "") is bare
+    with pytest.raises(TemplateError):
+        sft._with_system(bare, "You are a guide.")
