@@ -7,6 +7,7 @@ SmolLM learned. A grammar makes what a local model writes valid; what an earlier
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from chatwright.records import Message
 from chatwright.serve.openai.wire import ChatMessage, ChatRequest, NamedTool
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
+_STRING_OR_CLOSE = re.compile(rf'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|{CLOSE}', re.DOTALL)
 _GRAMMAR = r"""start: %s
 text: /([^<](.|\n)*)?/
 calls: %s
@@ -88,7 +90,8 @@ def _call_json(name: str, arguments: str) -> str:
         parsed = json.loads(arguments or "{}")
     except (ValueError, RecursionError):
         parsed = arguments
-    return json.dumps({"name": name, "arguments": parsed}, ensure_ascii=False)
+    text = json.dumps({"name": name, "arguments": parsed}, ensure_ascii=False)
+    return text.replace(OPEN, "\\u003c" + OPEN[1:]).replace(CLOSE, "\\u003c" + CLOSE[1:])
 
 
 def constraint_for_tools(body: ChatRequest) -> Constraint | None:
@@ -139,7 +142,7 @@ class ToolReader:
                 shown, self._held = shown + self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
                 break
             shown, self._held = shown + self._held[:start], self._held[start:]
-            end = self._held.find(CLOSE)
+            end = _end(self._held)
             if end < 0:
                 break
             call = _parse(self._held[len(OPEN) : end])
@@ -155,6 +158,12 @@ class ToolReader:
         """What was held back: the beginning of a call that never came to its end is text."""
         held, self._held = self._held, ""
         return held
+
+
+def _end(text: str) -> int:
+    """Where the mark that closes a call stands, -1 before it has come. Inside a JSON string it is part of an argument."""
+    marks = (match.start() for match in _STRING_OR_CLOSE.finditer(text, len(OPEN)) if match[0] == CLOSE)
+    return next(marks, -1)
 
 
 def _overlap(text: str, mark: str) -> int:
