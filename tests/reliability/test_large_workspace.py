@@ -37,8 +37,8 @@ def test_an_export_does_not_hold_the_store_in_memory(large: tuple[Workspace, str
     megabytes = usage.ru_maxrss / 1000
     print(f"export of {TASKS:,} tasks: {megabytes:.0f} MB, {usage.ru_utime:.0f} s of processor time")
     assert megabytes < EXPORT_MB
-    lines = sum(1 for _ in (tmp_path / "out" / "train" / "prompts.jsonl").open("rb"))
-    assert lines == TASKS * 9 // 10
+    with (tmp_path / "out" / "train" / "prompts.jsonl").open("rb") as file:
+        assert sum(1 for _ in file) == TASKS * 9 // 10
 
 
 @pytest.mark.slow
@@ -57,7 +57,7 @@ def test_the_dashboard_costs_the_server_little(large: tuple[Workspace, str]) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("offset", [0, TASKS * 9 // 10])
+@pytest.mark.parametrize("offset", [0, TASKS * 8 // 10])
 def test_pages_of_the_browser_are_cut_in_the_database(large: tuple[Workspace, str], offset: int) -> None:
     workspace, project = large
     for filters in (
