@@ -8,6 +8,7 @@ import client, { ok } from "../api/client";
 import { useSession } from "../api/session";
 import { messageOf } from "../api/message";
 import { formatNumber, formatPercent } from "../lib/format";
+import { useTitle } from "../lib/title";
 import { Dialog } from "../ui/dialog";
 import { Few } from "../ui/few";
 import { Check, Field, TextField } from "../ui/fields";
@@ -21,6 +22,7 @@ export function placeOf(value: number, low: number, high: number): number {
 
 export default function Board() {
   const { t, i18n } = useTranslation();
+  useTitle(t("board.title"));
   const lead = ["lead", "admin"].includes(useSession().role);
   const [lengthControl, setLengthControl] = useState(false);
   const { data } = useQuery({ queryKey: ["board", lengthControl], queryFn: () => ok(client.GET("/api/arena/board", { params: { query: { length_control: lengthControl } } })) });
@@ -116,7 +118,7 @@ function Add({ onClose }: { onClose: () => void }) {
       <form className="stack" onSubmit={(event) => { event.preventDefault(); void add(); }}>
         <TextField label={t("apiKeys.name")} required maxLength={128} value={name} onChange={(event) => setName(event.target.value)} />
         <Field label={t("usage.model")}>{(ids) => <select className="input" {...ids} value={model} onChange={(event) => setModel(event.target.value)}>{models.map((each) => <option key={each.name}>{each.name}</option>)}</select>}</Field>
-        <Field label={t("panel.system")}>{(ids) => <textarea className="input" {...ids} maxLength={20_000} value={system} onChange={(event) => setSystem(event.target.value)} />}</Field>
+        <Field label={t("panel.system")}>{(ids) => <textarea dir="auto" className="input" {...ids} maxLength={20_000} value={system} onChange={(event) => setSystem(event.target.value)} />}</Field>
         <TextField label={t("panel.temperature")} type="number" min={0} max={2} step={0.05} value={temperature} onChange={(event) => setTemperature(event.target.value)} />
         {error ? <p className="error-text" role="alert">{error}</p> : null}
         <div className="row end"><button className="button primary">{t("common.save")}</button></div>

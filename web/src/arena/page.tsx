@@ -7,6 +7,7 @@ import client, { ok, request, type Schemas } from "../api/client";
 import { messageOf } from "../api/message";
 import { LazyMarkdown } from "../chat/lazy-markdown";
 import { isSendKey } from "../lib/ime";
+import { useTitle } from "../lib/title";
 import { readEvents } from "../lib/sse";
 import { Field } from "../ui/fields";
 import { SideButton } from "../ui/frame";
@@ -21,6 +22,7 @@ const blank = { text: "", status: "streaming", finish_reason: "", name: null } a
 /** Two answers, nobody knows by whom; the names come after the vote. */
 export default function Arena() {
   const { t } = useTranslation();
+  useTitle(t("arena.title"));
   const [prompt, setPrompt] = useState("");
   const [battle, setBattle] = useState<Battle | null>(null);
   const [starting, setStarting] = useState(false);
@@ -93,14 +95,14 @@ export default function Arena() {
           {!enough ? <div className="empty card"><Swords size={34} aria-hidden /><h2>{t("arena.few")}</h2><p>{t("arena.fewText")}</p><Link className="button" href="/arena/board">{t("arena.addEntrant")}</Link></div> : (
             <form className="stack" onSubmit={(event) => { event.preventDefault(); void begin(); }}>
               <Field label={t("arena.prompt")}>
-                {(ids) => <textarea className="input" {...ids} rows={3} maxLength={20_000} value={prompt} placeholder={t("arena.placeholder")} onChange={(event) => setPrompt(event.target.value)} onKeyDown={(event) => { if (isSendKey(event.nativeEvent)) { event.preventDefault(); void begin(); } }} />}
+                {(ids) => <textarea dir="auto" className="input" {...ids} rows={3} maxLength={20_000} value={prompt} placeholder={t("arena.placeholder")} onChange={(event) => setPrompt(event.target.value)} onKeyDown={(event) => { if (isSendKey(event.nativeEvent)) { event.preventDefault(); void begin(); } }} />}
               </Field>
               <div className="row end"><button className="button primary" disabled={!prompt.trim() || starting || running}><Swords size={16} aria-hidden />{t("arena.begin")}</button></div>
             </form>
           )}
           {battle ? (
             <section className="stack" aria-label={t("arena.battle")} aria-live="polite" aria-busy={running}>
-              <div className="message-user"><div className="bubble">{battle.prompt}</div></div>
+              <div className="message-user"><div className="bubble" dir="auto">{battle.prompt}</div></div>
               <div className="arena-answers">
                 {(["a", "b"] as const).map((side) => (
                   <article key={side} className={battle.vote === side ? "card arena-answer chosen" : "card arena-answer"} aria-label={side === "a" ? t("arena.answerA") : t("arena.answerB")}>

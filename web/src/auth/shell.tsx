@@ -3,11 +3,13 @@ import type { ReactNode } from "react";
 import { useTranslation } from "react-i18next";
 import { setLanguage } from "../i18n";
 import { setTheme, useTheme } from "../lib/theme";
+import { useTitle } from "../lib/title";
 
 /** The page of people who are not signed in yet. */
 export function AuthShell(props: { title: string; text?: string; children: ReactNode }) {
   const { t, i18n } = useTranslation();
   const theme = useTheme();
+  useTitle(props.title);
   const dark = theme === "dark" || (theme === "system" && matchMedia("(prefers-color-scheme: dark)").matches);
   const other = i18n.language === "en" ? "zh-CN" : "en";
   return (

@@ -26,7 +26,7 @@ export function FeedbackDialog(props: { message: Message; vote: "up" | "down"; o
             <button key={reason} type="button" className={reasons.includes(reason) ? "button primary" : "button"} aria-pressed={reasons.includes(reason)} onClick={() => toggle(reason)}>{t(`reasons.${reason}`)}</button>
           ))}
         </div>
-        <Field label={t("feedback.comment")}>{(ids) => <textarea className="input" {...ids} maxLength={4000} value={comment} onChange={(event) => setComment(event.target.value)} />}</Field>
+        <Field label={t("feedback.comment")}>{(ids) => <textarea dir="auto" className="input" {...ids} maxLength={4000} value={comment} onChange={(event) => setComment(event.target.value)} />}</Field>
         <div className="row end"><button className="button primary">{t("feedback.send")}</button></div>
       </form>
     </Dialog>

@@ -48,7 +48,7 @@ export function ConversationList() {
       <div className="side-tools">
         <div className="search">
           <Search size={16} aria-hidden />
-          <input id="search" className="input" type="search" aria-label={t("side.search")} placeholder={t("side.search")} value={search} onChange={(event) => setSearch(event.target.value)} />
+          <input id="search" dir="auto" className="input" type="search" aria-label={t("side.search")} placeholder={t("side.search")} value={search} onChange={(event) => setSearch(event.target.value)} />
         </div>
       </div>
       <div className="side-list">

@@ -1,4 +1,5 @@
 import { useQuery } from "@tanstack/react-query";
+import { X } from "lucide-react";
 import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { defaultSettings, modelsQuery, type Settings } from "../api/chat";
@@ -49,7 +50,7 @@ export function SettingsPanel(props: { system: string; settings: Settings; onSav
     <Dialog title={t("panel.title")} wide onClose={props.onClose}>
       <form className="stack" onSubmit={(event) => { event.preventDefault(); props.onSave(system, settings); props.onClose(); }}>
         <Field label={t("panel.system")} hint={t("panel.systemHint")}>
-          {(ids) => <textarea className="input" {...ids} rows={5} maxLength={20_000} value={system} onChange={(event) => setSystem(event.target.value)} placeholder={t("panel.systemPlaceholder")} />}
+          {(ids) => <textarea dir="auto" className="input" {...ids} rows={5} maxLength={20_000} value={system} onChange={(event) => setSystem(event.target.value)} placeholder={t("panel.systemPlaceholder")} />}
         </Field>
         {plain.length ? (
           <Field label={t("panel.fromLibrary")}>
@@ -86,11 +87,23 @@ function Slider(props: { label: string; hint: string; min: number; max: number; 
   );
 }
 
+/** As the server knows them (text/scripts.py). */
+const SCRIPTS = [
+  "Arabic", "Armenian", "Bengali", "Cyrillic", "Devanagari", "Ethiopic", "Georgian", "Greek", "Gujarati", "Han", "Hangul", "Hebrew", "Hiragana", "Kannada", "Katakana", "Khmer",
+  "Lao", "Latin", "Malayalam", "Myanmar", "Tamil", "Telugu", "Thai", "Tibetan", "emoji",
+] as const;
+/** ISO 15924, by which browsers know scripts' names. */
+const CODES: Record<string, string> = {
+  Arabic: "Arab", Armenian: "Armn", Bengali: "Beng", Cyrillic: "Cyrl", Devanagari: "Deva", Ethiopic: "Ethi", Georgian: "Geor", Greek: "Grek", Gujarati: "Gujr", Han: "Hani", Hangul: "Hang", Hebrew: "Hebr",
+  Hiragana: "Hira", Kannada: "Knda", Katakana: "Kana", Khmer: "Khmr", Lao: "Laoo", Latin: "Latn", Malayalam: "Mlym", Myanmar: "Mymr", Tamil: "Taml", Telugu: "Telu", Thai: "Thai", Tibetan: "Tibt",
+};
+
 /** Keeps answers to one script: a guarantee about characters, which no language can be given. */
 export function ScriptPicker(props: { value: string; onChange: (script: string) => void; onClose: () => void }) {
-  const { t } = useTranslation();
+  const { t, i18n } = useTranslation();
   const known = ["", "Latin", "Han", "Hiragana|Katakana|Han", "Cyrillic", "Arabic", "emoji"];
   const [own, setOwn] = useState(known.includes(props.value) ? "" : props.value);
+  const scriptName = (name: string) => (name === "emoji" ? t("script.emoji") : CODES[name] ? (new Intl.DisplayNames([i18n.language], { type: "script" }).of(CODES[name]) ?? name) : name);
   const names = {
     "": t("script.any"), Latin: t("script.latin"), Han: t("script.han"), "Hiragana|Katakana|Han": t("script.japanese"), Cyrillic: t("script.cyrillic"), Arabic: t("script.arabic"), emoji: t("script.emoji"),
   } as Record<string, string>;
@@ -98,9 +111,17 @@ export function ScriptPicker(props: { value: string; onChange: (script: string) 
     <Dialog title={t("script.title")} onClose={props.onClose}>
       <p className="soft small">{t("script.text")}</p>
       <Segments label={t("script.title")} value={props.value} options={known.map((value) => [value, names[value] ?? value] as const)} onChange={(value) => { props.onChange(value); props.onClose(); }} />
-      <form className="row" onSubmit={(event) => { event.preventDefault(); if (own.trim()) { props.onChange(own.trim()); props.onClose(); } }}>
-        <div className="grow"><TextField label={t("script.other")} hint={t("script.otherHint")} value={own} onChange={(event) => setOwn(event.target.value)} /></div>
-        <button className="button" disabled={!own.trim()}>{t("common.apply")}</button>
+      <form className="row wrap script-own" onSubmit={(event) => { event.preventDefault(); if (own) { props.onChange(own); props.onClose(); } }}>
+        <Field label={t("script.other")} hint={t("script.otherHint")}>
+          {(ids) => (
+            <select className="input" {...ids} value="" onChange={(event) => { const name = event.target.value; if (name) setOwn(own.split("|").filter(Boolean).concat(name).join("|")); }}>
+              <option value="">{t("panel.choose")}</option>
+              {SCRIPTS.filter((name) => !own.split("|").includes(name)).map((name) => <option key={name} value={name}>{scriptName(name)}</option>)}
+            </select>
+          )}
+        </Field>
+        <div className="row wrap grow">{own.split("|").filter(Boolean).map((name) => <button key={name} type="button" className="button small" aria-label={t("script.without", { name: scriptName(name) })} onClick={() => setOwn(own.split("|").filter((each) => each !== name).join("|"))}>{scriptName(name)} <X size={13} aria-hidden /></button>)}</div>
+        <button className="button primary" disabled={!own}>{t("common.apply")}</button>
       </form>
     </Dialog>
   );

@@ -18,7 +18,7 @@ export function Conversation({ messages }: { messages: readonly Message[] }) {
       {messages.map((message, index) => (
         <article key={index} className={`desk-turn turn-${message.role}`}>
           <h2>{t(`label.roles.${message.role}`)}</h2>
-          {message.role === "assistant" ? <LazyMarkdown text={message.content} eager /> : <div className="desk-raw">{message.content}</div>}
+          {message.role === "assistant" ? <LazyMarkdown text={message.content} eager /> : <div className="desk-raw" dir="auto">{message.content}</div>}
         </article>
       ))}
     </section>
@@ -67,8 +67,8 @@ function AnswerText({ text, reference, plain, raw, prefix }: { text: string; ref
         </button>
       ) : null}
       {!text ? <p className="soft">{t("label.emptyAnswer")}</p> : pieces
-        ? <div className="desk-raw">{pieces.map((piece, index) => (piece.same ? piece.text : <mark key={index}>{piece.text}</mark>))}</div>
-        : plain ? <div className="desk-raw">{shown}</div> : raw ? <div className="desk-raw mono">{shown}</div> : <LazyMarkdown text={shown} eager />}
+        ? <div className="desk-raw" dir="auto">{pieces.map((piece, index) => (piece.same ? piece.text : <mark key={index}>{piece.text}</mark>))}</div>
+        : plain ? <div className="desk-raw" dir="auto">{shown}</div> : raw ? <div className="desk-raw mono" dir="auto">{shown}</div> : <LazyMarkdown text={shown} eager />}
     </div>
   );
 }

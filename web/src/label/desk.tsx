@@ -96,7 +96,7 @@ function Refused({ parcels, onClose }: { parcels: Parcel[]; onClose: () => void 
       <p className="soft">{t("label.outbox.text")}</p>
       {parcels.map((parcel) => (
         <section key={parcel.uuid} className="stack desk-parcel">
-          <div><strong>{parcel.excerpt || parcel.task}</strong> <span className="soft small">{formatDate(parcel.at / 1000, i18n.language)}</span></div>
+          <div><strong dir="auto">{parcel.excerpt || parcel.task}</strong> <span className="soft small">{formatDate(parcel.at / 1000, i18n.language)}</span></div>
           <p className="error-text">{messageOf(new ApiError(parcel.refusal?.status ?? 400, parcel.reason, parcel.refusal?.code ?? "", 0, parcel.refusal?.param), t)}</p>
           <pre className="preview" tabIndex={0}>{readable(parcel.body as LabelBody)}</pre>
           <div className="row wrap end">

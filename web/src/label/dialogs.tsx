@@ -34,7 +34,7 @@ export function SkipDialog({ task, how, onDone, onClose }: { task: Task; how: "s
             <label key={each} className="check"><input type="radio" name="reason" checked={reason === each} onChange={() => setReason(each)} /><span>{t(`label.reasons.${each}`)}</span></label>
           ))}
         </fieldset>
-        <Field label={t("label.reasonComment")}>{(ids) => <textarea className="input" {...ids} maxLength={2000} value={comment} onChange={(event) => setComment(event.target.value)} />}</Field>
+        <Field label={t("label.reasonComment")}>{(ids) => <textarea dir="auto" className="input" {...ids} maxLength={2000} value={comment} onChange={(event) => setComment(event.target.value)} />}</Field>
         {problem ? <p className="error-text" role="alert">{problem}</p> : null}
         <div className="row end">
           <button type="button" className="button plain" onClick={onClose}>{t("common.cancel")}</button>

@@ -43,7 +43,8 @@ function OpenTask(props: OpenProps) {
   const [dialog, setDialog] = useState<"" | "skip" | "flag" | "guideline" | "keys">("");
   const sent = useRef(false);
   const lost = useLease(task, clock);
-  const canUndo = state.history.past.length > 0;
+  const past = writes(task) ? state.texts : state.history;
+  const canUndo = past.past.length > 0;
   const undo = () => { if (canUndo) dispatch({ type: "undo" }); else props.onUndoSent?.(); };
   useUndoKeys(undo, () => dispatch({ type: "redo" }));
   useKeys((key) => {
@@ -63,14 +64,12 @@ function OpenTask(props: OpenProps) {
     onSent({ uuid, task, work });
   }
 
-  const foot = useMemo(() => (
-    <div className="row desk-leave">
-      <button type="button" className="button plain" onClick={() => setDialog("skip")}><SkipForward size={16} aria-hidden />{t("label.skip.button")}</button>
-      <button type="button" className="button plain" onClick={() => setDialog("flag")}><Flag size={16} aria-hidden />{t("label.flag.button")}</button>
-    </div>
-  ), [t]);
+  const foot = useMemo(() => [
+    { label: t("label.skip.button"), icon: <SkipForward size={16} aria-hidden />, onSelect: () => setDialog("skip") },
+    { label: t("label.flag.button"), icon: <Flag size={16} aria-hidden />, onSelect: () => setDialog("flag") },
+  ], [t]);
   const screen: ScreenProps = { task, state, dispatch, onSubmit: () => void submit() };
-  const tools = { canUndo: canUndo || props.onUndoSent !== null, canRedo: state.history.future.length > 0, undo, redo: () => dispatch({ type: "redo" }), open: setDialog, status: props.status };
+  const tools = { canUndo: canUndo || props.onUndoSent !== null, canRedo: past.future.length > 0, undo, redo: () => dispatch({ type: "redo" }), open: setDialog, status: props.status };
   return (
     <>
       <Head task={task} {...tools} />

@@ -5,6 +5,7 @@ import { useTranslation } from "react-i18next";
 import { Link } from "wouter";
 import { messageOf } from "../api/message";
 import { formatDate } from "../lib/format";
+import { useTitle } from "../lib/title";
 import { Spinner } from "../ui/fields";
 import { SideButton } from "../ui/frame";
 import { toast, warn } from "../ui/toast";
@@ -16,6 +17,7 @@ import { reopened } from "./task";
 /** One's own labels, the newest first; each can be taken back until its task is merged. */
 export default function History() {
   const { t } = useTranslation();
+  useTitle(t("label.history.title"));
   const { outbox, state } = useDesk();
   const queries = useQueryClient();
   const [undone, setUndone] = useState<Undone | null>(null);
@@ -67,13 +69,13 @@ function Entry({ label, onUndo }: { label: MyLabel; onUndo: () => void }) {
         <span className="soft small grow">{label.project_name} · {formatDate(label.at, i18n.language)}</span>
         {label.can_undo ? <button type="button" className="button plain small" onClick={onUndo}><Undo2 size={15} aria-hidden />{t("label.history.undo")}</button> : null}
       </div>
-      <p className="ellipsis">{label.start || <span className="soft">{t("label.history.erased")}</span>}</p>
+      <p className="ellipsis" dir="auto">{label.start || <span className="soft">{t("label.history.erased")}</span>}</p>
       <p className="row wrap">
         {value.ranking ? <strong className="mono">{value.ranking}</strong> : null}
         {said ? <strong>{said}</strong> : null}
         {value.none_acceptable ? <span className="badge">{t("label.rank.none")}</span> : null}
         {value.likert ? <span className="soft small mono">{value.likert.map((each) => each ?? "–").join(" ")}</span> : null}
-        {written ? <span className="soft ellipsis">{written}</span> : null}
+        {written ? <span className="soft ellipsis" dir="auto">{written}</span> : null}
       </p>
     </li>
   );

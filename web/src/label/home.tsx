@@ -6,6 +6,7 @@ import { Link } from "wouter";
 import { messageOf } from "../api/message";
 import { LazyMarkdown } from "../chat/lazy-markdown";
 import { formatDate, formatNumber } from "../lib/format";
+import { useTitle } from "../lib/title";
 import { Dialog } from "../ui/dialog";
 import { Check, Spinner } from "../ui/fields";
 import { SideButton } from "../ui/frame";
@@ -21,6 +22,7 @@ const MANY = 1000;
 /** What waits for this labeller, by project and kind. */
 export default function Home() {
   const { t } = useTranslation();
+  useTitle(t("label.title"));
   const { data, error, refetch } = useQuery({ queryKey: ["desk", "projects"], queryFn: projects });
   const languages = [...new Set((data ?? []).flatMap((project) => project.languages))].sort();
   return (

@@ -5,6 +5,7 @@ import { useTranslation } from "react-i18next";
 import { Link, useSearchParams } from "wouter";
 import { ApiError } from "../api/client";
 import { messageOf } from "../api/message";
+import { useTitle } from "../lib/title";
 import { Spinner } from "../ui/fields";
 import { SideButton } from "../ui/frame";
 import { toast, warn } from "../ui/toast";
@@ -23,6 +24,7 @@ const RETRY_MS = 5000;
 /** One task after the other. What was sent last can be taken back until it is merged. */
 export default function NextTask() {
   const { t } = useTranslation();
+  useTitle(t("label.title"));
   const [params] = useSearchParams();
   const [project, kind] = [params.get("project") ?? "", params.get("kind") ?? ""];
   const search = `${project} ${kind}`;

@@ -5,7 +5,8 @@ import { useTranslation } from "react-i18next";
 import { AnswerCard, ViewTools, type View } from "./answer";
 import { Board, Chip, TypedOrder } from "./board";
 import { useKeys } from "./hooks";
-import { isComplete, textOf, type RankAction, type Target } from "./ranking";
+import { useCoarse } from "../lib/coarse";
+import { isComplete, textOf, type RankAction, type Ranking, type Target } from "./ranking";
 import { Comment, Foot, Sheet, showCard, SubmitButton, type ScreenProps } from "./screen";
 import { contradictions, letterOf, missing, ratesFirst, type Task } from "./task";
 import { sharedPrefix } from "./texts";
@@ -56,6 +57,11 @@ export function Rank(props: ScreenProps & { view: View; onView: (view: View) => 
       </Sheet>
       <Foot
         action={<SubmitButton {...props} />}
+        more={[
+          { label: `${ranking.noneAcceptable ? "✓ " : ""}${t("label.rank.none")}`, onSelect: () => act({ type: "none" }) },
+          { label: `${ranking.cannotJudge ? "✓ " : ""}${t("label.rank.cannot")}`, onSelect: () => act({ type: "cannot" }) },
+          ...(ratesFirst(task) ? [{ label: t("label.rate.back"), onSelect: () => dispatch({ type: "step", step: "rate" }) }] : []),
+        ]}
         row={(
           <>
             <TypedOrder ranking={ranking} act={act} onSubmit={submit} />
@@ -67,6 +73,7 @@ export function Rank(props: ScreenProps & { view: View; onView: (view: View) => 
       >
         <p className="sr-only" role="status">{isComplete(ranking) ? t("label.rank.complete", { order: textOf(ranking) }) : textOf(ranking)}</p>
         <Board ranking={ranking} allowUnranked={task.allow_unranked} act={act} />
+        <Chosen ranking={ranking} />
         <Contradictions {...props} />
       </Foot>
       <DragOverlay dropAnimation={null}>{dragged === null ? null : <span className="desk-letter chip lifted">{letterOf(dragged)}</span>}</DragOverlay>
@@ -136,6 +143,14 @@ function Tiers({ place, k, state, dispatch, task }: ScreenProps & { place: numbe
   );
 }
 
+/** For fingers, whose menu hides what is switched on. */
+function Chosen({ ranking }: { ranking: Ranking }) {
+  const { t } = useTranslation();
+  const coarse = useCoarse();
+  const said = [ranking.noneAcceptable ? t("label.rank.none") : "", ranking.cannotJudge ? t("label.rank.cannot") : ""].filter(Boolean);
+  return coarse && said.length ? <p className="row wrap">{said.map((each) => <span key={each} className="badge accent">{each}</span>)}</p> : null;
+}
+
 /** A word, not a wall: ratings and rankings of the same answers often differ, and both are kept. */
 function Contradictions({ state }: ScreenProps) {
   const { t } = useTranslation();
@@ -157,7 +172,7 @@ function Others({ task }: { task: Task }) {
             <span className="soft small">{t("label.others.labeller", { number: index + 1 })} · {t(`label.others.${other.labeller_kind}`)}</span>
             <strong className="mono">{other.ranking || t("label.others.noOrder")}</strong>
             {other.unranked.length ? <span className="soft small">{t("label.others.unranked", { letters: other.unranked.join(", ") })}</span> : null}
-            {other.comment ? <q>{other.comment}</q> : null}
+            {other.comment ? <q dir="auto">{other.comment}</q> : null}
           </li>
         ))}
       </ul>

@@ -14,18 +14,30 @@ export type WorkAction =
   | { type: "flag"; place: number; flag: Flag }
   | { type: "verdict"; verdict: Verdict }
   | { type: "step"; step: Work["step"] }
-  | { type: "messages"; messages: readonly Message[]; drafted?: boolean }
+  | { type: "messages"; messages: readonly Message[]; at: number; drafted?: boolean }
   | { type: "comment"; comment: string }
   | { type: "undo" } | { type: "redo" }
   | { type: "load"; work: Work };
 
-/** The work on a task with the past of its judgements. Texts have the undo of their own fields. */
-export type WorkState = { work: Work; history: History<Judged> };
+/** The work on a task with the past of its judgements and of its texts. */
+export type WorkState = {
+  work: Work;
+  history: History<Judged>;
+  texts: History<readonly Message[]>;
+  /** Milliseconds of the last change of a text: what is typed in one go is one step back. */
+  typedAt: number;
+};
 
-export const startWork = (work: Work): WorkState => ({ work, history: begin(work.judged) });
+const ONE_GO_MS = 1200;
+
+export const startWork = (work: Work): WorkState => ({ work, history: begin(work.judged), texts: begin(work.messages), typedAt: 0 });
 
 function judged(state: WorkState, history: History<Judged>): WorkState {
-  return history === state.history ? state : { history, work: { ...state.work, judged: history.now } };
+  return history === state.history ? state : { ...state, history, work: { ...state.work, judged: history.now } };
+}
+
+function written(state: WorkState, texts: History<readonly Message[]>, typedAt = 0, drafted = state.work.drafted): WorkState {
+  return texts === state.texts ? state : { ...state, texts, typedAt, work: { ...state.work, messages: texts.now, drafted } };
 }
 
 export function workReducer(task: Task) {
@@ -42,10 +54,13 @@ export function workReducer(task: Task) {
       case "rate": return judged(state, record(history, rate(history.now, action.place, action.value)));
       case "flag": return judged(state, record(history, toggleFlag(history.now, action.place, action.flag)));
       case "verdict": return judged(state, record(history, { ...history.now, verdict: action.verdict }));
-      case "undo": return judged(state, undo(history));
-      case "redo": return judged(state, redo(history));
+      case "undo": return writes(task) ? written(state, undo(state.texts)) : judged(state, undo(history));
+      case "redo": return writes(task) ? written(state, redo(state.texts)) : judged(state, redo(history));
       case "step": return { ...state, work: { ...work, step: action.step } };
-      case "messages": return { ...state, work: { ...work, messages: action.messages, drafted: action.drafted ?? work.drafted } };
+      case "messages": {
+        const goesOn = action.at - state.typedAt < ONE_GO_MS && action.messages.length === work.messages.length;
+        return written(state, (goesOn ? replace : record)(state.texts, action.messages), action.at, action.drafted ?? work.drafted);
+      }
       case "comment": return { ...state, work: { ...work, comment: action.comment } };
       case "load": return startWork(action.work);
     }

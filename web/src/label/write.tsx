@@ -21,7 +21,7 @@ export function Write(props: ScreenProps) {
   const [mode, setMode] = useState<"write" | "preview">("write");
   const demonstrates = task.kind === "demonstrate";
   const style: Style = STYLES.find((each) => each === task.style) ?? "plain";
-  const setMessages = (next: readonly Message[], byModel?: boolean) => dispatch({ type: "messages", messages: next, ...(byModel ? { drafted: true } : {}) });
+  const setMessages = (next: readonly Message[], byModel?: boolean) => dispatch({ type: "messages", messages: next, at: Date.now(), ...(byModel ? { drafted: true } : {}) });
   const [drafting, draft, stop] = useModelDraft(props, (text) => setMessages(replaceLast(latest.current, text), true));
   const latest = useRef(messages);
   latest.current = messages;
@@ -49,7 +49,7 @@ export function Write(props: ScreenProps) {
         </div>
         <Comment state={state} dispatch={dispatch} />
       </Sheet>
-      <Foot action={<SubmitButton {...props} onSubmit={submit} />} />
+      <Foot action={<SubmitButton {...props} onSubmit={submit} waits={drafting} />} />
     </>
   );
 }
@@ -63,7 +63,7 @@ function Turn(props: { message: { role: Role; content: string }; index: number; 
   return (
     <div className={`desk-turn turn-${message.role}`}>
       <h3>{t(`label.roles.${message.role}`)}</h3>
-      <textarea
+      <textarea dir="auto"
         className="input desk-writing" aria-label={label} value={message.content} maxLength={100_000} autoFocus={props.first && !message.content} readOnly={props.drafting} aria-busy={props.drafting}
         onChange={(event) => props.onText(event.target.value)}
         onKeyDown={(event) => {

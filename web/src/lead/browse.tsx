@@ -94,7 +94,7 @@ function Results({ data, page, onPage }: { data: BrowsePage; page: number; onPag
       <Table label={t("lead.tabs.data")} head={<><th>{t("lead.data.start")}</th><th>{t("lead.dash.kind")}</th><th>{t("lead.data.state")}</th><th className="number">{t("lead.dash.labels")}</th><th className="number">{t("lead.dash.agreement")}</th><th>{t("lead.data.ranking")}</th><th>{t("lead.data.source")}</th></>}>
         {data.tasks.map((task) => (
           <tr key={task.id}>
-            <td><Link className="excerpt" href={`/lead/data/${task.id}`}>{task.erased ? t("lead.data.erased") : task.start || t("lead.data.noPrompt")}</Link></td>
+            <td><Link className="excerpt" dir="auto" href={`/lead/data/${task.id}`}>{task.erased ? t("lead.data.erased") : task.start || t("lead.data.noPrompt")}</Link></td>
             <td className="nowrap">{t(`lead.tasks.${task.kind}`)}{task.screening ? <> <span className="badge">{t("lead.data.screening")}</span></> : task.gold ? <> <span className="badge">{t("lead.data.gold")}</span></> : null}</td>
             <td><State state={task.state} />{task.flagged ? <> <Flag size={14} className="flagged" aria-label={t("lead.data.flagged")} /></> : null}</td>
             <td className="number">{task.labels} / {task.overlap}</td>

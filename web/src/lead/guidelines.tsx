@@ -49,7 +49,7 @@ function Versions({ project, language, versions }: { project: string; language: 
   if (editing) {
     return (
       <Section title={latest ? t("lead.guide.next", { version: latest.version + 1 }) : t("lead.guide.first")}>
-        <Field label={t("lead.guide.label")} hint={t("lead.guide.hint")}>{(ids) => <textarea className="input tall" {...ids} maxLength={100_000} value={text} onChange={(event) => setText(event.target.value)} />}</Field>
+        <Field label={t("lead.guide.label")} hint={t("lead.guide.hint")}>{(ids) => <textarea dir="auto" className="input tall" {...ids} maxLength={100_000} value={text} onChange={(event) => setText(event.target.value)} />}</Field>
         {latest && text !== latest.text ? <><h3>{t("lead.guide.changes")}</h3><Diff before={latest.text} after={text} /></> : null}
         <div className="row end">
           <button type="button" className="button plain" onClick={() => { setEditing(false); setText(latest?.text ?? ""); }}>{t("common.cancel")}</button>

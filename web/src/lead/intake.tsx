@@ -67,7 +67,7 @@ export function FunnelTable({ data, brief }: { data: Intake; brief?: boolean }) 
   const steps = brief ? data.steps.filter((step) => step.count || !step.keeps_out) : data.steps;
   const width = (count: number) => `${Math.min(100, (100 * count) / all)}%`;
   return (
-    <Section title={t("lead.intake.funnel")} text={brief ? undefined : t("lead.intake.funnelText", { limit: data.per_person, share: Math.round(data.held_out_share * 100) })}>
+    <Section title={t("lead.intake.funnel")} text={brief ? t("lead.intake.wholeServer") : t("lead.intake.funnelText", { limit: data.per_person, share: Math.round(data.held_out_share * 100) })}>
       <Table label={t("lead.intake.funnel")} head={<><th>{t("lead.intake.step")}</th><th className="number">{t("lead.intake.count")}</th><th className="funnel-cell"><span className="sr-only">{t("lead.intake.share")}</span></th><th>{t("lead.intake.why")}</th></>}>
         {steps.map((step) => (
           <tr key={step.step}>

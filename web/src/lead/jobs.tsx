@@ -92,7 +92,7 @@ function Details({ id }: { id: string }) {
             {job.message ? <p className={job.state === "failed" ? "notice danger" : "notice calm"}><span className="stack"><span>{t("lead.jobs.lastLine")}</span><span className="mono" lang="en">{job.message}</span></span></p> : null}
             <Values title={t("lead.jobs.settings")} values={job.settings} />
             {Object.keys(job.result).length ? <Values title={t("lead.jobs.result")} values={job.result} /> : null}
-            {job.state === "done" ? <div><Link className="button" href="/lead/models">{t("lead.jobs.toModels")}</Link></div> : null}
+            {job.state !== "done" ? null : job.kind === "label" ? <div><Link className="button" href="/lead/data">{t("lead.jobs.toData")}</Link></div> : <div><Link className="button" href="/lead/models">{t("lead.jobs.toModels")}</Link></div>}
           </Section>
           <Log id={id} over={isOver(job)} />
         </>

@@ -1,6 +1,7 @@
 import { Users } from "lucide-react";
 import { useTranslation } from "react-i18next";
 import { Link } from "wouter";
+import { useSession } from "../api/session";
 import { formatNumber } from "../lib/format";
 import type { Dashboard } from "./api";
 import { useNames } from "./names";
@@ -13,7 +14,17 @@ const FAST_SHARE = 0.1;
 export function Labellers({ lines }: { lines: Dashboard["labellers"] }) {
   const { t, i18n } = useTranslation();
   const nameOf = useNames();
-  if (!lines.length) return <div className="card"><Empty icon={<Users size={32} aria-hidden />} title={t("lead.people.none")} text={t("lead.people.noneText")} /></div>;
+  const admin = useSession().role === "admin";
+  if (!lines.length) return (
+    <div className="card">
+      <Empty icon={<Users size={32} aria-hidden />} title={t("lead.people.none")} text={admin ? t("lead.people.noneText") : t("lead.people.noneTextLead")} />
+      <div className="center-row row wrap">
+        <Link className="button" href="/lead/transfer">{t("lead.import.title")}</Link>
+        {admin ? <Link className="button" href="/settings/users">{t("users.invite")}</Link> : null}
+        <Link className="button" href="/lead/jobs">{t("lead.tabs.jobs")}</Link>
+      </div>
+    </div>
+  );
   return (
     <Section title={t("lead.people.title")} text={t("lead.people.text")}>
       <Table label={t("lead.people.title")} head={<>

@@ -82,7 +82,7 @@ function Candidate({ model, all }: { model: Model; all: Models }) {
     <Section title={model.name} tools={<>
       {model.serves.map((name) => <span key={name} className="badge good">{t("lead.models.serves", { name })}</span>)}
       <Link className="button" href={`/lead/models/${model.id}`}><GitBranch size={15} aria-hidden />{t("lead.models.lineage")}</Link>
-      {admin ? <button type="button" className="button primary" onClick={() => setPromoting(true)}>{t("lead.models.promote")}</button> : null}
+      {admin && all.serving.some((line) => line.model_id !== model.id) ? <button type="button" className={model.serves.length ? "button" : "button primary"} onClick={() => setPromoting(true)}>{model.serves.length ? t("lead.models.promoteMore") : t("lead.models.promote")}</button> : null}
     </>}>
       <div className="row wrap">
         <span className="soft small">{formatDate(model.created_at, i18n.language)} · {t("lead.models.from", { base: model.base })}</span>
@@ -166,7 +166,7 @@ function History({ data }: { data: Models }) {
         {data.history.map((step) => (
           <tr key={`${step.at} ${step.name}`}>
             <td className="nowrap">{formatDate(step.at, i18n.language)}</td><td>{t(`lead.models.${step.action}`)} {step.forced ? <span className="badge warn">{t("lead.models.forced")}</span> : null}</td>
-            <td className="mono">{step.name}</td><td>{nameOf(step.model_id)}</td><td>{personOf(step.actor)}</td><td>{step.reason || "–"}</td>
+            <td className="mono">{step.name}</td><td>{nameOf(step.model_id)}</td><td>{personOf(step.actor)}</td><td className="text" dir="auto">{step.reason || "–"}</td>
           </tr>
         ))}
       </Table>

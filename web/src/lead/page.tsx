@@ -1,10 +1,12 @@
 import { lazy, Suspense, type ComponentType } from "react";
 import { useTranslation } from "react-i18next";
-import { Link, useParams } from "wouter";
+import { useParams } from "wouter";
 import { useSession } from "../api/session";
+import { useTitle } from "../lib/title";
 import { Boundary } from "../ui/boundary";
 import { Spinner } from "../ui/fields";
 import { SideButton } from "../ui/frame";
+import { Tabs } from "../ui/tabs";
 import "../styles/lead.css";
 
 const PAGES = {
@@ -28,6 +30,7 @@ export default function Lead() {
   const allowed = ["lead", "admin"].includes(useSession().role);
   const tab = tabOf(name);
   const Page = PAGES[tab];
+  useTitle(`${t(`lead.tabs.${tab}`)} · ${t("lead.title")}`);
   return (
     <>
       <header className="top"><SideButton /></header>
@@ -36,11 +39,7 @@ export default function Lead() {
           <h1>{t("lead.title")}</h1>
           {allowed ? (
             <>
-              <nav className="tabs" aria-label={t("lead.title")}>
-                {(Object.keys(PAGES) as Tab[]).map((each) => (
-                  <Link key={each} href={each === "overview" ? "/lead" : `/lead/${each}`} aria-current={each === tab ? "page" : undefined}>{t(`lead.tabs.${each}`)}</Link>
-                ))}
-              </nav>
+              <Tabs label={t("lead.title")} open={tab} tabs={(Object.keys(PAGES) as Tab[]).map((each) => [each, each === "overview" ? "/lead" : `/lead/${each}`, t(`lead.tabs.${each}`)] as const)} />
               <Boundary key={tab}>
                 <Suspense fallback={<Spinner label={t("common.loading")} />}><Page /></Suspense>
               </Boundary>

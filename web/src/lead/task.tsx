@@ -149,7 +149,7 @@ function Content({ content }: { content: BrowsedLabel["content"] }) {
   return (
     <>
       {messages.map((message, at) => <div key={at}><span className="soft small">{t(`label.roles.${message.role}`)}</span><LazyMarkdown text={message.content} eager /></div>)}
-      {typeof comment === "string" && comment ? <p className="soft">“{comment}”</p> : null}
+      {typeof comment === "string" && comment ? <p className="soft" dir="auto">“{comment}”</p> : null}
     </>
   );
 }

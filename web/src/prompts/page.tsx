@@ -6,6 +6,7 @@ import { useLocation } from "wouter";
 import client, { ok, type Schemas } from "../api/client";
 import { messageOf } from "../api/message";
 import { giveInsert } from "../chat/insert";
+import { useTitle } from "../lib/title";
 import { Confirm, Dialog } from "../ui/dialog";
 import { Check, Field, Segments, TextField } from "../ui/fields";
 import { SideButton } from "../ui/frame";
@@ -18,6 +19,7 @@ type Language = Prompt["language"];
 
 export default function Prompts() {
   const { t, i18n } = useTranslation();
+  useTitle(t("prompts.title"));
   const queries = useQueryClient();
   const [language, setLanguage] = useState<Language>(i18n.language === "zh-CN" ? "zh-CN" : "en");
   const [using, setUsing] = useState<Prompt | null>(null);
@@ -47,7 +49,7 @@ export default function Prompts() {
               {shown.map((prompt) => (
                 <article key={prompt.id} className="card prompt-card">
                   <div className="row">
-                    <h2 className="grow">{prompt.title}</h2>
+                    <h2 className="grow" dir="auto">{prompt.title}</h2>
                     {prompt.kind === "own" ? (
                       <Menu label={t("side.more", { title: prompt.title })} items={[
                         { label: t("message.edit"), icon: <Pencil size={15} aria-hidden />, onSelect: () => setEditing(prompt) },
@@ -55,7 +57,7 @@ export default function Prompts() {
                       ]} />
                     ) : null}
                   </div>
-                  <p>{prompt.text}</p>
+                  <p dir="auto">{prompt.text}</p>
                   <div className="row wrap">
                     <span className="badge">{kinds[prompt.kind]}</span>
                     <span className="grow" />
@@ -94,11 +96,11 @@ function Use({ prompt, onClose }: { prompt: Prompt; onClose: () => void }) {
       <form className="stack" onSubmit={(event) => { event.preventDefault(); void apply("text"); }}>
         {names.map((name) => (
           <Field key={name} label={name}>
-            {(ids) => <textarea className="input" {...ids} rows={1} placeholder={prompt.variables[name] ?? ""} required={prompt.variables[name] === null} value={values[name] ?? ""} onChange={(event) => setValues({ ...values, [name]: event.target.value })} />}
+            {(ids) => <textarea dir="auto" className="input" {...ids} rows={1} placeholder={prompt.variables[name] ?? ""} required={prompt.variables[name] === null} value={values[name] ?? ""} onChange={(event) => setValues({ ...values, [name]: event.target.value })} />}
           </Field>
         ))}
         <div className="field"><span className="label">{t("prompts.preview")}</span>
-          <div className="preview">{fill(prompt.text, values).map((part, index) => (part.variable === null ? part.text : <mark key={index}>{part.text}</mark>))}</div>
+          <div className="preview" dir="auto">{fill(prompt.text, values).map((part, index) => (part.variable === null ? part.text : <mark key={index}>{part.text}</mark>))}</div>
         </div>
         <div className="row end wrap">
           <button type="button" className="button" onClick={() => void apply("system")}>{t("prompts.asSystem")}</button>
@@ -131,7 +133,7 @@ function Edit(props: { prompt: Prompt | null; language: Language; onClose: () =>
       <form className="stack" onSubmit={(event) => { event.preventDefault(); void save(); }}>
         <TextField label={t("side.title")} required maxLength={200} value={title} onChange={(event) => setTitle(event.target.value)} />
         <Field label={t("prompts.body")} hint={t("prompts.bodyHint", { variable: "{{name}}", fallback: "{{name|default}}", interpolation: { skipOnVariables: true } })}>
-          {(ids) => <textarea className="input" {...ids} rows={8} required maxLength={20_000} value={text} onChange={(event) => setText(event.target.value)} />}
+          {(ids) => <textarea dir="auto" className="input" {...ids} rows={8} required maxLength={20_000} value={text} onChange={(event) => setText(event.target.value)} />}
         </Field>
         <Check label={t("prompts.share")} checked={shared} onChange={setShared} />
         {error ? <p className="error-text" role="alert">{error}</p> : null}

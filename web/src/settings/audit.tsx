@@ -3,13 +3,16 @@ import type { TFunction } from "i18next";
 import { useTranslation } from "react-i18next";
 import client, { ok } from "../api/client";
 import { formatDate } from "../lib/format";
+import { useNames } from "../lead/names";
 import { fieldName, slug } from "../lib/said";
 
 const PAGE = 100;
 
+const plain = (value: unknown): string => (Array.isArray(value) ? value.map(plain).join(", ") : typeof value === "object" && value ? Object.entries(value).map(([name, each]) => `${name} ${plain(each)}`).join(", ") : String(value));
+
 /** What belongs to an entry, as `name: value`. */
 function detail(values: Record<string, unknown>, t: TFunction): string {
-  return Object.entries(values).map(([name, value]) => `${fieldName(name, t)}: ${typeof value === "object" ? JSON.stringify(value) : String(value)}`).join(" · ");
+  return Object.entries(values).map(([name, value]) => `${fieldName(name, t)}: ${plain(value)}`).join(" · ");
 }
 
 export default function Audit() {
@@ -20,6 +23,9 @@ export default function Audit() {
     queryFn: ({ pageParam }) => ok(client.GET("/api/audit", { params: { query: { before: pageParam, limit: PAGE } } })),
     getNextPageParam: (last) => (last.length === PAGE ? last.at(-1)?.id : undefined),
   });
+  const nameOf = useNames();
+  // An account by its name; other things by the beginning of their identifier, whole in the tooltip.
+  const named = (id: string) => (nameOf(id) !== id ? nameOf(id) : <span className="mono" title={id}>{id.length > 18 ? `${id.slice(0, 16)}…` : id}</span>);
   const rows = log.data?.pages.flat() ?? [];
   return (
     <div className="stack">
@@ -29,7 +35,7 @@ export default function Audit() {
           <thead><tr><th>{t("audit.at")}</th><th>{t("audit.actor")}</th><th>{t("audit.action")}</th><th>{t("audit.target")}</th><th>{t("audit.address")}</th></tr></thead>
           <tbody>
             {rows.map((row) => (
-              <tr key={row.id}><td>{formatDate(row.at, i18n.language)}</td><td className="mono">{row.actor.slice(0, 14)}</td><td>{t(`audit.actions.${slug(row.action)}`, { defaultValue: row.action })}</td><td className="mono">{row.target.slice(0, 14)} {detail(row.detail, t)}</td><td className="mono">{row.address}</td></tr>
+              <tr key={row.id}><td>{formatDate(row.at, i18n.language)}</td><td className="nowrap">{nameOf(row.actor)}</td><td>{t(`audit.actions.${slug(row.action)}`, { defaultValue: row.action })}</td><td className="text">{named(row.target)} <span className="soft small">{detail(row.detail, t)}</span></td><td className="mono">{row.address}</td></tr>
             ))}
           </tbody>
         </table>

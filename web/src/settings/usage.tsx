@@ -4,6 +4,7 @@ import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import client, { ok } from "../api/client";
 import { useSession } from "../api/session";
+import { useNames } from "../lead/names";
 import { formatNumber } from "../lib/format";
 import { Check } from "../ui/fields";
 
@@ -11,6 +12,7 @@ export default function Usage() {
   const { t, i18n } = useTranslation();
   const admin = useSession().role === "admin";
   const [everyone, setEveryone] = useState(false);
+  const nameOf = useNames(admin);
   const { data = [] } = useQuery({ queryKey: ["usage", everyone], queryFn: () => ok(client.GET("/api/usage", { params: { query: { everyone } } })) });
   const sum = (key: "requests" | "prompt_tokens" | "completion_tokens") => formatNumber(data.reduce((total, row) => total + row[key], 0), i18n.language);
   return (
@@ -28,7 +30,7 @@ export default function Usage() {
             <tbody>
               {data.map((row) => (
                 <tr key={`${row.day}-${row.owner}-${row.model}`}>
-                  <td>{row.day}</td><td>{row.model}</td>{everyone ? <td className="mono">{row.owner.slice(0, 14)}</td> : null}
+                  <td>{row.day}</td><td>{row.model}</td>{everyone ? <td>{row.user_id ? nameOf(row.user_id) : t("usage.server")}{row.owner !== row.user_id ? <> <span className="badge" title={row.owner}>{t("usage.byKey")}</span></> : null}</td> : null}
                   <td className="number">{formatNumber(row.requests, i18n.language)}</td><td className="number">{formatNumber(row.prompt_tokens, i18n.language)}</td><td className="number">{formatNumber(row.completion_tokens, i18n.language)}</td>
                 </tr>
               ))}

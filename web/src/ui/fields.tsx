@@ -13,7 +13,7 @@ export function Field(props: { label: string; hint?: ReactNode; children: (ids: 
 }
 
 export function TextField({ label, hint, ...input }: { label: string; hint?: ReactNode } & InputHTMLAttributes<HTMLInputElement>) {
-  return <Field label={label} hint={hint}>{(ids) => <input className="input" {...ids} {...input} />}</Field>;
+  return <Field label={label} hint={hint}>{(ids) => <input className="input" dir="auto" {...ids} {...input} />}</Field>;
 }
 
 /** A checkbox. It shows the click at once: where `onChange` asks the server, until its promise has settled, and then what `checked` has become. */
