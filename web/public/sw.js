@@ -1,7 +1,7 @@
 // Keeps the app's shell (its page, code and styles: no texts of anybody) for when the network or the server is away, so that
 // a reload then finds the app, and the app finds what lies on this device. Everything else goes to the server as always.
 const PAGE = "/";
-const FILES = ["/theme.js", "/icon.svg"];
+const FILES = ["/theme.js", "/icon.svg", "/skeleton.css"];
 const NOT_THE_APP = /^\/(api|v1|docs|openapi\.json|health|ready|metrics|tokenize|detokenize|tokenizer_info)(\/|$)/;
 
 const shell = () => caches.open("shell");

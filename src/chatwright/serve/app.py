@@ -6,8 +6,7 @@ import importlib
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from html import escape
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
@@ -20,8 +19,9 @@ from chatwright.serve.engine import EngineRegistry
 from chatwright.serve.limits import Limits, Throttle
 from chatwright.serve.metrics import Metrics
 from chatwright.serve.openai import errors
+from chatwright.serve.reference import reference_page
 from chatwright.serve.security import Context, Gate
-from chatwright.serve.services import Services
+from chatwright.serve.services import Services, services
 from chatwright.serve.settings import ServeConfig
 from chatwright.serve.tables import metadata
 from chatwright.serve.tracing import Tracing
@@ -94,45 +94,6 @@ def _operation_routes(app: FastAPI) -> None:
     @app.get("/docs", include_in_schema=False, dependencies=[Depends(public)])
     def docs(request: Request) -> HTMLResponse:
         """The OpenAPI description as a page, without scripts."""
-        return HTMLResponse(docs_page(app.openapi()))
-
-
-def docs_page(schema: dict[str, Any]) -> str:
-    """Every operation of an OpenAPI schema: parameters, body fields, answers."""
-    rows = []
-    for path, operations in sorted(schema["paths"].items()):
-        for method, operation in operations.items():
-            body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
-            fields = _fields(schema, body)
-            fields += [(p["name"], p["schema"], p.get("required", False)) for p in operation.get("parameters", [])]
-            listed = "".join(
-                f"<li><code>{escape(name)}</code> {escape(_kind(kind))}{' (required)' if required else ''}</li>"
-                for name, kind, required in fields
-            )
-            answers = ", ".join(operation["responses"])
-            rows.append(
-                f"<h2><code>{method.upper()} {escape(path)}</code></h2><p>{escape(operation.get('description', ''))}</p>"
-                f"<ul>{listed}</ul><p>Answers: {escape(answers)}</p>"
-            )
-    title = f'{escape(schema["info"]["title"])} API'
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
-        f'<h1>{title}</h1><p><a href="/openapi.json">openapi.json</a></p>{"".join(rows)}</html>'
-    )
-
-
-def _fields(schema: dict[str, Any], body: dict[str, Any]) -> list[tuple[str, dict[str, Any], bool]]:
-    if "$ref" in body:
-        body = schema["components"]["schemas"][body["$ref"].rpartition("/")[2]]
-    required = body.get("required", [])
-    return [(name, kind, name in required) for name, kind in body.get("properties", {}).items()]
-
-
-def _kind(kind: dict[str, Any]) -> str:
-    if "$ref" in kind:
-        return str(kind["$ref"].rpartition("/")[2])
-    if "anyOf" in kind:
-        return " or ".join(_kind(one) for one in kind["anyOf"])
-    if kind.get("type") == "array":
-        return f"list of {_kind(kind.get('items', {}))}"
-    return str(kind.get("type") or kind.get("const") or "any")
+        shared = services(request)
+        model = next(iter(shared.registry.names()), "MODEL")
+        return HTMLResponse(reference_page(app.openapi(), users.origin_of(request, shared), model))

@@ -40,6 +40,7 @@ from chatwright.serve.settings import ServeConfig
 from chatwright.serve.tables import metadata
 from chatwright.serve.tracing import open_tracing
 from chatwright.serve.users import first_admin_link
+from chatwright.serve.web import NOT_BUILT_TEXT, is_built
 from chatwright.workspace.database import Workspace
 from chatwright.workspace.migrations import prepare
 
@@ -111,6 +112,8 @@ def _greet(cfg: ServeConfig, workspace: Workspace, port: int) -> None:
     shown = f"[{cfg.host}]" if ":" in cfg.host else cfg.host
     origin = cfg.public_url.rstrip("/") or f"http://{shown}:{port}"
     print(f"chat {origin}   API {origin}/v1   reference {origin}/docs", flush=True)
+    if not is_built():
+        print(f"no pages yet: {NOT_BUILT_TEXT}; the API works without it", flush=True)
     if token := first_admin_link(workspace):
         print(f"first administrator: open {origin}/join#{token} (works once)", flush=True)
     if (key := bootstrap_key(workspace)) is not None:

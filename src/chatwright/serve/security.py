@@ -30,6 +30,8 @@ from chatwright.serve.settings import ServeConfig
 
 MAX_BODY_BYTES = 2_000_000
 MAX_ANONYMOUS_BYTES = 65_536  # without a valid key or session
+MAX_BYTES_OF = {"/api/conversations/import": 16_000_000}
+"""Addresses that take more: an own export of a long chat has to fit."""
 MAX_JSON_DEPTH = 64
 MAX_JSON_VALUES = 50_000
 SHORT_BYTES = 32_768  # checked at once; longer bodies in a thread
@@ -157,8 +159,9 @@ class Gate:
             )  # fmt: skip
 
     async def _body(self, scope: Scope, headers: Headers, receive: Receive) -> bytes:
-        too_big = APIError(413, f"the body is larger than {MAX_BODY_BYTES} bytes", code="body_too_large")
-        if headers.get("content-length", "0").strip() not in ("", "0") and int(headers["content-length"]) > MAX_BODY_BYTES:
+        most = MAX_BYTES_OF.get(scope["path"], MAX_BODY_BYTES)
+        too_big = APIError(413, f"the body is larger than {most} bytes", code="body_too_large")
+        if headers.get("content-length", "0").strip() not in ("", "0") and int(headers["content-length"]) > most:
             raise too_big
         parts, size, known = [], 0, False
         try:
@@ -169,7 +172,7 @@ class Gate:
                         raise APIError(400, "the client went away", code="disconnected")
                     parts.append(message.get("body", b""))
                     size += len(parts[-1])
-                    if size > MAX_BODY_BYTES:
+                    if size > most:
                         raise too_big
                     if size > MAX_ANONYMOUS_BYTES and not known:
                         await self._refuse_strangers(scope)

@@ -56,6 +56,8 @@ class SessionInfo(BaseModel):
     role: Role = "member"
     csrf: str = ""
     """Goes into X-CSRF-Token of requests that change something."""
+    no_accounts: bool = False
+    """Whether nobody has an account yet: the first comes by the link that `chatwright serve` printed."""
 
 
 class Login(BaseModel):
@@ -200,7 +202,8 @@ def session_info(request: Request) -> SessionInfo:
     """Who is signed in in this browser."""
     who = session_principal(request)
     if who is None:
-        return SessionInfo(signed_in=False)
+        with services(request).workspace.reading() as session:
+            return SessionInfo(signed_in=False, no_accounts=session.scalar(select(User.id).limit(1)) is None)
     return SessionInfo(signed_in=True, user_id=who.id, name=who.name, role=who.role, csrf=who.csrf)  # type: ignore[arg-type]
 
 

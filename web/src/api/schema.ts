@@ -4108,6 +4108,11 @@ export interface components {
              */
             name: string;
             /**
+             * No Accounts
+             * @default false
+             */
+            no_accounts: boolean;
+            /**
              * Role
              * @default member
              * @enum {string}

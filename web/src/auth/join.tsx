@@ -6,6 +6,7 @@ import client, { ok } from "../api/client";
 import { useSetSession } from "../api/session";
 import { Spinner, TextField } from "../ui/fields";
 import { messageOf } from "../api/message";
+import { homeOf } from "./login";
 import { AuthShell } from "./shell";
 
 /** Pasting another link into the same tab changes the fragment and loads no page. */
@@ -33,8 +34,9 @@ export default function Join() {
     setBusy(true);
     setError("");
     try {
-      setSession(await ok(client.POST("/api/links/redeem", { body: { token, name, password } })));
-      navigate("/", { replace: true });
+      const session = await ok(client.POST("/api/links/redeem", { body: { token, name, password } }));
+      setSession(session);
+      navigate(homeOf(session.role), { replace: true });
     } catch (failure) {
       setError(messageOf(failure, t));
       setBusy(false);
@@ -45,7 +47,7 @@ export default function Join() {
   if (!link.data) return <Spinner label={t("common.loading")} />;
   const { kind } = link.data;
   const title = { admin: t("join.admin"), invite: t("join.invite"), reset: t("join.reset", { name: link.data.name }) }[kind];
-  const text = { admin: t("join.adminText"), invite: t("join.inviteText"), reset: t("join.resetText") }[kind];
+  const text = { admin: t("join.adminText"), invite: t("join.inviteAs", { role: t(`roles.${link.data.role}`) }), reset: t("join.resetText") }[kind];
   return (
     <AuthShell title={title} text={text}>
       <form onSubmit={(event) => void submit(event)}>

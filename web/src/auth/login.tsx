@@ -2,7 +2,7 @@ import { useQuery } from "@tanstack/react-query";
 import { useState, type FormEvent } from "react";
 import { useTranslation } from "react-i18next";
 import { Redirect, useSearchParams } from "wouter";
-import client, { ok } from "../api/client";
+import client, { ok, type Schemas } from "../api/client";
 import { messageOf } from "../api/message";
 import { useSession, useSetSession } from "../api/session";
 import { TextField } from "../ui/fields";
@@ -12,6 +12,9 @@ import { AuthShell } from "./shell";
 export function safeNext(next: string | null): string {
   return next && /^\/(?![/\\])/.test(next) && !next.startsWith("/login") ? next : "/";
 }
+
+/** Where a role's work begins. */
+export const homeOf = (role: Schemas["SessionInfo"]["role"]): string => (role === "labeller" ? "/label" : "/");
 
 export default function Login() {
   const { t } = useTranslation();
@@ -23,7 +26,7 @@ export default function Login() {
   const [error, setError] = useState(search.get("failed") === "provider" ? t("login.failed") : "");
   const [busy, setBusy] = useState(false);
   const provider = useQuery({ queryKey: ["oidc"], queryFn: () => ok(client.GET("/api/oidc")), retry: false }).data;
-  if (session.signed_in) return <Redirect to={safeNext(search.get("next"))} replace />;
+  if (session.signed_in) return <Redirect to={search.get("next") ? safeNext(search.get("next")) : homeOf(session.role)} replace />;
 
   async function submit(event: FormEvent) {
     event.preventDefault();
@@ -37,6 +40,7 @@ export default function Login() {
     }
   }
 
+  if (session.no_accounts) return <AuthShell title={t("login.first")} text={t("login.firstText")}><pre className="preview">first administrator: open {location.origin}/join#…</pre><p className="soft small">{t("login.firstHint")}</p></AuthShell>;
   return (
     <AuthShell title={t("login.title")}>
       <form onSubmit={(event) => void submit(event)}>

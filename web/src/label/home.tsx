@@ -11,7 +11,7 @@ import { Dialog } from "../ui/dialog";
 import { Check, Spinner } from "../ui/fields";
 import { SideButton } from "../ui/frame";
 import { warn } from "../ui/toast";
-import { guidelines, profile, projects, saveProfile, type Profile, type ProjectInfo } from "./api";
+import { guidelines, myLabels, profile, projects, saveProfile, type Profile, type ProjectInfo } from "./api";
 import { KINDS, type TaskKind } from "./task";
 
 const ICONS: Record<TaskKind, typeof Star> = { rank: ListOrdered, rate: Star, compare: Columns2, demonstrate: MessageSquareText, prompt: PencilLine, adjudicate: Gavel };
@@ -35,12 +35,26 @@ export default function Home() {
             <Link className="button" href="/label/history"><HistoryIcon size={16} aria-hidden />{t("label.history.title")}</Link>
           </div>
           {data ? null : error ? <div className="empty" role="alert"><p>{messageOf(error, t)}</p><button type="button" className="button" onClick={() => void refetch()}>{t("common.retry")}</button></div> : <Spinner label={t("common.loading")} />}
+          <Introduction />
           {data?.length === 0 ? <div className="empty"><ListOrdered size={34} aria-hidden /><h2>{t("label.noProjects")}</h2><p>{t("label.noProjectsText")}</p></div> : null}
           {data?.map((project) => <ProjectCard key={project.id} project={project} />)}
           {languages.length > 1 ? <Languages languages={languages} /> : null}
         </div>
       </div>
     </>
+  );
+}
+
+/** How labelling goes, open for somebody who has not labelled yet. */
+function Introduction() {
+  const { t } = useTranslation();
+  const mine = useQuery({ queryKey: ["desk", "mine", "any"], queryFn: () => myLabels(0) });
+  if (!mine.data) return null;
+  return (
+    <details className="card desk-introduction" open={mine.data.labels.length === 0 || undefined}>
+      <summary><h2>{t("label.intro.title")}</h2></summary>
+      <ol>{(["read", "judge", "keys", "send", "undo"] as const).map((step) => <li key={step}>{t(`label.intro.${step}`)}</li>)}</ol>
+    </details>
   );
 }
 
