@@ -29,7 +29,7 @@ test("with the server killed, a reload finds the app, the task and the draft; th
     await expect(page.getByTestId("sheet")).toBeVisible();
     const paths = await kept(page);
     expect(paths.length).toBeGreaterThan(20);
-    expect(paths.filter((path) => !/^\/(assets\/[\w.-]+|theme\.js|icon\.svg)?$/.test(path))).toEqual([]); // code, and no texts of anybody
+    expect(paths.filter((path) => !/^\/(assets\/[\w.-]+|theme\.js|icon\.svg|skeleton\.css)?$/.test(path))).toEqual([]); // code, and no texts of anybody
     await page.keyboard.type("dc");
     await server.kill();
     await page.reload();

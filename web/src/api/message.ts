@@ -20,7 +20,15 @@ export function messageOf(failure: unknown, t: TFunction): string {
   if (failure.status === 429) return t("errors.tooMany", { seconds: failure.retryAfter || 60 });
   const key = KNOWN[failure.code];
   if (key) return t(key);
-  return readsEnglish() ? failure.message : inOtherWords(failure, t);
+  return readsEnglish() ? inPlainWords(failure, t) : inOtherWords(failure, t);
+}
+
+/** `settings.script: Value error, script 'x': is none of …` without the words of the server's own machinery. */
+function inPlainWords({ param, message }: ApiError, t: TFunction): string {
+  const said = message.replace(/\b(?:Value|Assertion) error, /g, "");
+  const rest = param && said.startsWith(`${param}: `) ? said.slice(param.length + 2) : "";
+  if (/^Field required$/i.test(rest)) return t("errors.missing", { field: fieldName(param.split(".").at(-1) ?? param, t) });
+  return rest ? `${fieldName(param.split(".").at(-1) ?? param, t)}: ${rest}` : said;
 }
 
 /** For readers of other languages: what kind of failure it was, and where. The server's own words stand only where nothing else tells what to do. */

@@ -50,6 +50,21 @@ describe("texts of the app", () => {
     expect([...english.keys()].filter((key) => !plain.has(base(key)) && !patterns.some((pattern) => pattern.test(key)))).toEqual([]);
   });
 
+  // One Chinese word for each term, wherever it stands; the words after it are those that pages used to differ by.
+  const glossary: [english: RegExp, chinese: RegExp, never: RegExp][] = [
+    [/\bguidelines?\b/i, /标注指南/, /标注准则/], [/\blabellers?\b(?!_)/i, /标注员|程序|个人|\{\{labeller\}\}/, /标注者/], [/\b(?:a|your|the) lead\b/i, /组长/, /负责人/], [/\badjudicat/i, /仲裁/, /裁决/],
+    [/^(?:to )?compare\b/i, /比较/, /对比/], [/\breport this task\b|^Report$/i, /举报/, /报告/], [/\btaken back\b|\btake (?:it|that label) back\b/i, /收回/, /撤回/],
+    [/\bwithdraw/i, /撤回|撤销/, /收回/], [/\bjobs?\b/i, /作业/, /任务队列/], [/\bprompts?\b/i, /提示词/, /提示(?!词|：)/],
+  ];
+  it("calls a thing by one Chinese name", () => {
+    const differing = [...english].flatMap(([key, text]) => glossary.flatMap(([term, wanted, never]) => {
+      const said = chinese.get(key)!;
+      return term.test(text) && (!wanted.test(said) || never.test(said)) ? [`${key}: ${text} = ${said}`] : [];
+    }));
+    expect(differing).toEqual([]);
+    expect([...chinese].filter(([, said]) => glossary.some(([, , never]) => /标注者|标注准则|负责人|裁决|任务队列/.test(said) && never.test(said))).map(([key]) => key)).toEqual([]);
+  });
+
   it("leaves nothing untranslated", () => {
     const same = [...english].filter(([key, text]) => chinese.get(key) === text).map(([key]) => key);
     expect(same).toEqual([]);

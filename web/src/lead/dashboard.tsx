@@ -33,8 +33,20 @@ export default function Overview() {
   );
 }
 
+/** What to do in a project that has no tasks yet. */
+function FirstSteps() {
+  const { t } = useTranslation();
+  const steps = [["/lead/guidelines", "guide"], ["/lead/transfer", "import"], ["/lead/intake", "intake"], ["/lead/jobs", "jobs"]] as const;
+  return (
+    <Section title={t("lead.first.title")} text={t("lead.first.text")}>
+      <ol className="steps first-steps">{steps.map(([href, name]) => <li key={name}><Link href={href}>{t(`lead.first.${name}`)}</Link></li>)}</ol>
+    </Section>
+  );
+}
+
 function Board({ data }: { data: Dashboard }) {
   const { t, i18n } = useTranslation();
+  if (!data.progress.length) return <><FirstSteps /><Labellers lines={data.labellers} /></>;
   return (
     <>
       <Warnings data={data} />

@@ -1,6 +1,6 @@
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { ArrowLeft, Bot, Hourglass, RefreshCw, Square } from "lucide-react";
-import { useEffect, useRef, useState } from "react";
+import { useEffect, useMemo, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { Link, useLocation, useParams } from "wouter";
 import { messageOf } from "../api/message";
@@ -10,6 +10,8 @@ import { Confirm } from "../ui/dialog";
 import { warn } from "../ui/toast";
 import { cancelJob, isOver, jobLog, jobQuery, jobsQuery, type Job } from "./api";
 import { Empty, Loaded, Progress, Section, Table } from "./parts";
+import { readFigures } from "./job-figures";
+import { JobLive } from "./job-live";
 import { LabelRun } from "./label-run";
 import { useNames } from "./names";
 import { Retrain } from "./retrain";
@@ -65,7 +67,7 @@ function Stage({ job }: { job: Job }) {
   const name = stage ? t(`lead.stages.${slug(stage)}`, { defaultValue: stage }) : "";
   if (!of) return name ? <span className="soft small">{name}</span> : <span className="soft small mono">{job.progress.line.slice(0, 80)}</span>;
   // The stage that runs is not done yet.
-  return <><span className="small">{name}</span><Progress done={job.state === "done" ? of : Math.max(0, number - 1)} all={of} label={name || t(`lead.jobs.kind_${job.kind}`)} /></>;
+  return <><span className="small">{name}{isOver(job) ? "" : ` · ${t("lead.jobs.stageOf", { number, of })}`}</span><Progress done={job.state === "done" ? of : Math.max(0, number - 1)} all={of} label={name || t(`lead.jobs.kind_${job.kind}`)} /></>;
 }
 
 function Details({ id }: { id: string }) {
@@ -73,6 +75,8 @@ function Details({ id }: { id: string }) {
   const queries = useQueryClient();
   const query = useQuery(jobQuery(id));
   const [stopping, setStopping] = useState(false);
+  const log = useLog(id, query.data !== undefined && isOver(query.data));
+  const figures = useMemo(() => readFigures(log), [log]);
   async function stop() {
     try {
       await cancelJob(id);
@@ -89,12 +93,13 @@ function Details({ id }: { id: string }) {
           <Section title={t(`lead.jobs.kind_${job.kind}`)} tools={isOver(job) ? undefined : <button type="button" className="button danger" disabled={job.cancel} onClick={() => setStopping(true)}><Square size={15} aria-hidden />{t("lead.jobs.cancel")}</button>}>
             <div className="row wrap"><JobState job={job} /><span className="soft small">{formatDate(job.started_at ?? job.created_at, i18n.language)} · {took(job, t)}{job.attempts > 1 ? ` · ${t("lead.jobs.attempts", { count: job.attempts })}` : ""}</span></div>
             <Stage job={job} />
+            {figures ? <JobLive figures={figures} over={isOver(job)} /> : null}
             {job.message ? <p className={job.state === "failed" ? "notice danger" : "notice calm"}><span className="stack"><span>{t("lead.jobs.lastLine")}</span><span className="mono" lang="en">{job.message}</span></span></p> : null}
             <Values title={t("lead.jobs.settings")} values={job.settings} />
             {Object.keys(job.result).length ? <Values title={t("lead.jobs.result")} values={job.result} /> : null}
             {job.state !== "done" ? null : job.kind === "label" ? <div><Link className="button" href="/lead/data">{t("lead.jobs.toData")}</Link></div> : <div><Link className="button" href="/lead/models">{t("lead.jobs.toModels")}</Link></div>}
           </Section>
-          <Log id={id} over={isOver(job)} />
+          <Log text={log} />
         </>
       )}</Loaded>
       {stopping ? <Confirm title={t("lead.jobs.cancelTitle")} text={t("lead.jobs.cancelText")} action={t("lead.jobs.cancel")} onConfirm={() => void stop()} onClose={() => setStopping(false)} /> : null}
@@ -114,12 +119,9 @@ export function Values({ title, values }: { title: string; values: Record<string
   );
 }
 
-/** The log as it grows: what is new is fetched, and the view stays at the end while its reader does. */
-function Log({ id, over }: { id: string; over: boolean }) {
-  const { t } = useTranslation();
+/** The log of a job as it grows: what is new is fetched. */
+function useLog(id: string, over: boolean): string {
   const [text, setText] = useState("");
-  const box = useRef<HTMLPreElement>(null);
-  const atEnd = useRef(true);
   useEffect(() => {
     let offset = 0;
     let timer: ReturnType<typeof setTimeout> | undefined;
@@ -137,6 +139,14 @@ function Log({ id, over }: { id: string; over: boolean }) {
     void read();
     return () => { stopped = true; clearTimeout(timer); };
   }, [id, over]);
+  return text;
+}
+
+/** The job's own words; the view stays at the end while its reader does. */
+function Log({ text }: { text: string }) {
+  const { t } = useTranslation();
+  const box = useRef<HTMLPreElement>(null);
+  const atEnd = useRef(true);
   useEffect(() => { if (atEnd.current && box.current) box.current.scrollTop = box.current.scrollHeight; }, [text]);
   return (
     <Section title={t("lead.jobs.log")}>

@@ -30,6 +30,7 @@ export function General() {
     if (!file) return;
     try {
       const body: unknown = JSON.parse(await file.text());
+      if (typeof body !== "object" || body === null || !("title" in body) || !("messages" in body) || !Array.isArray(body.messages)) return warn(t("settings.importForeign"));
       const made = await ok(client.POST("/api/conversations/import", { body: body as never }));
       void queries.invalidateQueries({ queryKey: ["conversations"] });
       navigate(`/c/${made.id}`);
