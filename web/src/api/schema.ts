@@ -432,7 +432,8 @@ export interface paths {
         put?: never;
         /**
          * Freeze
-         * @description Freeze what the store holds now. The same state and filters give the same export.
+         * @description Freeze what the store holds now, in a process of low priority, one export at a time. The same state and filters give
+         *     the same export. For 100,000 labels it takes a minute or more; it is made and listed even when the client goes.
          */
         post: operations["freeze_api_desk_exports_post"];
         delete?: never;
