@@ -58,6 +58,8 @@ class Answer:
     """How often each token was drawn; kept when a penalty asks for it."""
     shown: int = 0
     """Characters of `text` that `take_text` has given out."""
+    owner: str = ""
+    """Whose entries of the prefix cache it may use, and leaves there."""
     cached: int = 0
     """Prompt tokens whose keys and values came from the prefix cache."""
 
@@ -261,7 +263,7 @@ class Batch:
             self._ahead = DecodeCache(self.decoder.config, 1, self.decoder.dtype, self.decoder.device)
             self._ahead.resize(1, span_of(len(ids)))
             if self.prefixes is not None:
-                done, layers = self.prefixes.longest(ids)
+                done, layers = self.prefixes.longest(ids, answer.owner)
                 _put(self._ahead, 0, done, layers)
                 answer.cached = done
         part = ids[done : done + _PREFILL_CHUNK]
@@ -340,7 +342,8 @@ class Batch:
         answer, last = self.answers[row], self.answers.pop()
         if self.prefixes is not None:
             known = (*answer.prompt_ids, *answer.ids)[: answer.length]
-            self.prefixes.keep(known, [layer[:, row, :, : len(known)] for layer in self._cache.layers_2RKSC])
+            layers = [layer[:, row, :, : len(known)] for layer in self._cache.layers_2RKSC]
+            self.prefixes.keep(known, layers, answer.owner)
         if last is not answer:
             self._cache.copy_row(len(self.answers), row, last.length)
             self.answers[row] = last
@@ -385,7 +388,7 @@ class Batch:
     def _prefill_known(self, answers: list[Answer], prefixes: PrefixCache) -> None:
         """Prefill answers into the next rows after what is known of their prompts, those with equally much together."""
         assert self._cache is not None
-        found = [(*prefixes.longest(answer.prompt_ids[:-1]), answer) for answer in answers]
+        found = [(*prefixes.longest(answer.prompt_ids[:-1], answer.owner), answer) for answer in answers]
         found.sort(key=lambda item: (item[0], len(item[2].prompt_ids)))
         for start, items in itertools.groupby(found, key=lambda item: item[0]):
             first, suffixes = len(self.answers), []

@@ -17,7 +17,10 @@ LEAST_TOKENS = 16  # a shorter common beginning is not worth a copy
 
 
 class PrefixCache:
-    """At most `max_bytes` of keys and values; the one used longest ago goes first."""
+    """At most `max_bytes` of keys and values; the entry that was used the longest ago goes first.
+
+    An entry serves its owner only. Shared entries would tell others' prompts: by the number of cached tokens, or by time.
+    """
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
@@ -25,27 +28,29 @@ class PrefixCache:
         """What is kept now."""
         self.hit_tokens = 0
         """Prompt tokens that were found here, over all look-ups."""
-        self._entries: OrderedDict[bytes, tuple[npt.NDArray[np.int64], list[torch.Tensor]]] = OrderedDict()
+        self._entries: OrderedDict[tuple[str, bytes], tuple[npt.NDArray[np.int64], list[torch.Tensor]]] = OrderedDict()
 
-    def keep(self, ids: Sequence[int], layers_2KTC: Sequence[torch.Tensor]) -> None:
-        """Keep a sequence's keys and values, one tensor a layer. They are copied; entries that it continues go."""
+    def keep(self, ids: Sequence[int], layers_2KTC: Sequence[torch.Tensor], owner: str = "") -> None:
+        """Keep a sequence's keys and values, one tensor a layer, as copies. Entries of the owner that it continues go."""
         tokens = np.asarray(ids, dtype=np.int64)
         num_bytes = sum(layer.nbytes for layer in layers_2KTC)
         if len(tokens) < LEAST_TOKENS or num_bytes > self.max_bytes:
             return
         for key, (known, _) in list(self._entries.items()):
-            if _common(known, tokens) == len(known):
+            if key[0] == owner and _common(known, tokens) == len(known):
                 self._drop(key)
-        self._entries[tokens.tobytes()] = (tokens, _copies(layers_2KTC, num_bytes))
+        self._entries[owner, tokens.tobytes()] = (tokens, _copies(layers_2KTC, num_bytes))
         self.num_bytes += num_bytes
         while self.num_bytes > self.max_bytes:
             self._drop(next(iter(self._entries)))
 
-    def longest(self, ids: Sequence[int]) -> tuple[int, list[torch.Tensor]]:
-        """(number of tokens, layers) of the longest common beginning with an entry; (0, []) when none is worth it."""
+    def longest(self, ids: Sequence[int], owner: str = "") -> tuple[int, list[torch.Tensor]]:
+        """(number of tokens, layers) of the longest common beginning with an entry of `owner`; (0, []) for a short one."""
         tokens = np.asarray(ids, dtype=np.int64)
-        best, found = 0, b""
+        best, found = 0, ("", b"")
         for key, (known, _) in self._entries.items():
+            if key[0] != owner:
+                continue
             common = _common(known, tokens)
             if common > best:
                 best, found = common, key
@@ -60,7 +65,7 @@ class PrefixCache:
         self._entries.clear()
         self.num_bytes = 0
 
-    def _drop(self, key: bytes) -> None:
+    def _drop(self, key: tuple[str, bytes]) -> None:
         _, layers = self._entries.pop(key)
         self.num_bytes -= sum(layer.nbytes for layer in layers)
 

@@ -14,6 +14,7 @@ from chatwright.errors import ChatwrightError, UsageError
 from chatwright.generation.api import SamplingParams, TopLogprobs
 from chatwright.records import Message
 
+DEADLINE_S = 300.0
 EndReason = Literal["stop", "length", "deadline", "content_filter"]
 Overflow = Literal["error", "drop_oldest"]
 
@@ -57,8 +58,10 @@ class GenerationRequest:
     """Text or token ids to continue."""
     params: SamplingParams
     """How answers are drawn."""
-    deadline_s: float = 300.0
-    """Seconds until answers are ended as they are."""
+    deadline_s: float | None = None
+    """Seconds until the answer ends unfinished; None: the engine's setting."""
+    interactive: bool = False
+    """Whether a person watches it being written: such requests go first."""
     overflow: Overflow = "error"
     """A conversation longer than the context: an error, or its oldest messages are left out and counted."""
     answer_prefix: tuple[int, ...] = ()

@@ -15,7 +15,7 @@ from chatwright.generation.score import score_parts
 from chatwright.generation.shapes import bound_primitives
 from chatwright.records import Message
 from chatwright.serve.constraints import ConstraintPool
-from chatwright.serve.engine import EngineStats, Event, GenerationRequest, PromptTooLong, Started, TokenLogprob
+from chatwright.serve.engine import DEADLINE_S, EngineStats, Event, GenerationRequest, PromptTooLong, Started, TokenLogprob
 from chatwright.serve.scheduler import Scheduler
 from chatwright.serve.starters import starters_of
 from chatwright.text.pieces import token_bytes
@@ -29,8 +29,11 @@ DTYPES = {"auto": "auto", "fp32": "float32", "bf16": "bfloat16"}
 class LocalEngine:
     """`chatwright.load` behind the scheduler."""
 
-    def __init__(self, name: str, lm: LM, *, max_batch: int = 32, max_waiting: int = 256, prefix_mb: int = 512) -> None:
-        self.name, self.lm = name, lm
+    def __init__(
+        self, name: str, lm: LM, *, max_batch: int = 32, max_waiting: int = 256, prefix_mb: int = 512,
+        deadline_s: float = DEADLINE_S,
+    ) -> None:  # fmt: skip
+        self.name, self.lm, self.deadline_s = name, lm, deadline_s
         self.starters: list[str] = []
         """Questions to begin a chat with."""
         sizes = {"max_batch": max_batch, "max_waiting": max_waiting, "prefix_bytes": prefix_mb * 2**20}
@@ -41,7 +44,7 @@ class LocalEngine:
     @classmethod
     def open(
         cls, model: str, *, name: str = "", precision: str = "auto", max_batch: int = 32, prefix_mb: int = 512,
-        template: str = "",
+        template: str = "", deadline_s: float = DEADLINE_S,
     ) -> LocalEngine:
         """Load a model by name, folder or file. Raises HubError, ModelError, CheckpointError, ConfigError."""
         if precision not in DTYPES:
@@ -49,7 +52,7 @@ class LocalEngine:
         bound_primitives()
         lm = in_own_thread(lambda: load(model, dtype=DTYPES[precision], template=template))
         lm.generator.constraints.prepare()
-        engine = cls(name or model, lm, max_batch=max_batch, prefix_mb=prefix_mb)
+        engine = cls(name or model, lm, max_batch=max_batch, prefix_mb=prefix_mb, deadline_s=deadline_s)
         engine.starters = starters_of(model)
         return engine
 
@@ -65,7 +68,7 @@ class LocalEngine:
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[Event]:
         """See `Engine`."""
-        self.scheduler.refuse_when_full(request.params.n)  # before any work
+        self.scheduler.refuse_when_full(request.params.n, request.owner)  # before any work
         ids, dropped = await self.scheduler.prepare(self._prompt, request)
         if request.answer_prefix:
             ids = [*ids, *request.answer_prefix]
@@ -74,7 +77,10 @@ class LocalEngine:
         constraint = request.params.constraint
         matcher = await self._constraints.matcher(request.owner, constraint) if constraint is not None else None
         started = Started(prompt_tokens=len(ids), dropped_messages=dropped)
-        events = self.scheduler.submit(request.owner, ids, request.params, started, request.deadline_s, matcher)
+        deadline_s = request.deadline_s or self.deadline_s
+        events = self.scheduler.submit(
+            request.owner, ids, request.params, started, deadline_s, matcher, interactive=request.interactive
+        )
         async with aclosing(events):  # type: ignore[type-var]
             async for event in events:
                 yield event

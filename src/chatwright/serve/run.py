@@ -241,9 +241,12 @@ def open_engine(cfg: ServeConfig, entry: str, upstream: bool) -> Engine:
         from chatwright.serve.upstream import UPSTREAM_KEY, UpstreamEngine
 
         names = [each.partition("=")[0] for each in cfg.upstream]
-        return UpstreamEngine.open(name, where, key=secrets_of_services(UPSTREAM_KEY, names)[name])
+        key = secrets_of_services(UPSTREAM_KEY, names)[name]
+        return UpstreamEngine.open(name, where, key=key, deadline_s=cfg.deadline_s)
     # torch only here: a server with nothing but upstream models does without
     from chatwright.serve.local_engine import LocalEngine
 
     sizes = {"max_batch": cfg.max_batch, "prefix_mb": cfg.prefix_mb}
-    return LocalEngine.open(where or name, name=name, precision=cfg.precision, template=cfg.template, **sizes)
+    return LocalEngine.open(
+        where or name, name=name, precision=cfg.precision, template=cfg.template, deadline_s=cfg.deadline_s, **sizes
+    )

@@ -1,9 +1,9 @@
-"""One thread that runs the model for everybody: continuous batching, turns between owners, cancelling, deadlines.
+"""One thread that runs the model for all requests: continuous batching, turns between owners, cancelling, deadlines.
 
-Requests come from the event loop, wait in a queue per owner, and enter the batch as rows become free; owners take turns,
-so that one who asks a hundred questions does not keep another's waiting. A long prompt is computed in parts between the
-steps of the answers that are being written. Whatever happens to the model's thread, every stream ends with an event or an
-error.
+Requests come from the event loop, wait in a queue per owner, and enter the batch as rows become free. Owners take turns,
+interactive requests first. No owner gets all rows or all places in the queue (`Shares`), so others never wait for the end
+of a large request. A long prompt is computed in parts between the steps of the answers that are being written. Whatever
+happens to the model's thread, every stream ends with an event or an error.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -35,6 +35,7 @@ from chatwright.serve.engine import (
     Started,
     TokenLogprob,
 )
+from chatwright.serve.shares import Shares
 
 PREPARING = 2  # threads that tokenize prompts
 STALLED_S = 60.0  # of one step or call; a part of a prompt takes a few seconds on a slow machine
@@ -57,6 +58,8 @@ class _Job:
     """Read by `loop`."""
     ends_at: float
     """Deadline on the monotonic clock."""
+    interactive: bool
+    """Whether a person watches it being written."""
     open: int
     """Answers not finished yet."""
     seen: bool = False
@@ -85,10 +88,12 @@ class Scheduler:
             cache_bytes: memory for those of answers being written; answers wait rather than exceed it (one always runs).
         """
         self._generator, self.max_batch, self.max_waiting = generator, max_batch, max_waiting
+        self._shares = Shares(rows=max_batch, queue=max_waiting)
         self._cache_bytes = cache_bytes
         self._prefixes = PrefixCache(prefix_bytes)
         self._changed = threading.Condition()
-        self._waiting: OrderedDict[str, deque[tuple[_Job, Answer]]] = OrderedDict()
+        self._waiting: OrderedDict[tuple[str, bool], deque[tuple[_Job, Answer]]] = OrderedDict()
+        """Queues by owner and whether interactive, in the order of turns."""
         self._num_waiting = 0
         self._jobs: dict[Answer, _Job] = {}
         """Answers in the batch."""
@@ -126,11 +131,15 @@ class Scheduler:
         started: Started,
         deadline_s: float,
         matcher: Matcher | None = None,
+        *,
+        interactive: bool = False,
     ) -> AsyncIterator[Event]:
         """Events of one request. Leaving the iterator early frees its places in queue and batch. `matcher`: of the
-        constraint in `params`, compiled by a ConstraintPool."""
-        self.refuse_when_full(params.n)
+        constraint in `params`, compiled by a ConstraintPool. EngineBusy when its deadline comes before its first token."""
+        self.refuse_when_full(params.n, owner)
         answers = await self.prepare(self._generator.prepare, prompt_ids, params, matcher)
+        for answer in answers:
+            answer.owner = owner
         job = _Job(
             owner=owner,
             answers=answers,
@@ -138,6 +147,7 @@ class Scheduler:
             loop=asyncio.get_running_loop(),
             events=asyncio.Queue(),
             ends_at=time.monotonic() + deadline_s,
+            interactive=interactive,
             open=len(answers),
         )
         self._enqueue(job)
@@ -195,12 +205,18 @@ class Scheduler:
             await asyncio.to_thread(self._thread.join, 30.0)
         self._preparing.shutdown(wait=False)
 
-    def refuse_when_full(self, num_answers: int) -> None:
+    def refuse_when_full(self, num_answers: int, owner: str) -> None:
         """Raise what `submit` would for so many more answers: EngineBusy, EngineGone. Costs nothing, so ask first."""
         self._refuse_when_gone()
-        if self._num_waiting + len(self._jobs) + num_answers > self.max_waiting + self.max_batch:
-            ahead = self._num_waiting / self.max_batch
-            raise EngineBusy(max(1.0, round(ahead * self._seconds_per_answer)))
+        own = sum(len(self._waiting.get((owner, interactive), ())) for interactive in (False, True))
+        if (
+            self._num_waiting + len(self._jobs) + num_answers > self.max_waiting + self.max_batch
+            or own + num_answers > self._shares.queue_of_one + self.max_batch
+        ):
+            raise EngineBusy(self._seconds_to_wait())
+
+    def _seconds_to_wait(self) -> float:
+        return max(1.0, round(self._num_waiting / self.max_batch * self._seconds_per_answer))
 
     def _refuse_when_gone(self) -> None:
         if self._failed or self._closing or not self._thread.is_alive():
@@ -208,8 +224,8 @@ class Scheduler:
 
     def _enqueue(self, job: _Job) -> None:
         with self._changed:
-            self.refuse_when_full(len(job.answers))
-            self._waiting.setdefault(job.owner, deque()).extend((job, answer) for answer in job.answers)
+            self.refuse_when_full(len(job.answers), job.owner)
+            self._waiting.setdefault((job.owner, job.interactive), deque()).extend((job, answer) for answer in job.answers)
             self._num_waiting += len(job.answers)
             self._changed.notify()
 
@@ -299,20 +315,27 @@ class Scheduler:
         return answer.length > LONG_PROMPT and all(a.prompt_ids != answer.prompt_ids for a in self._batch.answers)
 
     def _next(self, entering: list[Answer]) -> tuple[_Job, Answer] | None:
-        """The next answer of the owner whose turn it is; None when nothing may enter. Long prompts come one by one."""
+        """The next answer of the owner whose turn it is; None when none may enter. Long prompts come one by one."""
         reserved = [*entering] if self._ahead is None else [*entering, self._ahead[1]]
+        taken_rows = Counter(answer.owner for answer in [*self._jobs, *reserved])
         with self._changed:
-            for owner, queue in self._waiting.items():
+            owners = {owner for owner, _ in self._waiting}
+            turns = sorted(self._waiting.items(), key=lambda item: not item[0][1])  # stable: interactive first
+            for (owner, interactive), queue in turns:
                 answer = queue[0][1]
                 if self._ahead is not None and self._is_long(answer):
+                    continue
+                if taken_rows.total() >= self._shares.rows_for(interactive):
+                    continue
+                if taken_rows[owner] >= self._shares.rows_of_one(len(owners - {owner})):
                     continue
                 if not self._batch.fits([*reserved, answer]):
                     return None  # those behind wait too: a large answer would never get in otherwise
                 taken = queue.popleft()
                 self._num_waiting -= 1
-                del self._waiting[owner]
+                del self._waiting[owner, interactive]
                 if queue:
-                    self._waiting[owner] = queue  # behind the others
+                    self._waiting[owner, interactive] = queue  # behind the others
                 return taken
         return None
 
@@ -389,8 +412,9 @@ class Scheduler:
         for job in late.values():
             open_answers = [a for a in job.answers if a.finish is None]
             self._end(job)
-            if not job.seen:
-                self._send(job, job.started)
+            if not any(answer.ids for answer in job.answers):
+                self._send(job, EngineBusy(self._seconds_to_wait()))  # an empty answer would count as one
+                continue
             for answer in open_answers:
                 index = answer.place[1]
                 if answer.ids:  # what was held back until more is known comes now
@@ -403,13 +427,13 @@ class Scheduler:
     def _end(self, job: _Job) -> None:
         """Take a request out of queue and batch."""
         with self._changed:
-            for owner, queue in list(self._waiting.items()):
+            for key, queue in list(self._waiting.items()):
                 kept = deque(item for item in queue if item[0] is not job)
                 self._num_waiting -= len(queue) - len(kept)
                 if kept:
-                    self._waiting[owner] = kept
+                    self._waiting[key] = kept
                 else:
-                    del self._waiting[owner]
+                    del self._waiting[key]
         if self._ahead is not None and self._ahead[0] is job:
             self._ahead = None
             self._batch.forget_ahead()

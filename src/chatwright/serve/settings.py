@@ -44,6 +44,9 @@ class ServeConfig:
     """Answers generated at the same time by each local model."""
     prefix_mb: int = 512
     """Memory of each local model for what it computed of conversations, so that their next turns begin sooner; 0: none."""
+    deadline_s: float = 300.0
+    """Seconds that an answer may take from its request on. What is written then is given back as cut off; a request that
+    still waits for its first token is refused (503, or 429 with retry-after)."""
     drain_s: float = 30.0
     """Seconds that running answers may take after SIGTERM."""
     requests_per_minute: int = 0
@@ -92,7 +95,7 @@ class ServeConfig:
                 ipaddress.ip_network(network)
             except ValueError as error:
                 raise ConfigError(f"trusted_proxy {network!r}: is not an address or a network ({error})") from None
-        for name in ("max_batch", "drain_s"):
+        for name in ("max_batch", "deadline_s", "drain_s"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} {getattr(self, name)}: must be above 0")
         if min(self.requests_per_minute, self.tokens_per_minute, self.tokens_per_day) < 0:

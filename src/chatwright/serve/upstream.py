@@ -21,6 +21,7 @@ from chatwright.config.secrets import variable_for
 from chatwright.errors import ConfigError, DataError, UsageError
 from chatwright.generation.api import Constraint, SamplingParams
 from chatwright.serve.engine import (
+    DEADLINE_S,
     Delta,
     EndReason,
     EngineBusy,
@@ -51,10 +52,11 @@ class UpstreamEngine:
     """The client's own tools and formats are passed on."""
 
     def __init__(
-        self, name: str, url: str, *, model: str = "", key: str = "", context_length: int = DEFAULT_CONTEXT
-    ) -> None:
+        self, name: str, url: str, *, model: str = "", key: str = "", context_length: int = DEFAULT_CONTEXT,
+        deadline_s: float = DEADLINE_S,
+    ) -> None:  # fmt: skip
         """`url` ends with /v1; `model` is the other server's name for it."""
-        self.name, self.context_length = name, context_length
+        self.name, self.context_length, self.deadline_s = name, context_length, deadline_s
         self._url, self._model = url.rstrip("/"), model or name
         headers = {"authorization": f"Bearer {key}"} if key else {}
         limits = httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=32)
@@ -65,7 +67,7 @@ class UpstreamEngine:
         self._running = self._prompt_tokens = self._completion_tokens = 0
 
     @classmethod
-    def open(cls, name: str, where: str, *, key: str = "") -> UpstreamEngine:
+    def open(cls, name: str, where: str, *, key: str = "", deadline_s: float = DEADLINE_S) -> UpstreamEngine:
         """Ask the server what it serves. `where` is `url` or `model@url`; the model is `name` by default, or the only one
         that is served there. Raises ConfigError."""
         place = where.rfind("@http")
@@ -77,18 +79,15 @@ class UpstreamEngine:
             answer = httpx.get(f"{url.rstrip('/')}/models", headers=headers, timeout=10)
             answer.raise_for_status()
             rows = {row["id"]: row for row in answer.json()["data"]}
-        except httpx.HTTPStatusError as error:
-            status = error.response.status_code
-            key_hint = "set" if not key else "check"
-            why = f"; {key_hint} CHATWRIGHT_UPSTREAM_API_KEY" if status in (401, 403) else ""
-            raise ConfigError(f"upstream {name}: {url}/models answers {status}{why}") from None
         except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-            raise ConfigError(f"upstream {name}: {url}/models gives no list of models ({_reason(error, name)})") from None
+            reason = _reason(error, name, key)
+            raise ConfigError(f"upstream {name}: {url}/models gives no list of models ({reason})") from None
         model = _served_model(name, wanted, url, list(rows))
         row = rows[model]
         meta = row.get("meta") if isinstance(row.get("meta"), dict) else {}
         context = row.get("max_model_len") or row.get("context_length") or meta.get("n_ctx_train")
-        return cls(name, url, model=model, key=key, context_length=context if isinstance(context, int) else DEFAULT_CONTEXT)
+        length = context if isinstance(context, int) else DEFAULT_CONTEXT
+        return cls(name, url, model=model, key=key, context_length=length, deadline_s=deadline_s)
 
     @property
     def upstream(self) -> str:
@@ -107,12 +106,13 @@ class UpstreamEngine:
         up to it."""
         path, body = self._request(request)
         reader = _Reader(self, request.params.n)
-        ends_at = time.monotonic() + request.deadline_s
-        async with self._answer(path, body, request.deadline_s) as response:
+        deadline_s = request.deadline_s or self.deadline_s
+        ends_at = time.monotonic() + deadline_s
+        async with self._answer(path, body, deadline_s) as response:
             yield Started(prompt_tokens=0)
             try:
                 async with asyncio.timeout(None) as limit:
-                    limit.reschedule(asyncio.get_running_loop().time() + request.deadline_s)
+                    limit.reschedule(asyncio.get_running_loop().time() + deadline_s)
                     async for data in _events(response):
                         for event in reader.take(data):
                             yield event
@@ -255,10 +255,10 @@ class UpstreamEngine:
         await self._client.aclose()
 
 
-def _reason(error: Exception, name: str) -> str:
+def _reason(error: Exception, name: str, key: str) -> str:
     if isinstance(error, httpx.HTTPStatusError):
         status = error.response.status_code
-        hint = f"; its key is {variable_for(UPSTREAM_KEY, name)}" if status in (401, 403) else ""
+        hint = f"; {'check' if key else 'set'} {variable_for(UPSTREAM_KEY, name)}" if status in (401, 403) else ""
         return f"status {status}{hint}"
     return type(error).__name__
 
@@ -350,6 +350,8 @@ class _Reader:
 
     def close(self) -> list[Event]:
         """What is told at the end: the prompt's length, and every answer's end with its tokens."""
+        if self.late and not self._pieces:
+            raise EngineBusy(1.0)  # an empty answer would count as one
         if not self.late and len(self._reasons) < self._n:
             raise EngineGone(f"model {self._engine.name}: the server that runs it broke off")
         counts = {index: self._pieces[index] for index in range(self._n)}

@@ -19,6 +19,7 @@ from chatwright.generation.local import LocalGenerator
 from chatwright.serve import scheduler as scheduler_module
 from chatwright.serve.engine import Delta, EngineBusy, EngineGone, Event, Finished, Started
 from chatwright.serve.scheduler import LONG_PROMPT, Scheduler
+from chatwright.serve.shares import Shares
 from tiny_models import tiny_model
 
 GREEDY = SamplingParams(max_new_tokens=12, temperature=0, stop_ids=frozenset())
@@ -40,9 +41,11 @@ def scheduler(generator: LocalGenerator) -> Iterator[Scheduler]:
 
 
 def submit(
-    scheduler: Scheduler, ids: Sequence[int], params: SamplingParams = GREEDY, owner: str = "a", deadline_s: float = 60.0
-) -> AsyncIterator[Event]:
-    return scheduler.submit(owner, ids, params, Started(prompt_tokens=len(ids)), deadline_s)
+    scheduler: Scheduler, ids: Sequence[int], params: SamplingParams = GREEDY, owner: str = "a", deadline_s: float = 60.0,
+    interactive: bool = False,
+) -> AsyncIterator[Event]:  # fmt: skip
+    started = Started(prompt_tokens=len(ids))
+    return scheduler.submit(owner, ids, params, started, deadline_s, interactive=interactive)
 
 
 async def collect(events: AsyncIterator[Event]) -> list[Event]:
@@ -145,9 +148,89 @@ def test_owners_take_turns(generator: LocalGenerator) -> None:
     assert order.count("many") == 8 and order.index("few") < 6
 
 
+def test_the_prefix_cache_tells_an_owner_nothing_of_others(scheduler: Scheduler) -> None:
+    secret = [9, 8, 7] * 10
+
+    async def cached(owner: str, *tail: int) -> int:
+        started = (await collect(submit(scheduler, [*secret, *tail], owner=owner)))[0]
+        assert isinstance(started, Started)
+        return started.cached_tokens
+
+    async def run() -> list[int]:
+        await cached("victim", 1, 2)
+        return [await cached(owner, 1, n) for owner, n in (("spy", 2), ("spy", 3), ("victim", 3), ("victim", 2))]
+
+    found = asyncio.run(run())
+    assert found[0] == 0  # a first request finds nothing, whatever others have asked
+    assert min(found[1:]) >= len(secret)  # their own they find
+
+
+def test_one_owner_never_holds_all_rows(generator: LocalGenerator) -> None:
+    """Twenty long answers of one; another's short one starts and ends while all of them are being written."""
+
+    async def run(scheduler: Scheduler) -> None:
+        many = [asyncio.create_task(collect(submit(scheduler, [10 + n, 3], LONG, "many"))) for n in range(20)]
+        await until(lambda: scheduler.stats().running == 14)
+        assert scheduler.stats().waiting == 6  # 16 rows, of which two are kept free
+        for owner in ("few", "other"):
+            answer = await collect(submit(scheduler, [50, 3], owner=owner))
+            assert isinstance(answer[-1], Finished) and not any(task.done() for task in many)
+        api = asyncio.create_task(collect(submit(scheduler, [60, 3], LONG, "api")))
+        await until(lambda: scheduler.stats().running == 15)
+        later = asyncio.create_task(collect(submit(scheduler, [61, 3], LONG, "later")))
+        await asyncio.sleep(0.05)
+        assert scheduler.stats().running == 15  # the last row is for people who watch
+        chat = await collect(submit(scheduler, [62, 3], owner="person", interactive=True))
+        assert isinstance(chat[-1], Finished) and not any(task.done() for task in (*many, api, later))
+        for task in (*many, api, later):
+            task.cancel()
+        await asyncio.gather(*many, api, later, return_exceptions=True)
+
+    scheduler = Scheduler(generator, max_batch=16, max_waiting=64)
+    scheduler.start()
+    try:
+        asyncio.run(run(scheduler))
+    finally:
+        asyncio.run(scheduler.drain(0))
+
+
+def test_one_owner_never_holds_the_whole_queue(generator: LocalGenerator) -> None:
+    def taken(scheduler: Scheduler) -> int:
+        return scheduler.stats().running + scheduler.stats().waiting
+
+    async def run(scheduler: Scheduler) -> None:
+        tasks = []
+        with pytest.raises(EngineBusy):
+            for n in range(8 + 32):
+                scheduler.refuse_when_full(1, "many")
+                tasks.append(asyncio.create_task(collect(submit(scheduler, [10 + n, 3], LONG, "many"))))
+                await until(lambda n=n: taken(scheduler) == n + 1)  # type: ignore[misc]
+        assert 24 <= len(tasks) < 8 + 32
+        scheduler.refuse_when_full(1, "few")  # raises nothing
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    scheduler = Scheduler(generator, max_batch=8, max_waiting=32)
+    scheduler.start()
+    try:
+        asyncio.run(run(scheduler))
+    finally:
+        asyncio.run(scheduler.drain(0))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 4, 8, 32, 64])
+def test_shares_leave_everybody_a_row(rows: int) -> None:
+    shares = Shares(rows=rows, queue=8 * rows)
+    for others in (0, 1, rows, 10 * rows):
+        assert 1 <= shares.rows_of_one(others) <= rows - min(others, rows - 1)
+    assert 1 <= shares.rows_for(False) <= shares.rows_for(True) == rows
+    assert shares.queue_of_one < shares.queue
+
+
 def test_a_full_queue_is_busy_and_says_so_at_once(scheduler: Scheduler) -> None:
     async def run() -> list[float]:
-        tasks = [asyncio.create_task(collect(submit(scheduler, [5 + n, 6], LONG))) for n in range(12)]
+        tasks = [asyncio.create_task(collect(submit(scheduler, [5 + n, 6], LONG, str(n % 2)))) for n in range(12)]
         await until(lambda: scheduler.stats().running == 4 and scheduler.stats().waiting == 8)
         waits = []
         for _ in range(50):
@@ -195,12 +278,12 @@ def test_a_deadline_ends_an_answer_with_what_there_is(scheduler: Scheduler) -> N
     async def run() -> list[list[Event]]:
         blockers = [asyncio.create_task(collect(submit(scheduler, [5 + n], LONG, deadline_s=0.4))) for n in range(4)]
         await until(lambda: scheduler.stats().running == 4)
-        queued = await collect(submit(scheduler, [40, 41], deadline_s=0.05))
-        return [queued, *await asyncio.gather(*blockers)]
+        with pytest.raises(EngineBusy) as refused:  # an empty answer would be taken for the model's
+            await collect(submit(scheduler, [40, 41], deadline_s=0.05))
+        assert refused.value.retry_after_s >= 1
+        return await asyncio.gather(*blockers)
 
-    queued, *running = asyncio.run(run())
-    assert [type(event) for event in queued] == [Started, Finished]
-    assert queued[-1] == Finished(index=0, reason="deadline", completion_tokens=0)
+    running = asyncio.run(run())
     ended = [events for events in running if isinstance(events[-1], Finished) and events[-1].reason == "deadline"]
     for events in ended:
         assert isinstance(events[-1], Finished)

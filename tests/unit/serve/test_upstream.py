@@ -267,8 +267,10 @@ def test_each_upstream_gets_its_own_key(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_refused_key_is_named() -> None:
     server, url, _ = models_app(status=401)
     try:
-        with pytest.raises(ConfigError, match="status 401; its key is CHATWRIGHT_UPSTREAM_API_KEY_FAR"):
+        with pytest.raises(ConfigError, match="status 401; set CHATWRIGHT_UPSTREAM_API_KEY_FAR"):
             UpstreamEngine.open("far", url)
+        with pytest.raises(ConfigError, match="status 401; check CHATWRIGHT_UPSTREAM_API_KEY_FAR"):
+            UpstreamEngine.open("far", url, key="sk-wrong")
     finally:
         server.shutdown()
         server.server_close()

@@ -82,7 +82,7 @@ def _answer(
     settings: Settings = one.settings
     request = GenerationRequest(
         request_id=f"{battle_id}:{side}", owner=who.id, messages=(*system, Message(role="user", content=prompt)),
-        params=settings.params(),
+        params=settings.params(), interactive=True,
     )  # fmt: skip
 
     def save(answer: LiveAnswer) -> None:

@@ -144,7 +144,7 @@ def _answers(
         if prefix:
             params = replace(params, max_new_tokens=max(1, params.max_new_tokens - len(prefix)))
         request = GenerationRequest(
-            request_id=made.id, owner=who.id, messages=messages, params=params, overflow="drop_oldest",
+            interactive=True, request_id=made.id, owner=who.id, messages=messages, params=params, overflow="drop_oldest",
             answer_prefix=tuple(token.id for token in prefix),
         )  # fmt: skip
         label = {

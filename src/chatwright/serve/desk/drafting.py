@@ -69,7 +69,7 @@ def _begin(shared: Services, who: Principal, task_id: str, given: wire.DraftRequ
     params = SamplingParams(max_new_tokens=MAX_TOKENS, temperature=TEMPERATURE, seed=secrets.randbits(48))
     name = new_id("draft")
     request = GenerationRequest(
-        request_id=name, owner=who.id, messages=messages, params=params, overflow="drop_oldest"
+        interactive=True, request_id=name, owner=who.id, messages=messages, params=params, overflow="drop_oldest"
     )  # fmt: skip
 
     def account(answer: LiveAnswer) -> None:

@@ -167,7 +167,9 @@ def open_folder(settings: ServeConfig, name: str, path: str) -> Engine:
     from chatwright.serve.local_engine import LocalEngine
 
     sizes = {"max_batch": settings.max_batch, "prefix_mb": settings.prefix_mb}
-    return LocalEngine.open(path, name=name, precision=settings.precision, template=settings.template, **sizes)
+    return LocalEngine.open(
+        path, name=name, precision=settings.precision, template=settings.template, deadline_s=settings.deadline_s, **sizes
+    )
 
 
 def entry_to_serve(workspace: Workspace, entry: str) -> str:

@@ -24,6 +24,7 @@ from chatwright.serve.openai.stream import together
 from chatwright.serve.openai.wire import Generation
 from chatwright.serve.services import Services, services
 
+ANSWERS_AT_ONCE = 64  # of one request; the rest wait here and take no place in the queue
 log = logging.getLogger(__name__)
 _recording: set[asyncio.Task[None]] = set()
 
@@ -131,7 +132,8 @@ async def events_of(
     begun = whole = False
     counted: Counter[tuple[int, int]] = Counter()
     try:
-        async with aclosing(together([call.engine.generate(one) for one in asked])) as merged:
+        at_once = max(1, ANSWERS_AT_ONCE // max(one.params.n for one in asked))
+        async with aclosing(together([call.engine.generate(one) for one in asked], at_once=at_once)) as merged:
             async for number, event in merged:
                 if isinstance(event, Started):
                     tally.prompt_tokens += event.prompt_tokens
