@@ -122,8 +122,12 @@ def _free_for(labeller: str) -> list[ColumnElement[bool]]:
         LabelRow.task_id == TaskRow.id, LabelRow.labeller == labeller, LabelRow.state.in_(("current", "surplus"))
     )
     skipped = exists().where(SkipRow.task_id == TaskRow.id, SkipRow.labeller == labeller)
+    # An adjudicator has not labelled the task that is decided.
+    party = exists().where(
+        LabelRow.task_id == TaskRow.of_task, LabelRow.labeller == labeller, LabelRow.state.in_(("current", "surplus"))
+    )
     taken = TaskRow.labels_count + others_leases(TaskRow.id, labeller)
-    return [or_(TaskRow.everybody, taken < TaskRow.overlap), ~labelled, ~skipped]
+    return [or_(TaskRow.everybody, taken < TaskRow.overlap), ~labelled, ~skipped, ~party]
 
 
 def _take(session: Session, labeller: str, conditions: Sequence[ColumnElement[bool]]) -> TaskRow | None:

@@ -360,6 +360,16 @@ def test_ratings_come_before_rankings_where_a_project_says_so(workspace: Workspa
         assert read.task_view(session, made).labels[0].value["likert"] == [1, 7, 7]  # both are kept
 
 
+def test_an_adjudicator_has_not_labelled_the_task(workspace: Workspace) -> None:
+    with workspace.session() as session:
+        desk = project(session)
+        made = task(session, desk)
+        for name, order in (("lea", "A>B>C"), ("bob", "C>B>A")):
+            label(session, made, name, order)
+        asked = queue.adjudicate(session, made, actor="lea")
+        assert [claimed(session, name, "adjudicate") for name in ("lea", "bob", "other lead")] == [None, None, asked]
+
+
 def test_an_adjudication_is_the_last_word(workspace: Workspace) -> None:
     with workspace.session() as session:
         desk = project(session)
