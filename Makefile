@@ -46,6 +46,7 @@ web-test: .venv/.installed-test
 	$(PYTEST) tests/web $(PYTEST_ARGS)
 
 web/node_modules/.installed: web/package-lock.json
+	@command -v npm >/dev/null || { echo "error: no npm found; install Node.js 20.19 or newer from nodejs.org, then run make web again" >&2; exit 1; }
 	cd web && npm ci --no-progress
 	@touch $@
 
