@@ -23,8 +23,8 @@ def reference_page(schema: dict[str, Any], origin: str, model: str) -> str:
     paths = sorted(schema["paths"], key=lambda path: (not path.startswith("/v1"), path.startswith("/api"), path))
     operations = [(path, method) for path in paths for method in _METHODS if method in schema["paths"][path]]
     contents = "".join(
-        f'<tr><td>{method.upper()}</td><td><a href="#{_anchor(path, method)}"><code>{escape(path)}</code></a></td>'
-        f"<td>{escape(_first_sentence(schema['paths'][path][method]))}</td></tr>"
+        f'<tr><td>{method.upper()}</td><td><a href="#{_anchor(path, method)}"><code>{_broken(path)}</code></a></td>'
+        f"<td>{_prose(_first_sentence(schema['paths'][path][method]))}</td></tr>"
         for path, method in operations
     )
     details = "".join(_operation(schema, path, method) for path, method in operations)
@@ -35,6 +35,16 @@ def reference_page(schema: dict[str, Any], origin: str, model: str) -> str:
         f'are the web app\'s own and take its session. All of it as a schema: <a href="/openapi.json">openapi.json</a>.</p>'
         f"{_EXAMPLES.format(origin=escape(origin), model=escape(model))}<table>{contents}</table>{details}</main></html>"
     )
+
+
+def _broken(path: str) -> str:
+    """A path that a narrow column breaks at its slashes and underscores."""
+    return re.sub(r"(?<=.)([/_])", r"<wbr>\1", escape(path))
+
+
+def _prose(text: str) -> str:
+    """A docstring as HTML: what stands between backticks is code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
 def _anchor(path: str, method: str) -> str:
@@ -56,7 +66,7 @@ def _operation(schema: dict[str, Any], path: str, method: str) -> str:
     )
     return (
         f'<h2 id="{_anchor(path, method)}"><code>{method.upper()} {escape(path)}</code></h2>'
-        f"<p>{escape(operation.get('description', ''))}</p>{f'<ul>{listed}</ul>' if listed else ''}"
+        f"<p>{_prose(operation.get('description', ''))}</p>{f'<ul>{listed}</ul>' if listed else ''}"
         f"<p>Answers: {escape(', '.join(operation['responses']))}</p>"
     )
 

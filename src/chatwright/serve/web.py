@@ -36,7 +36,7 @@ already.</p>
 </main></html>"""
 PAGE_CSS = """:root { color-scheme: light dark; font: 16px/1.65 system-ui, sans-serif; }
 html { background: light-dark(#fcfbf9, #171614); color: light-dark(#22201d, #ece8e1); }
-main { max-width: 60rem; margin: 8vh auto; padding: 0 24px; }
+main { max-width: 60rem; margin: clamp(24px, 8vh, 64px) auto; padding: 0 24px; }
 h1 { font-size: 1.6rem; line-height: 1.25; }
 h2 { font-size: 1.1rem; margin: 2em 0 0.4em; }
 a { color: light-dark(#0f6b63, #5cc8ba); }
@@ -47,7 +47,12 @@ pre code { padding: 0; background: none; }
 table { border-collapse: collapse; width: 100%; }
 td { text-align: start; padding: 6px 18px 6px 0; vertical-align: top; overflow-wrap: anywhere; }
 td { border-bottom: 1px solid light-dark(#e4e0d8, #38342f); }
-td:first-child { width: 5em; color: light-dark(#5d5850, #b3aca1); }
+code { overflow-wrap: anywhere; }
+pre code { overflow-wrap: normal; }
+td:nth-child(2) { width: 42%; }
+@media (max-width: 560px) { tr { display: block; padding: 6px 0; } td { display: inline; border: 0; }
+td:last-child { display: block; } td:nth-child(2), td:first-child { width: auto; padding-right: 8px; } }
+td:first-child { width: 4em; color: light-dark(#5d5850, #b3aca1); }
 """
 ENCODINGS = (("br", ".br"), ("gzip", ".gz"))
 """Codings that the build has written beside each file (web/vite.config.ts), the best first."""

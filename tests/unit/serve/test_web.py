@@ -155,3 +155,4 @@ def test_the_reference_begins_with_the_openai_protocol_and_has_examples(client: 
         assert page.count(f'id="{link}"') == 1, link
     assert "/v1/chat/completions" in page.split("<table>")[0]
     assert 'href="/page.css"' in page and "<script" not in page and " style=" not in page
+    assert "`" not in page and "/v1<wbr>/chat<wbr>/completions" in page  # a narrow column breaks it between its parts

@@ -28,11 +28,27 @@ const tables = ["../api/message.ts", "server-words.json"].map((name) => readFile
 const plain = new Set([...code.matchAll(/\bt\(\s*"([^"]+)"/g), ...tables.matchAll(/"([a-z]\w*(?:\.\w+)+)"/g)].map((match) => match[1]!));
 // t(`reasons.${reason}`): every key that fits the pattern is used.
 const patterns = [...code.matchAll(/\bt\(`([^`]+)`/g)].map((match) => new RegExp(`^${match[1]!.replace(/\./g, "\\.").replace(/\$\{[^}]+\}/g, "\\w+")}$`));
+// The options of each call of t with a whole key, read to the closing brace; "..." where they hold a spread or come from elsewhere.
+const calls = [...code.matchAll(/\bt\("([^"]+)"(, \{)?/g)].map((match) => {
+  let depth = 1;
+  let end = match.index + match[0].length;
+  if (match[2]) for (; depth; end += 1) depth += code[end] === "{" ? 1 : code[end] === "}" ? -1 : 0;
+  const options = match[2] ? code.slice(match.index + match[0].length, end - 1) : code[end] === "," ? "..." : "";
+  return [match[1]!, options] as const;
+});
 const base = (key: string) => key.replace(/_(one|other)$/, "");
 
 describe("texts of the app", () => {
   it("are the same keys in both languages", () => {
     expect([...chinese.keys()].sort()).toEqual([...english.keys()].sort());
+  });
+
+  it("are given every value that they show", () => {
+    const missing = calls.filter(([, options]) => !options.includes("...")).flatMap(([key, options]) =>
+      [...english].filter(([name]) => base(name) === key).flatMap(([name, text]) =>
+        [...text.matchAll(/\{\{(\w+)\}\}/g)].filter(([, value]) => !new RegExp(`\\b${value}\\b`).test(options)).map(([, value]) => `${name}: ${value}`)));
+    expect(calls.length).toBeGreaterThan(500);
+    expect(missing).toEqual([]);
   });
 
   it("take the same values in both languages", () => {

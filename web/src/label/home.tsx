@@ -11,6 +11,7 @@ import { Dialog } from "../ui/dialog";
 import { Check, Spinner } from "../ui/fields";
 import { SideButton } from "../ui/frame";
 import { warn } from "../ui/toast";
+import { languageName } from "../lead/text";
 import { guidelines, myLabels, profile, projects, saveProfile, type Profile, type ProjectInfo } from "./api";
 import { KINDS, type TaskKind } from "./task";
 
@@ -111,7 +112,7 @@ function Languages({ languages }: { languages: string[] }) {
   const key = ["desk", "profile"];
   const { data } = useQuery({ queryKey: key, queryFn: profile });
   if (!data) return null;
-  const name = (language: string) => new Intl.DisplayNames([i18n.language], { type: "language" }).of(language) ?? language;
+  const name = (language: string) => languageName(language, i18n.language);
   const chosen = (language: string) => data.languages.length === 0 || data.languages.includes(language);
   async function change(language: string, on: boolean) {
     const now = languages.filter((each) => (each === language ? on : chosen(each)));

@@ -154,11 +154,11 @@ function Agreement({ data }: { data: Dashboard }) {
         </Table>
       ) : null}
       {agreement.kinds.length ? (
-        <Table label={t("lead.agree.kinds")} head={<><th>{t("lead.agree.kinds")}</th><th className="number">{t("lead.agree.tasks")}</th><th className="number">{t("lead.dash.agreement")}</th><th>{t("board.interval")}</th><th className="number">{t("lead.agree.tau_b")}</th></>}>
+        <Table label={t("lead.agree.kinds")} head={<><th>{t("lead.agree.kinds")}</th><th className="number">{t("lead.agree.tasks")}</th><th>{t("lead.dash.agreement")}</th><th className="number">{t("lead.agree.tau_b")}</th></>}>
           {agreement.kinds.map(({ first, second, num_tasks, percent, tau_b }) => (
             <tr key={`${first} ${second}`}>
-              <td><span className="row"><KindBadge kind={first} /><KindBadge kind={second} /></span></td><td className="number">{formatNumber(num_tasks, i18n.language)}</td>
-              <td className="number"><strong>{formatPercent(percent.value)}</strong></td><td>{isEnough(num_tasks, percent.low, percent.high) ? <span className="soft small nowrap">{formatPercent(percent.low)} – {formatPercent(percent.high)}</span> : <Few count={num_tasks} unit="tasks" />}</td>
+              <td><span className="row wrap"><KindBadge kind={first} /><KindBadge kind={second} /></span></td><td className="number">{formatNumber(num_tasks, i18n.language)}</td>
+              <td><strong>{formatPercent(percent.value)}</strong><br />{isEnough(num_tasks, percent.low, percent.high) ? <span className="soft small nowrap">{formatPercent(percent.low)} – {formatPercent(percent.high)}</span> : <Few count={num_tasks} unit="tasks" />}</td>
               <td className="number">{tau_b ? tau_b.value.toFixed(2) : "–"}</td>
             </tr>
           ))}

@@ -4,7 +4,7 @@ import { diffLines, folded } from "./diff";
 import { flat } from "./models";
 import { cutIntoParts, partsOf } from "./parts-of-file";
 import { changed } from "./project-form";
-import { bytes, duration } from "./text";
+import { bytes, duration, languageName } from "./text";
 
 const apply = (lines: ReturnType<typeof diffLines>, without: "added" | "removed") => lines.filter((line) => line.kind !== without).map((line) => line.text).join("\n");
 
@@ -82,4 +82,9 @@ describe("a file as requests", () => {
     expect(atob(partsOf("x.jsonl", western)?.[0]?.content ?? "").length).toBe(western.length);
     expect(partsOf("x.xlsx", new Uint8Array(2_000_000))).toBeNull();
   });
+});
+
+it("names Chinese by its characters, not by a country", () => {
+  expect(["en", "zh-CN", "zh-TW", "no code"].map((code) => languageName(code, "en"))).toEqual(["English", "Simplified Chinese", "Traditional Chinese", "no code"]);
+  expect(languageName("zh-CN", "zh-CN")).toBe("简体中文");
 });

@@ -16,10 +16,13 @@ export function bytes(count: number): string {
   return `${value < 10 && at ? value.toFixed(1) : Math.round(value)} ${units[at]}`;
 }
 
+/** Chinese is named by its characters: texts are the same in every country that writes them. */
+const WRITTEN: Record<string, string> = { "zh-CN": "zh-Hans", "zh-SG": "zh-Hans", "zh-TW": "zh-Hant", "zh-HK": "zh-Hant" };
+
 /** A language's name in the reader's language. */
 export function languageName(code: string, reader: string): string {
   try {
-    return new Intl.DisplayNames(reader, { type: "language" }).of(code) ?? code;
+    return new Intl.DisplayNames(reader, { type: "language" }).of(WRITTEN[code] ?? code) ?? code;
   } catch {
     return code; // not a code that the browser accepts
   }

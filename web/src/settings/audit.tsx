@@ -1,8 +1,9 @@
-import { useInfiniteQuery } from "@tanstack/react-query";
+import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import type { TFunction } from "i18next";
 import { useTranslation } from "react-i18next";
 import client, { ok } from "../api/client";
 import { formatDate } from "../lib/format";
+import { modelsQuery, projectsQuery } from "../lead/api";
 import { useNames } from "../lead/names";
 import { fieldName, slug } from "../lib/said";
 
@@ -15,6 +16,16 @@ function detail(values: Record<string, unknown>, t: TFunction): string {
   return Object.entries(values).map(([name, value]) => `${fieldName(name, t)}: ${plain(value)}`).join(" · ");
 }
 
+/** Names of accounts, keys, models and projects by their identifiers. */
+function useTargets(): (id: string) => string {
+  const personOf = useNames();
+  const { data: keys = [] } = useQuery({ queryKey: ["keys", true], queryFn: () => ok(client.GET("/api/keys", { params: { query: { everyone: true } } })) });
+  const { data: models } = useQuery(modelsQuery);
+  const { data: projects = [] } = useQuery(projectsQuery);
+  const names = new Map([...keys, ...(models?.models ?? []), ...projects].map((each) => [each.id, each.name]));
+  return (id) => names.get(id) ?? personOf(id);
+}
+
 export default function Audit() {
   const { t, i18n } = useTranslation();
   const log = useInfiniteQuery({
@@ -23,9 +34,9 @@ export default function Audit() {
     queryFn: ({ pageParam }) => ok(client.GET("/api/audit", { params: { query: { before: pageParam, limit: PAGE } } })),
     getNextPageParam: (last) => (last.length === PAGE ? last.at(-1)?.id : undefined),
   });
-  const nameOf = useNames();
-  // An account by its name; other things by the beginning of their identifier, whole in the tooltip.
-  const named = (id: string) => (nameOf(id) !== id ? nameOf(id) : <span className="mono" title={id}>{id.length > 18 ? `${id.slice(0, 16)}…` : id}</span>);
+  const nameOf = useTargets();
+  // By its name where it has one; else by the beginning of the identifier, whole in the tooltip.
+  const named = (id: string) => (nameOf(id) !== id && !nameOf(id).endsWith("…") ? nameOf(id) : <span className="mono" title={id}>{id.length > 18 ? `${id.slice(0, 16)}…` : id}</span>);
   const rows = log.data?.pages.flat() ?? [];
   return (
     <div className="stack">
