@@ -242,7 +242,10 @@ def _depth(text: str) -> int:
 
 
 def _cannot_follow(constraint: Constraint, error: object) -> ConfigError:
-    return ConfigError(f"{constraint.kind}: cannot be followed: {first_line(error)}")
+    reason = first_line(error)
+    if reason in ("NoExtension", "NoExtensionBias"):  # llguidance's names for a grammar without a next byte
+        reason = "no answer satisfies it; a reference leads back to itself, or parts contradict each other"
+    return ConfigError(f"{constraint.kind}: cannot be followed: {reason}")
 
 
 def first_line(error: object) -> str:

@@ -70,14 +70,11 @@ class Answer:
 
 async def asked_of(call: Call, body: ChatRequest, raw: dict[str, Any] | None = None) -> GenerationRequest:
     """The engine's request. `raw`: the body as a chat request when the client sent another. Raises ConfigError, APIError."""
-    given = constraint_of(body)
-    if given and wants_tools(body):
-        raise APIError(400, "give either tools or a restriction of the answer's form", param="response_format")
     # Servers elsewhere get the client's own tools and formats and render them in their models' way.
     native = bool(getattr(call.engine, "takes_raw", False))
-    constraint = Constraint(kind=given[0], value=given[1]) if given else None  # type: ignore[arg-type]
-    if not native and constraint is None:
-        constraint = constraint_for_tools(body)
+    if not native:
+        _check_last(body)
+    constraint = _constraint(body, native=native)
     messages = with_steps(messages_of(body, native=native), steps_of(body))
     raw = await call.raw() if raw is None else raw
     if native and body.calculator:
@@ -94,6 +91,32 @@ async def asked_of(call: Call, body: ChatRequest, raw: dict[str, Any] | None = N
         overflow=body.overflow or "error",
         raw=raw,
     )
+
+
+def _constraint(body: ChatRequest, *, native: bool) -> Constraint | None:
+    """What restricts the answer. With functions, an answer in JSON is either calls or that JSON."""
+    given = constraint_of(body)
+    if given and wants_tools(body) and not native:
+        if given[0] not in ("json_object", "json_schema"):
+            param = "script" if body.script else "structured_outputs"
+            raise APIError(400, f"tools go with response_format, not with {param}; leave one of them out", param=param)
+        return constraint_for_tools(body, given[1] or '{"type": "object"}')
+    if given:
+        return Constraint(kind=given[0], value=given[1])  # type: ignore[arg-type]
+    return None if native else constraint_for_tools(body)
+
+
+def _check_last(body: ChatRequest) -> None:
+    """Refuse a conversation that asks for nothing. An answer that is begun is not continued: APIError."""
+    last = body.messages[-1]
+    if last.role not in ("user", "tool"):
+        what = "this server does not continue a message" if last.role == "assistant" else "it asks for no answer"
+        raise APIError(
+            400, f"messages: the last one is from the {last.role}; it must be from the user or a tool, as {what}",
+            param="messages",
+        )  # fmt: skip
+    if not last.text.strip():
+        raise APIError(400, f"messages: the last one, from the {last.role}, is empty", param="messages")
 
 
 async def pieces(

@@ -232,7 +232,8 @@ def validation_error(errors: Sequence[Mapping[str, Any]]) -> APIError:
     """The first of pydantic's errors; of a union, the one that got furthest into the value."""
     if not errors:
         return APIError(400, "the request is not valid")
-    chosen = max(errors, key=lambda one: len(one.get("loc", ())))
+    # Of two that got equally far, a limit says more than the type of a branch that was not meant.
+    chosen = max(errors, key=lambda one: (len(one.get("loc", ())), not str(one.get("type")).endswith("_type")))
     if any(one.get("type") == "json_invalid" for one in errors):
         return APIError(400, "the body is not valid JSON", code="invalid_json")
     place, *path = chosen.get("loc") or ("body",)

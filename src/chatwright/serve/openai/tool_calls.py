@@ -22,7 +22,7 @@ OPEN, CLOSE = "<tool_call>", "</tool_call>"
 _STRING_OR_CLOSE = re.compile(rf'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|{CLOSE}', re.DOTALL)
 _GRAMMAR = r"""start: %s
 text: /([^<](.|\n)*)?/
-calls: %s
+%scalls: %s
 call: "<tool_call>" body "</tool_call>"
 body: %%json %s
 """
@@ -94,11 +94,11 @@ def _call_json(name: str, arguments: str) -> str:
     return text.replace(OPEN, "\\u003c" + OPEN[1:]).replace(CLOSE, "\\u003c" + CLOSE[1:])
 
 
-def constraint_for_tools(body: ChatRequest) -> Constraint | None:
+def constraint_for_tools(body: ChatRequest, json_schema: str = "") -> Constraint | None:
     """What makes calls valid, or an answer hold what the calculator found; None when there is neither. With "auto" an answer
-    is either text or calls."""
+    is either calls or text, which follows `json_schema` where one is given."""
     steps, forced = steps_of(body), body.tool_choice not in (None, "auto")
-    if steps and (not wants_tools(body) or (steps[0].alone and not forced)):
+    if steps and not json_schema and (not wants_tools(body) or (steps[0].alone and not forced)):
         return steps_constraint(steps)
     if not wants_tools(body):
         return None
@@ -108,7 +108,7 @@ def constraint_for_tools(body: ChatRequest) -> Constraint | None:
             "type": "object",
             "properties": {
                 "name": {"const": tool.function.name},
-                "arguments": tool.function.parameters or {"type": "object"},
+                "arguments": _arguments_schema(tool.function.parameters),
             },
             "required": ["name", "arguments"],
             "additionalProperties": False,
@@ -120,8 +120,18 @@ def constraint_for_tools(body: ChatRequest) -> Constraint | None:
     calls = "call" if body.parallel_tool_calls is False or chosen else 'call ("\\n" call){0,7}'
     # A small model would fill its length with the blanks that JSON allows.
     schema = (forms[0] if len(forms) == 1 else {"anyOf": forms}) | {"x-guidance": {"whitespace_flexible": False}}
-    grammar = _GRAMMAR % ("calls" if required else "text | calls", calls, json.dumps(schema))
+    text, rule = ("json", f"json: %json {json_schema}\n") if json_schema and not required else ("text", "")
+    grammar = _GRAMMAR % ("calls" if required else f"{text} | calls", rule, calls, json.dumps(schema))
     return Constraint(kind="lark", value=grammar)
+
+
+def _arguments_schema(parameters: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The schema of a function's arguments. One that declares none takes `{}`: JSON schema would allow any, and a small
+    model invents them. `additionalProperties` or another keyword declares some."""
+    declared = {name for name, value in (parameters or {}).items() if value not in ({}, [], None)}
+    if declared <= {"type", "title", "description", "$schema", "$id", "$comment"}:
+        return {"type": "object", "properties": {}, "additionalProperties": False}
+    return dict(parameters or {})
 
 
 class ToolReader:

@@ -79,6 +79,8 @@ class ChatMessage(Wire):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Text | Annotated[list[TextPart], Field(max_length=256)] | None = None
     name: Annotated[str, Field(max_length=256)] | None = None
+    refusal: Text | None = None
+    """Of an earlier answer: stands for its content where that is null."""
     tool_calls: Annotated[list[ToolCall], Field(max_length=MAX_TOOLS)] | None = None
     tool_call_id: Annotated[str, Field(max_length=256)] | None = None
 
@@ -87,7 +89,7 @@ class ChatMessage(Wire):
         """The whole text of the message."""
         if isinstance(self.content, list):
             return "".join(part.text or part.refusal or "" for part in self.content)
-        return self.content or ""
+        return self.content or self.refusal or ""
 
     @model_validator(mode="before")
     @classmethod
@@ -101,7 +103,7 @@ class ChatMessage(Wire):
 
     @model_validator(mode="after")
     def _has_content(self) -> ChatMessage:
-        if self.content is None and not (self.role == "assistant" and self.tool_calls):
+        if self.content is None and not (self.role == "assistant" and (self.tool_calls or self.refusal)):
             raise APIError(400, f"messages: the {self.role} message has no content", param="messages")
         return self
 
@@ -143,6 +145,30 @@ class NamedTool(Wire):
 
     type: Literal["function"]
     function: NamedFunction
+
+
+class AllowedTool(Wire):
+    """A tool by name."""
+
+    type: Literal["function", "calculator"]
+    function: NamedFunction | None = None
+
+
+class AllowedToolsMode(Wire):
+    """Which of the tools may be used, and whether one of them has to be."""
+
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[AllowedTool], Field(min_length=1, max_length=MAX_TOOLS)]
+
+
+class AllowedTools(Wire):
+    """The tools of this turn: a choice from `tools`."""
+
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedToolsMode
+
+
+ToolChoice = Annotated[NamedTool | AllowedTools, Field(discriminator="type")]
 
 
 class StreamOptions(Wire):
@@ -206,6 +232,13 @@ class StructuredOutputs(Wire):
 # ---- generation --------------------------------------------------------------------------------------------
 
 
+def _few_stops(value: Any) -> Any:
+    """Refuse too many here: of a union, pydantic would name the branch that the value was never meant for."""
+    if isinstance(value, list) and len(value) > MAX_STOP:
+        raise ValueError(f"at most {MAX_STOP} stop sequences are taken, {len(value)} were given")
+    return value
+
+
 def _few_biases(value: Any) -> Any:
     """Refuse too many before each of them is looked at."""
     if isinstance(value, dict) and len(value) > MAX_BIASES:
@@ -226,7 +259,7 @@ class Generation(Wire):
     top_k: Annotated[int, Field(ge=-1, le=1_000_000)] | None = None
     """0 or -1: off."""
     n: Annotated[int, Field(ge=1, le=MAX_N)] | None = None
-    stop: StopText | Annotated[list[StopText], Field(max_length=MAX_STOP)] | None = None
+    stop: Annotated[StopText | list[StopText] | None, BeforeValidator(_few_stops)] = None
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
     logit_bias: Annotated[
         dict[Annotated[str, Field(pattern="^[0-9]{1,9}$")], Bias], Field(max_length=MAX_BIASES), BeforeValidator(_few_biases)
@@ -314,7 +347,8 @@ class ChatRequest(Generation):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
     tools: Annotated[list[AnyTool], Field(max_length=MAX_TOOLS)] | None = None
-    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
+    """`allowed_tools` is read as `tools` without the others, and its mode."""
     parallel_tool_calls: bool | None = None
 
     @property
@@ -326,6 +360,18 @@ class ChatRequest(Generation):
     def calculator(self) -> bool:
         """Whether the server's calculator may be used."""
         return self.tool_choice != "none" and len(self.functions) < len(self.tools or ())
+
+    @model_validator(mode="after")
+    def _only_allowed_tools(self) -> ChatRequest:
+        if not isinstance(self.tool_choice, AllowedTools):
+            return self
+        choice = self.tool_choice.allowed_tools
+        allowed = {tool.function.name if tool.function else tool.type for tool in choice.tools}
+        given = {tool.function.name if isinstance(tool, Tool) else tool.type: tool for tool in self.tools or ()}
+        if missing := sorted(allowed - given.keys()):
+            raise APIError(400, f"tool_choice: {missing[0]} is not among the tools", param="tool_choice")
+        self.tools, self.tool_choice = [tool for name, tool in given.items() if name in allowed], choice.mode
+        return self
 
     @model_validator(mode="after")
     def _together(self) -> ChatRequest:
