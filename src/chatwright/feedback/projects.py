@@ -53,7 +53,7 @@ class ProjectSettings:
     gold_share: float = 0.0
     """Share of tasks, silently, whose right order is known."""
     too_fast_s: float = 2.0
-    """Labels made in fewer seconds are marked."""
+    """Labels made in fewer seconds, or faster than 20 words of the answers a second, are marked; 0: none."""
     merge_method: str = "ranked_pairs"
     """How rankings of a task are merged, see `feedback.merge`."""
     adjudicate_below: float = 0.5

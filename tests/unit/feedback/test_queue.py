@@ -17,7 +17,8 @@ from chatwright.feedback import drafts, queue, read
 from chatwright.feedback.events import new_uuid
 from chatwright.feedback.projects import change_project, project_of
 from chatwright.feedback.tables import LabelRow, Lease, SkipRow, TaskRow
-from chatwright.records import WeakOrder
+from chatwright.feedback.tasks import Answer, NewTask, add_task
+from chatwright.records import Message, WeakOrder
 from chatwright.workspace.database import Workspace
 from desk_data import label, project, task
 from workspaces import KINDS, workspace_of
@@ -345,6 +346,27 @@ def test_gold_is_mixed_in_at_its_share_and_scored(workspace: Workspace) -> None:
         assert taus and set(taus) == {1 / 3}
         assert set(session.scalars(select(LabelRow.gold_tau).where(LabelRow.task_id.in_(plain)))) == {None}
         assert claimed(session, "bob", exclude=list(plain)) in gold  # however often it was done: once each
+
+
+def test_long_answers_take_longer_than_the_shortest_time(workspace: Workspace) -> None:
+    """756 words in 6.9 s were read by nobody; a letter of a script without blanks counts half a word."""
+    texts = {"long": "word " * 189, "中文": "天空为什么是蓝色的" * 42, "short": "It depends."}
+    with workspace.session() as session:
+        desk = project(session)
+        for name, text in texts.items():
+            made = add_task(
+                session,
+                NewTask(
+                    project=desk, kind="rank", messages=(Message(role="user", content="Why?"),), overlap=4,
+                    answers=tuple(Answer(text=text + str(n)) for n in range(4)),
+                ),
+                actor="lead",
+            )  # fmt: skip
+            for who, seconds in (("ann", 6.9), ("bo", 60.0)):
+                given = queue.Submission(
+                    uuid=new_uuid(), task=made, labeller=who, value={"ranking": "A>B>C>D"}, seconds={"read": seconds}
+                )
+                assert queue.submit(session, given).too_fast == (who == "ann" and name != "short"), (name, who)
 
 
 def test_ratings_come_before_rankings_where_a_project_says_so(workspace: Workspace) -> None:

@@ -1,5 +1,5 @@
 import { useQuery, useQueryClient } from "@tanstack/react-query";
-import { GitBranch, RotateCcw, Sparkles } from "lucide-react";
+import { ChartLine, GitBranch, RotateCcw, Sparkles } from "lucide-react";
 import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { Link, useParams } from "wouter";
@@ -81,6 +81,7 @@ function Candidate({ model, all }: { model: Model; all: Models }) {
   return (
     <Section title={model.name} tools={<>
       {model.serves.map((name) => <span key={name} className="badge good">{t("lead.models.serves", { name })}</span>)}
+      {model.has_report ? <a className="button" href={`/api/desk/models/${model.id}/report`} target="_blank" rel="noreferrer"><ChartLine size={15} aria-hidden />{t("lead.models.report")}</a> : null}
       <Link className="button" href={`/lead/models/${model.id}`}><GitBranch size={15} aria-hidden />{t("lead.models.lineage")}</Link>
       {admin && all.serving.some((line) => line.model_id !== model.id) ? <button type="button" className={model.serves.length ? "button" : "button primary"} onClick={() => setPromoting(true)}>{model.serves.length ? t("lead.models.promoteMore") : t("lead.models.promote")}</button> : null}
     </>}>

@@ -9,10 +9,11 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import HTMLResponse
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from chatwright.errors import CheckpointError, GateError, HubError, MissingError, ModelError
+from chatwright.errors import CheckpointError, DataError, GateError, HubError, MissingError, ModelError
 from chatwright.feedback import lineage
 from chatwright.feedback.jobs_tables import ModelRow, ServingRow
 from chatwright.feedback.lineage import CONFIGURED
@@ -39,6 +40,8 @@ from chatwright.serve.settings import ServeConfig
 from chatwright.workspace.database import Workspace, located_path
 
 PAGE = 100
+REPORT_CSP = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
+"""Texts of models are shown there: whatever they hold, nothing runs, loads or knows who is signed in."""
 router = APIRouter(prefix="/api/desk", tags=["desk"], responses=responses(400, 401, 403, 404, 409))
 Lead = Annotated[Principal, Depends(require_user("lead"))]
 Admin = Annotated[Principal, Depends(require_user("admin"))]
@@ -48,6 +51,21 @@ Admin = Annotated[Principal, Depends(require_user("admin"))]
 def models(request: Request, _: Lead) -> Models:
     """The registry and what serves."""
     return _models(services(request))
+
+
+@router.get("/models/{model_id}/report", response_class=HTMLResponse)
+def report(request: Request, _: Lead, model_id: str) -> HTMLResponse:
+    """The curves and the report card of the run that made a model, as a page without scripts."""
+    from chatwright.evals.model_report import model_page
+
+    with services(request).workspace.reading() as session:
+        row = lineage.model(session, model_id)
+        name, folder = row.name, located_path(session, row.path)
+    try:
+        page = model_page(name, folder)
+    except DataError as error:
+        raise APIError(404, str(error), code="no_report") from error
+    return HTMLResponse(page, headers={"content-security-policy": REPORT_CSP, "cache-control": "no-cache"})
 
 
 @router.post("/models/{model_id}/promote")
@@ -219,9 +237,10 @@ def _model(session: Session, row: ModelRow, names: list[str], withdrawn: int) ->
     serving = {name: lineage.serving(session, name) for name in names}
     gate = lineage.deciding(session, row)
     blockers = {name: lineage.blocker(session, row, name) for name in names}
+    folder = located_path(session, row.path)
     return Model(
-        id=row.id, name=row.name, path=str(located_path(session, row.path)), base=row.base, parent_id=row.parent_id,
-        job_id=row.job_id,
+        id=row.id, name=row.name, path=str(folder), base=row.base, parent_id=row.parent_id,
+        job_id=row.job_id, has_report=folder.name == "final" and (folder.parent / "metrics.jsonl").is_file(),
         manifest=row.manifest, report_card=row.figures.get("report_card") or {},
         verdicts=[Verdict.model_validate(one) for one in lineage.verdicts(session, row)],
         gate=Verdict.model_validate(gate) if gate else None, against=str(comparison.get("against", "")),

@@ -289,6 +289,29 @@ def test_label_jobs_become_command_lines(app: FastAPI, admin: TestClient) -> Non
         assert (cfg.ai.model if cfg.ai else cfg.simulated.noise) == ("big" if cfg.ai else 0.2)
 
 
+def test_the_report_of_a_models_run_is_a_page_in_which_nothing_runs(app: FastAPI, admin: TestClient) -> None:
+    run = app.state.services.workspace.folder / "retrained" / "6-ppo"
+    run.mkdir(parents=True)
+    path = f"/api/desk/models/{model(app, 'retrained/6-ppo/final', 0.6)}/report"
+    assert admin.get("/api/desk/models").json()["models"][0]["has_report"] is False
+    missing = admin.get(path)
+    assert missing.status_code == 404 and missing.json()["error"]["code"] == "no_report"
+    assert admin.get("/api/desk/models/none/report").status_code == 404
+    for stage, kind in (("1-sft", "sft"), ("4-reward", "reward"), (run.name, "ppo")):
+        place = run.parent / stage
+        place.mkdir(exist_ok=True)
+        rows = [{"step": n, "loss": 1 / n, "reward": 0.1 * n, "kl": 0.2 * n} for n in (1, 2, 3)]
+        (place / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        result = {"kind": kind, "model": "<script>alert(1)</script>"}
+        (place / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    assert admin.get("/api/desk/models").json()["models"][0]["has_report"] is True
+    page = admin.get(path)
+    assert page.status_code == 200 and page.headers["content-type"].startswith("text/html")
+    assert page.headers["content-security-policy"].startswith("sandbox; default-src 'none'")
+    assert page.text.count("<svg") >= 3 and "<script" not in page.text
+    assert member_of(app, admin, "lee", "labeller").get(path).status_code == 403
+
+
 def test_only_administrators_promote(app: FastAPI, admin: TestClient) -> None:
     lead = member_of(app, admin, "lea", "lead")
     assert lead.get("/api/desk/models").status_code == 200
