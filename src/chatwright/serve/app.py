@@ -16,6 +16,7 @@ from chatwright import __version__
 from chatwright.serve import account, audit, keys, oidc, users
 from chatwright.serve.auth import check_rules, metrics_reader, public
 from chatwright.serve.engine import EngineRegistry
+from chatwright.serve.http import ApiCors, HeadRequests
 from chatwright.serve.limits import Limits, Throttle
 from chatwright.serve.metrics import Metrics
 from chatwright.serve.openai import errors
@@ -72,9 +73,12 @@ def create_app(
         app.include_router(importlib.import_module(module).router)
     check_rules(app)
     app.add_middleware(Gate, settings=settings)
+    if settings.cors_origin:
+        app.add_middleware(ApiCors, origins=settings.cors_origin)
     if tracing is not None:
         app.add_middleware(Tracing, provider=tracing)
     app.add_middleware(Context, settings=settings, metrics=metrics)
+    app.add_middleware(HeadRequests)
     if settings.trusted_proxy:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.trusted_proxy))
     return app

@@ -180,6 +180,8 @@ class EngineRegistry:
         self._engines = {engine.name: guard(engine) for engine in engines}
         self.not_promoted: dict[str, str] = {}
         """Name -> why the configured model answers for it, though another was promoted."""
+        self.loading: list[str] = []
+        """Names of configured models that are not loaded yet."""
         self._draining: set[asyncio.Task[None]] = set()
 
     def names(self) -> list[str]:
@@ -199,6 +201,8 @@ class EngineRegistry:
         if engine.name in self._engines:
             raise UsageError(f"model {engine.name!r}: is served already; use `swap` to replace it")
         self._engines[engine.name] = self._guard(engine)
+        if engine.name in self.loading:
+            self.loading.remove(engine.name)
 
     def swap(self, name: str, engine: Engine, *, drain_s: float = 300.0) -> None:
         """Let `engine` answer what comes for `name` from now on; what runs on the old one goes on there to its end."""

@@ -167,6 +167,7 @@ def _run(
 ) -> None:  # fmt: skip
     """The event loop: models load in the background while /health answers already."""
     registry = EngineRegistry(guard=lambda engine: guarded(engine, moderator))
+    registry.loading += [entry.partition("=")[0] for entry in (*cfg.model, *cfg.upstream)]
     failed: list[ChatwrightError] = []
 
     @asynccontextmanager
@@ -201,7 +202,8 @@ def _run(
         uvicorn.Config(
             create_app(cfg, registry, workspace, lifespan=lifespan, tracing=tracing), http=DeadlineProtocol, ws="none",
             log_config=None, access_log=False, server_header=False, proxy_headers=False, lifespan="on", timeout_keep_alive=5,
-            h11_max_incomplete_event_size=32_768, timeout_graceful_shutdown=max(1, round(cfg.drain_s)),
+            h11_max_incomplete_event_size=32_768, limit_concurrency=_max_connections(),
+            timeout_graceful_shutdown=max(1, round(cfg.drain_s)),
         )  # fmt: skip
     )
     try:
@@ -211,6 +213,17 @@ def _run(
             tracing.shutdown()  # sends what is left
     if failed:
         raise failed[0]
+
+
+def _max_connections() -> int:
+    """Open connections above which others get 503: a quarter of the file descriptors is left for files and databases."""
+    most = 4096
+    if sys.platform != "win32":
+        import resource
+
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        most = most if soft == resource.RLIM_INFINITY else min(most, soft * 3 // 4)
+    return max(64, most)
 
 
 def _open_promoted(cfg: ServeConfig, workspace: Workspace, registry: EngineRegistry, entry: str) -> Engine:

@@ -31,6 +31,9 @@ class ServeConfig:
     trusted_proxy: tuple[str, ...] = ()
     """Addresses or networks (10.0.0.0/8) of proxies whose X-Forwarded-For and X-Forwarded-Proto count. Without this all
     people behind a proxy share one address: one limit on wrong passwords, one address in the audit log."""
+    cors_origin: tuple[str, ...] = ()
+    """Origins such as https://app.example.org whose pages may call /v1 from the browser with an API key; `*`: all.
+    Such a page shows its key to everybody who opens it."""
     workspace: str = "workspace"
     """Folder of users, keys, conversations and secrets."""
     database: str = ""
@@ -95,6 +98,11 @@ class ServeConfig:
                 ipaddress.ip_network(network)
             except ValueError as error:
                 raise ConfigError(f"trusted_proxy {network!r}: is not an address or a network ({error})") from None
+        for origin in self.cors_origin:
+            parts = urlsplit(origin)
+            known = parts.scheme in ("http", "https") and parts.netloc
+            if origin != "*" and (not known or origin != f"{parts.scheme}://{parts.netloc}"):
+                raise ConfigError(f"cors_origin {origin!r}: must be like https://app.example.org, without a path, or *")
         for name in ("max_batch", "deadline_s", "drain_s"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} {getattr(self, name)}: must be above 0")

@@ -68,3 +68,17 @@ def test_the_bootstrap_key_is_told_once_and_private(tmp_path: Path, monkeypatch:
         monkeypatch.setenv("CHATWRIGHT_API_KEY", "short")
         with pytest.raises(UsageError, match="16 characters"):
             bootstrap_key(workspace)
+
+
+def test_a_client_that_does_not_read_is_cut_off(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "WRITE_DEADLINE_S", 1.0)
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        client.connect(("127.0.0.1", port))
+        client.settimeout(30)
+        client.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 40)
+        ends_at = time.monotonic() + 30
+        with pytest.raises(OSError):  # the server has closed without sending the rest
+            while time.monotonic() < ends_at:
+                time.sleep(0.2)
+                client.send(b"x")

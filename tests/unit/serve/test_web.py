@@ -60,7 +60,7 @@ def test_hashed_files_are_kept_for_ever_and_others_are_not(client: TestClient, b
 @pytest.mark.parametrize("path", ["/assets/index-old.js", "/api/nothing", "/v1/nothing", "/docs/x", "/health/x"])
 def test_no_page_where_a_file_or_an_answer_is_expected(client: TestClient, built: Path, path: str) -> None:
     answer = client.get(path)
-    assert answer.status_code == 404 and answer.json()["error"]["type"] == "not_found_error"
+    assert answer.status_code == 404 and answer.json()["error"]["type"] == "invalid_request_error"
 
 
 OUTSIDE = ("../secret.txt", "/../secret.txt", "assets/../../secret.txt", "link.txt", "a\0b", "..\\secret.txt", "assets", "")

@@ -125,10 +125,11 @@ async def health() -> Health:
 @router.get("/ready", responses=responses(503), dependencies=[Depends(public)], tags=["operation"])
 async def ready(request: Request) -> Readiness:
     """Whether every model takes requests and is the one that was promoted; 503 otherwise."""
-    states = {engine.name: engine.ready for engine in services(request).registry.all()}
+    registry = services(request).registry
+    states = dict.fromkeys(registry.loading, False) | {engine.name: engine.ready for engine in registry.all()}
     if not states or not all(states.values()):
         late = ", ".join(name for name, state in states.items() if not state) or "no model is loaded yet"
         raise APIError(503, f"not ready: {late}", code="not_ready", retry_after_s=1)
-    if instead := services(request).registry.not_promoted:
+    if instead := registry.not_promoted:
         raise APIError(503, f"not the promoted model: {', '.join(instead)}", code="not_promoted", retry_after_s=60)
     return Readiness(ready=True, models=states)

@@ -39,10 +39,8 @@ _FIELDS = frozenset(
     "temperature top_p top_k n stop logit_bias presence_penalty frequency_penalty ignore_eos top_logprobs dimensions "
     "script".split()
 )
-_TYPES = {
-    401: "authentication_error",
+_TYPES = {  # as OpenAI names them: a bad key (401) and an unknown model (404) are invalid requests, told apart by `code`
     403: "permission_error",
-    404: "not_found_error",
     409: "conflict_error",
     429: "rate_limit_error",
 }
@@ -54,7 +52,7 @@ class ErrorDetail(BaseModel):
     message: str
     """What, where, and what to do."""
     type: str
-    """Kind of error: invalid_request_error, authentication_error, rate_limit_error, server_error ..."""
+    """Kind of error: invalid_request_error, permission_error, rate_limit_error, server_error ..."""
     param: str | None = None
     """The field of the request that is meant."""
     code: str | None = None

@@ -40,9 +40,12 @@ class Call:
 
     @classmethod
     def of(cls, request: Request, principal: Principal, model: str | None) -> Call:
-        """Raises APIError 404 for a model that is not served."""
+        """Raises APIError 404 for a model that is not served, 503 for one that is still loading."""
         shared = services(request)
-        engine = shared.registry.get(model or "")
+        engine, loading = shared.registry.get(model or ""), shared.registry.loading
+        if engine is None and (model in loading or (loading and not model)):
+            message = f"model {model or loading[0]!r} is still loading; try again soon"
+            raise APIError(503, message, param="model", code="model_loading", retry_after_s=2)
         if engine is None:
             names = ", ".join(shared.registry.names()) or "none yet"
             message = f"model {model!r} is not served here; models: {names}"

@@ -15,6 +15,8 @@ from chatwright.serve.openai.errors import APIError, api_error
 
 Result = TypeVar("Result")
 DONE = "data: [DONE]\n\n"
+PING = ": ping\n\n"  # a comment, which clients skip
+PING_S = 10.0  # without an event; proxies end connections that are silent for 60 s
 CLOSED = 499  # as nginx names it; nobody is there to read it
 
 
@@ -42,29 +44,43 @@ class EventStream(StreamingResponse):
 
 
 async def streamed(request: Request, chunks: AsyncGenerator[str, None], *, done: bool = True) -> EventStream:
-    """A stream of finished events (`sse`). What fails before the first one is an ordinary error with its status; what
-    fails later becomes an event, as the status has been sent."""
-    first = await unless_gone(request, _first(chunks))
+    """A stream of finished events (`sse`), with a comment whenever none came for `PING_S`. What fails before the first of
+    both is an ordinary error with its status; what fails later becomes an event, as the status has been sent."""
+    first = asyncio.ensure_future(anext(chunks))
+    try:
+        await unless_gone(request, _result_or_timeout(first))
+    except BaseException:
+        await _close(first, chunks)
+        raise
     return EventStream(_parts(first, chunks, done))
 
 
-async def _first(chunks: AsyncGenerator[str, None]) -> str:
-    try:
-        return await anext(chunks)
-    except BaseException:
-        await chunks.aclose()
-        raise
+async def _result_or_timeout(first: asyncio.Future[str]) -> None:
+    """Return once `first` is there, or after `PING_S`. Raises its error."""
+    if (await asyncio.wait({first}, timeout=PING_S))[0]:
+        first.result()
 
 
-async def _parts(first: str, chunks: AsyncGenerator[str, None], done: bool) -> AsyncGenerator[str, None]:
+async def _close(item: asyncio.Future[str], chunks: AsyncGenerator[str, None]) -> None:
+    item.cancel()
+    await asyncio.gather(item, return_exceptions=True)
+    await chunks.aclose()
+
+
+async def _parts(item: asyncio.Future[str], chunks: AsyncGenerator[str, None], done: bool) -> AsyncGenerator[str, None]:
+    """`item`: the next chunk, which may not be there yet."""
     try:
-        yield first
-        async for chunk in chunks:
-            yield chunk
+        while True:
+            while not (await asyncio.wait({item}, timeout=PING_S))[0]:
+                yield PING
+            yield item.result()
+            item = asyncio.ensure_future(anext(chunks))
+    except StopAsyncIteration:
+        pass
     except Exception as error:
         yield sse(api_error(error).body())
     finally:
-        await chunks.aclose()
+        await _close(item, chunks)
     if done:
         yield DONE
 

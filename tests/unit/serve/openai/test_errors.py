@@ -95,13 +95,14 @@ def test_bodies_that_are_no_json(client: ApiClient) -> None:
 
 
 def test_unknown_paths_methods_models_keys(client: ApiClient) -> None:
-    assert refused(client.get("/v1/nothing"), 404)["type"] == "not_found_error"
+    assert refused(client.get("/v1/nothing"), 404)["type"] == "invalid_request_error"
     refused(client.request("PUT", "/v1/chat/completions"), 405)
     error = refused(client.post("/v1/chat/completions", json={"messages": USER, "model": "gpt-9"}), 404)
     assert error["code"] == "model_not_found" and error["param"] == "model" and "scripted" in error["message"]
     refused(client.get("/v1/models/none"), 404)
     refused(client.get("/v1/models", headers={"authorization": ""}), 401)
-    refused(client.get("/v1/models", headers={"authorization": "Bearer cw-wrong"}), 401)
+    wrong = refused(client.get("/v1/models", headers={"authorization": "Bearer cw-wrong"}), 401)
+    assert wrong["type"] == "invalid_request_error" and wrong["code"]
 
 
 @pytest.mark.parametrize("stream", [False, True])
