@@ -178,6 +178,7 @@ class EngineRegistry:
         """`guard`: what every engine is put behind, those of `add` and `swap` too (filters)."""
         self._guard = guard
         self._engines = {engine.name: guard(engine) for engine in engines}
+        self._bare = {engine.name: engine for engine in engines}
         self.not_promoted: dict[str, str] = {}
         """Name -> why the configured model answers for it, though another was promoted."""
         self.loading: list[str] = []
@@ -196,11 +197,15 @@ class EngineRegistry:
         """Every engine."""
         return list(self._engines.values())
 
+    def dead(self) -> list[str]:
+        """Names of models that have crashed for good."""
+        return [name for name, engine in self._bare.items() if getattr(engine, "dead", False)]
+
     def add(self, engine: Engine) -> None:
         """Offer one more model. Raises UsageError when its name is taken."""
         if engine.name in self._engines:
             raise UsageError(f"model {engine.name!r}: is served already; use `swap` to replace it")
-        self._engines[engine.name] = self._guard(engine)
+        self._engines[engine.name], self._bare[engine.name] = self._guard(engine), engine
         if engine.name in self.loading:
             self.loading.remove(engine.name)
 
@@ -209,7 +214,7 @@ class EngineRegistry:
         if name not in self._engines:
             raise UsageError(f"model {name!r}: is not served, so it cannot be replaced; served: {', '.join(self._engines)}")
         old = self._engines[name]
-        self._engines[name] = self._guard(engine)
+        self._engines[name], self._bare[name] = self._guard(engine), engine
         self.not_promoted.pop(name, None)
         task = asyncio.get_running_loop().create_task(old.drain(drain_s))
         self._draining.add(task)

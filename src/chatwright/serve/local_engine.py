@@ -66,6 +66,11 @@ class LocalEngine:
         """Whether it takes requests."""
         return self.scheduler.ready
 
+    @property
+    def dead(self) -> bool:
+        """Whether it has crashed for good; a new process helps."""
+        return self.scheduler.dead
+
     async def generate(self, request: GenerationRequest) -> AsyncIterator[Event]:
         """See `Engine`."""
         self.scheduler.refuse_when_full(request.params.n, request.owner)  # before any work

@@ -22,7 +22,7 @@ from fastapi import FastAPI
 
 from chatwright import hub
 from chatwright.config.secrets import secret, secrets_of_services
-from chatwright.errors import ChatwrightError, UsageError
+from chatwright.errors import ChatwrightError, ModelError, UsageError
 from chatwright.feedback.judges import configured_judges
 from chatwright.feedback.worker import Limits, Worker
 from chatwright.serve import logs
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("chatwright.serve")
 KEY_FILE = "api-key"
 SWITCH_S = 0.001  # how long the model's thread may keep the interpreter while the event loop waits for it
+WATCH_S = 1.0  # between looks for crashed models
 SAVE_S = 5.0  # for answers that have ended to be written down
 
 
@@ -173,7 +174,7 @@ def _run(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.services.parts["moderation"] = moderator
-        loading = asyncio.create_task(load())
+        tasks = [asyncio.create_task(load()), asyncio.create_task(watch())]
         limits = Limits(threads=cfg.job_threads) if cfg.job_threads else Limits()
         worker = Worker(workspace, limits=limits, judges=configured_judges(cfg.judge))
         if cfg.jobs:
@@ -181,7 +182,8 @@ def _run(
         intake = intake_of(app.state.services)
         intake.start()
         yield
-        loading.cancel()
+        for task in tasks:
+            task.cancel()
         await asyncio.to_thread(worker.stop)
         await server.drain(registry)
         await hub_of(app.state.services).finish(SAVE_S)
@@ -197,6 +199,12 @@ def _run(
         except ChatwrightError as error:
             failed.append(error)
             server.should_exit = True
+
+    async def watch() -> None:
+        while not (dead := registry.dead()):
+            await asyncio.sleep(WATCH_S)
+        failed.append(ModelError(f"model {dead[0]!r} crashes again and again; the log says why. The server ends"))
+        server.should_exit = True
 
     server = _Server(
         uvicorn.Config(

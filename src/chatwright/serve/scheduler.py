@@ -9,8 +9,7 @@ happens to the model's thread, every stream ends with an event or an error.
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
+import logging
 import threading
 import time
 from collections import Counter, OrderedDict, deque
@@ -35,12 +34,15 @@ from chatwright.serve.engine import (
     Started,
     TokenLogprob,
 )
+from chatwright.serve.model_thread import run_into, step_back
 from chatwright.serve.shares import Shares
 
+log = logging.getLogger(__name__)
 PREPARING = 2  # threads that tokenize prompts
 STALLED_S = 60.0  # of one step or call; a part of a prompt takes a few seconds on a slow machine
 IDLE_S = 0.5  # after which the thread that computes ends; the next one costs nothing noticeable
-NICE = 5  # how far the model's thread steps back behind the event loop
+MAX_CRASHES = 3  # within CRASH_WINDOW_S, after which the model stays stopped
+CRASH_WINDOW_S = 600.0
 LONG_PROMPT = 256  # tokens; longer ones are computed in parts
 ENTERING_TOKENS = 512  # prompts that enter in one turn: more at once are computed faster, but all others wait for them
 Result = TypeVar("Result")
@@ -106,6 +108,7 @@ class Scheduler:
         self._working_since: float | None = None
         """Since when the model's thread has been in one step or call, on the monotonic clock."""
         self._loaded, self._closing, self._failed = False, False, ""
+        self._crashed_at: list[float] = []
         self._prompt_tokens = self._completion_tokens = 0
         self._seconds_per_answer = 1.0
         self._thread = threading.Thread(target=self._main, name="model", daemon=True)
@@ -122,6 +125,11 @@ class Scheduler:
         since = self._working_since
         stalled = since is not None and time.monotonic() - since > STALLED_S
         return self._thread.is_alive() and not self._closing and not self._failed and not stalled
+
+    @property
+    def dead(self) -> bool:
+        """Whether the model has crashed for good."""
+        return bool(self._failed) and not self._closing
 
     async def submit(
         self,
@@ -245,7 +253,7 @@ class Scheduler:
                     self._changed.wait()
 
     def _compute(self) -> None:
-        _step_back()
+        step_back()
         try:
             if not self._loaded:
                 self._batch = self._generator.new_batch(self.max_batch, self._prefixes, cache_bytes=self._cache_bytes)
@@ -254,6 +262,19 @@ class Scheduler:
                 self._deliver()
         except BaseException as error:
             self._fail(f"the model stopped: {type(error).__name__}: {error}", error)
+            if self._loaded and isinstance(error, Exception):
+                self._restart(error)
+
+    def _restart(self, error: Exception) -> None:
+        """Begin with an empty batch after a crash, unless crashes repeat: then the model stays stopped."""
+        now = time.monotonic()
+        with self._changed:
+            self._crashed_at = [*(at for at in self._crashed_at if now - at < CRASH_WINDOW_S), now]
+            if len(self._crashed_at) > MAX_CRASHES or self._closing:
+                return
+            self._prefixes = PrefixCache(self._prefixes.max_bytes)
+            self._loaded, self._failed = False, ""
+        log.error("the model crashed and begins anew; running answers were ended", exc_info=error)
 
     @property
     def _has_work(self) -> bool:
@@ -275,7 +296,7 @@ class Scheduler:
         for job in cancelled:
             self._end(job)
         for function, future in calls:
-            _run(function, future)
+            run_into(function, future)
         self._end_late()
         self._admit()
         if self._jobs:
@@ -461,22 +482,6 @@ class Scheduler:
         self._deliver()
 
 
-def _step_back() -> None:
-    """Let the event loop go first where both want a processor: it needs little, and refusals and cancelling wait for it.
-    Threads that torch starts from here inherit this."""
-    if sys.platform == "linux":  # elsewhere priorities belong to whole processes
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + NICE)
-
-
 def _hand_over(items: list[tuple[_Job, Event | BaseException]]) -> None:
     for job, event in items:
         job.events.put_nowait(event)
-
-
-def _run(function: Callable[[], Any], future: Future[Any]) -> None:
-    if not future.set_running_or_notify_cancel():
-        return
-    try:
-        future.set_result(function())
-    except Exception as error:
-        future.set_exception(error)

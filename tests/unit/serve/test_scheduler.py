@@ -17,7 +17,7 @@ from chatwright.errors import ConfigError, ModelError
 from chatwright.generation.api import Constraint, SamplingParams
 from chatwright.generation.local import LocalGenerator
 from chatwright.serve import scheduler as scheduler_module
-from chatwright.serve.engine import Delta, EngineBusy, EngineGone, Event, Finished, Started
+from chatwright.serve.engine import Delta, EngineBusy, EngineGone, EngineRegistry, Event, Finished, Started
 from chatwright.serve.scheduler import LONG_PROMPT, Scheduler
 from chatwright.serve.shares import Shares
 from tiny_models import tiny_model
@@ -309,6 +309,7 @@ def test_a_long_prompt_does_not_stop_the_others(scheduler: Scheduler) -> None:
 
 
 def test_a_crash_reaches_every_stream(generator: LocalGenerator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduler_module, "MAX_CRASHES", 0)
     scheduler = Scheduler(generator, max_batch=2)
     scheduler.start()
 
@@ -331,10 +332,38 @@ def test_a_crash_reaches_every_stream(generator: LocalGenerator, monkeypatch: py
     assert not scheduler.ready
 
 
+def test_the_model_begins_anew_after_a_crash(generator: LocalGenerator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduler_module, "MAX_CRASHES", 2)
+    scheduler = Scheduler(generator, max_batch=2)
+    registry = EngineRegistry(guard=lambda engine: engine)
+    scheduler.name = "tiny"  # type: ignore[attr-defined]
+    registry.add(scheduler)  # type: ignore[arg-type]
+    scheduler.start()
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("out of memory")
+
+    async def run() -> None:
+        expected = await collect(submit(scheduler, [3]))
+        for crash in range(3):
+            monkeypatch.setattr(scheduler._batch, "step", broken)
+            with pytest.raises(EngineGone, match="out of memory"):
+                await asyncio.wait_for(collect(submit(scheduler, [3])), 20)
+            if crash < 2:
+                await until(lambda: scheduler.ready)
+                assert len(await asyncio.wait_for(collect(submit(scheduler, [3])), 20)) == len(expected)
+                assert not registry.dead()
+        assert not scheduler.ready and registry.dead() == ["tiny"]
+        await scheduler.drain(0)
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("where", ["admit", "prefill_ahead"])
 def test_a_crash_while_entering_reaches_the_stream(
     where: str, generator: LocalGenerator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(scheduler_module, "MAX_CRASHES", 0)
     scheduler = Scheduler(generator)
     scheduler.start()
 
