@@ -59,6 +59,8 @@ class ResponsesRequest(Wire):
     tool_choice: Literal["none", "auto", "required"] | JsonObject | None = None
     parallel_tool_calls: bool | None = None
     user: Annotated[str, Field(max_length=256)] | None = None
+    truncation: Literal["auto", "disabled"] | None = None
+    """auto: the oldest messages of a conversation that is too long are left out."""
     metadata: JsonObject | None = None
     store: bool | None = None
     """Accepted; nothing is kept."""
@@ -67,9 +69,13 @@ class ResponsesRequest(Wire):
     @classmethod
     def _refuse(cls, value: Any) -> Any:
         if isinstance(value, dict):
-            for name in ("previous_response_id", "conversation", "background", "prompt", "max_tool_calls", "truncation"):
+            for name in ("previous_response_id", "conversation", "background", "prompt", "max_tool_calls"):
                 if value.get(name) not in (None, False, "disabled"):
                     raise unsupported(name, "responses are not kept here; send the whole conversation as input")
+            if value.get("top_logprobs"):
+                raise unsupported("top_logprobs", "/v1/chat/completions has log-probabilities")
+            if isinstance(include := value.get("include"), list) and "message.output_text.logprobs" in include:
+                raise unsupported("include", "/v1/chat/completions has log-probabilities")  # others ask for items never made
         return value
 
     def text_out(self) -> dict[str, Any]:
@@ -85,6 +91,7 @@ class ResponsesRequest(Wire):
             "temperature": self.temperature, "top_p": self.top_p, "parallel_tool_calls": self.parallel_tool_calls,
             "tools": [_tool(tool) for tool in self.tools] if self.tools else None,
             "tool_choice": _tool_choice(self.tool_choice), "stream": self.stream,
+            "overflow": "drop_oldest" if self.truncation == "auto" else None,
         }  # fmt: skip
         form = self.text.format if self.text else None
         if form is not None and form.type != "text":
@@ -141,13 +148,14 @@ class ResponsesReply(BaseModel):
     id: str
     object: Literal["response"] = "response"
     created_at: int
-    status: Literal["in_progress", "completed", "incomplete"]
+    status: Literal["in_progress", "completed", "incomplete", "failed"]
     model: str
     output: list[dict[str, Any]]
     """Steps of the calculator, messages and function calls."""
     usage: dict[str, Any] | None = None
 
 
+_CUT = {"length": "max_output_tokens", "content_filter": "content_filter"}  # why an answer is incomplete
 _RESPONSES = {**stream_or(ResponsesReply, "response event"), **generation_responses()}
 
 
@@ -162,7 +170,8 @@ async def create_response(
         asked = await asked_of(call, chat, chat.model_dump(mode="json", by_alias=True, exclude_none=True))
         writer = _Writer(call, body, steps_of(chat))
         if body.stream:
-            return await streamed(request, writer.events(pieces(call, chat, asked, writer.tally)), done=False)
+            events = writer.events(pieces(call, chat, asked, writer.tally))
+            return await streamed(request, events, done=False, failure=writer.failure)
         answers = await unless_gone(request, gathered(call, chat, asked, writer.tally))
     except Exception as error:
         raise api_error(error, prompt_param="input") from error
@@ -182,7 +191,7 @@ class _Writer:
     def reply(self, answer: Answer | None) -> dict[str, Any]:
         """The response; None: not answered yet."""
         body, usage = self._body, None
-        status = "in_progress" if answer is None else "incomplete" if answer.finish == "length" else "completed"
+        status = "in_progress" if answer is None else "incomplete" if answer.finish in _CUT else "completed"
         if answer is not None:
             usage = {
                 "input_tokens": self.tally.prompt_tokens, "output_tokens": self.tally.completion_tokens,
@@ -192,7 +201,7 @@ class _Writer:
             }  # fmt: skip
         return {
             "id": self._id, "object": "response", "created_at": self._created, "status": status, "error": None,
-            "incomplete_details": {"reason": "max_output_tokens"} if status == "incomplete" else None,
+            "incomplete_details": {"reason": _CUT[answer.finish]} if answer is not None and answer.finish in _CUT else None,
             "instructions": body.instructions, "max_output_tokens": body.max_output_tokens,
             "model": self._call.engine.name, "output": self._output(answer) if answer is not None else [],
             "parallel_tool_calls": body.parallel_tool_calls is not False, "previous_response_id": None,
@@ -200,12 +209,12 @@ class _Writer:
             "temperature": 1.0 if body.temperature is None else body.temperature,
             "text": body.text_out(),
             "tool_choice": body.tool_choice or "auto", "tools": body.tools or [],
-            "top_p": 1.0 if body.top_p is None else body.top_p, "truncation": "disabled", "usage": usage,
+            "top_p": 1.0 if body.top_p is None else body.top_p, "truncation": body.truncation or "disabled", "usage": usage,
             "user": body.user, "metadata": body.metadata or {},
         }  # fmt: skip
 
     def _output(self, answer: Answer) -> list[dict[str, Any]]:
-        status = "incomplete" if answer.finish == "length" else "completed"
+        status = "incomplete" if answer.finish in _CUT else "completed"
         message = [self._message([_part(answer.text)], status)] if answer.text or not answer.calls else []
         return self._steps + message + [_call_item(call) for call in answer.calls]
 
@@ -243,6 +252,13 @@ class _Writer:
                 yield event
         for event in self._close(answer, place, text_open):
             yield event
+
+    def failure(self, error: dict[str, Any]) -> str:
+        """The last events of a stream that fails. `error`: its detail."""
+        code, message = error["code"] or "server_error", error["message"]
+        failed = self.reply(None) | {"status": "failed", "error": {"code": code, "message": message}}
+        event = self._event("error", code=error["code"], message=message, param=error["param"])
+        return event + self._event("response.failed", response=failed)
 
     def _open_text(self, place: dict[str, Any]) -> list[str]:
         item = self._message([], "in_progress")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -43,16 +43,24 @@ class EventStream(StreamingResponse):
             await self._parts.aclose()
 
 
-async def streamed(request: Request, chunks: AsyncGenerator[str, None], *, done: bool = True) -> EventStream:
+def _error_event(error: dict[str, Any]) -> str:
+    return sse({"error": error})
+
+
+async def streamed(
+    request: Request, chunks: AsyncGenerator[str, None], *, done: bool = True,
+    failure: Callable[[dict[str, Any]], str] = _error_event,
+) -> EventStream:  # fmt: skip
     """A stream of finished events (`sse`), with a comment whenever none came for `PING_S`. What fails before the first of
-    both is an ordinary error with its status; what fails later becomes an event, as the status has been sent."""
+    both is an ordinary error with its status; what fails later becomes an event (`failure` of the error's detail), as the
+    status has been sent."""
     first = asyncio.ensure_future(anext(chunks))
     try:
         await unless_gone(request, _result_or_timeout(first))
     except BaseException:
         await _close(first, chunks)
         raise
-    return EventStream(_parts(first, chunks, done))
+    return EventStream(_parts(first, chunks, done, failure))
 
 
 async def _result_or_timeout(first: asyncio.Future[str]) -> None:
@@ -67,7 +75,9 @@ async def _close(item: asyncio.Future[str], chunks: AsyncGenerator[str, None]) -
     await chunks.aclose()
 
 
-async def _parts(item: asyncio.Future[str], chunks: AsyncGenerator[str, None], done: bool) -> AsyncGenerator[str, None]:
+async def _parts(
+    item: asyncio.Future[str], chunks: AsyncGenerator[str, None], done: bool, failure: Callable[[dict[str, Any]], str]
+) -> AsyncGenerator[str, None]:
     """`item`: the next chunk, which may not be there yet."""
     try:
         while True:
@@ -78,7 +88,7 @@ async def _parts(item: asyncio.Future[str], chunks: AsyncGenerator[str, None], d
     except StopAsyncIteration:
         pass
     except Exception as error:
-        yield sse(api_error(error).body())
+        yield failure(api_error(error).body()["error"])
     finally:
         await _close(item, chunks)
     if done:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from api_server import ApiClient, ScriptedEngine
+from chatwright.serve.engine import EngineGone
 
 ADD = {"type": "function", "name": "add", "parameters": {"type": "object"}}
 
@@ -90,3 +93,30 @@ def test_refused(client: ApiClient) -> None:
     ):
         answer = client.post("/v1/responses", json={"input": "hi", **fields})
         assert answer.status_code == 400 and answer.json()["error"]["param"] == param, answer.text
+
+
+def test_what_has_no_effect_is_refused_and_truncation_is_done(client: ApiClient, engine: ScriptedEngine) -> None:
+    for fields in ({"top_logprobs": 3}, {"include": ["message.output_text.logprobs"]}):
+        answer = client.post("/v1/responses", json={"input": "hi", **fields})
+        assert answer.status_code == 400 and answer.json()["error"]["param"] == next(iter(fields))
+    neutral = {"top_logprobs": 0, "include": ["reasoning.encrypted_content"]}
+    assert client.post("/v1/responses", json={"input": "hi", **neutral}).status_code == 200
+    assert engine.asked[-1].overflow == "error"
+    assert client.post("/v1/responses", json={"input": "hi", "truncation": "auto"}).json()["truncation"] == "auto"
+    assert engine.asked[-1].overflow == "drop_oldest"
+
+
+def test_a_filtered_answer_is_incomplete(client: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chatwright.serve.openai.chat.finish_reason", lambda event: "content_filter")
+    reply = client.post("/v1/responses", json={"input": "hi"}).json()
+    assert reply["status"] == "incomplete" and reply["incomplete_details"] == {"reason": "content_filter"}
+    last = events(client.post("/v1/responses", json={"input": "hi", "stream": True}))[-1]
+    assert last["type"] == "response.incomplete" and last["response"]["output"][0]["status"] == "incomplete"
+
+
+def test_a_failure_in_the_stream_is_told_in_events_of_this_protocol(client: ApiClient, engine: ScriptedEngine) -> None:
+    engine.fail_after = (3, EngineGone("the model stopped"))
+    error, failed = events(client.post("/v1/responses", json={"input": "hi", "stream": True}))[-2:]
+    assert error["type"] == "error" and error["code"] == "engine_unavailable" and "stopped" in error["message"]
+    assert failed["type"] == "response.failed" and failed["response"]["status"] == "failed"
+    assert failed["response"]["error"] == {"code": "engine_unavailable", "message": error["message"]}
