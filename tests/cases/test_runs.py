@@ -18,6 +18,7 @@ from chatwright.records import load_demonstrations
 from chatwright.text.tokenizer import Tokenizer
 
 INPUTS = Path(__file__).parent / "inputs"
+pytestmark = pytest.mark.timeout(600)  # chains of runs: minutes on a machine that is busy
 CPU = ("--device", "cpu", "--precision", "fp32")
 
 

@@ -92,7 +92,8 @@ def test_ppo_with_clip_infinite_and_one_epoch_is_the_policy_gradient(home: Path,
     rollouts = ppo.sample(models, [prompts[i % 8] for i in range(12)], cfg.rollout, range(12))
     scored = ppo.score(rollouts, models, cfg, step=0)
     advantaged = ppo.advantages(scored, 0.0, cfg.ppo)
-    ptx = open_ptx((), models.tokenizer, block_tokens=8, held_out=0, seed=0, micro_tokens=8, device=torch.device("cpu"))
+    sizes = {"block_tokens": 8, "held_out": 0, "seed": 0, "micro_tokens": 8, "context": 64}
+    ptx = open_ptx((), models.tokenizer, device=torch.device("cpu"), **sizes)
 
     seen: list[dict[str, torch.Tensor]] = []
 

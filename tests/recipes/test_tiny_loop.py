@@ -156,6 +156,7 @@ def kill_when(home: Path, out: str, there: Callable[[Path], bool]) -> subprocess
     return process
 
 
+@pytest.mark.timeout(600)  # minutes on a machine that is busy
 def test_killed_twice_it_finishes_with_the_same_models(home: Path, taught: dict[str, Any]) -> None:
     def rows(path: Path) -> int:
         return path.read_bytes().count(b"\n") if path.exists() else 0

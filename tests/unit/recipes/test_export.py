@@ -76,7 +76,8 @@ def chain(tmp_path: Path, tiny: tuple[Transformer, Any], monkeypatch: pytest.Mon
     write_run(Path("r/ppo"), "ppo", save, model="r/sft", reward=["0.5*r/reward"], steps=7, data={})
     models = {"base": {"gold_mean": 0.1, "path": "x"}, "ppo": {"gold_mean": 0.8, "path": "r/ppo/final"}}
     rates = {"ppo_vs_base": {"rate": 0.9, "low": 0.8, "high": 0.95, "n": 60}}
-    Path("r/report.json").write_text(json.dumps({"models": models, "win_rates": rates}), encoding="utf-8")
+    report = {"models": models, "win_rates": rates, "judge": "museum-en", "judge_kind": "simulated"}
+    Path("r/report.json").write_text(json.dumps(report), encoding="utf-8")
     return Path("r")
 
 
@@ -102,7 +103,7 @@ def test_hf_export_is_the_same_model_with_a_card(chain: Path, capsys: pytest.Cap
     for part in (
         "# mine", "supervised fine-tuning", "5 steps", "7 steps", "`demos.jsonl`: 3 rows", "`ranks.jsonl`: 4 rows",
         "4 rankings: 3 simulated (75%), 1 human (25%)", "Share of simulated labels: 75%", "this model is `ppo`",
-        "| mean rubric score (0 to 1) | 0.1 | 0.8 |", "ppo preferred to base: 0.9", "speaks no Chinese", "safety",
+        "| mean score | 0.1 | 0.8 |", "museum-en", "ppo preferred to base: 0.9", "speaks no Chinese", "safety",
     ):  # fmt: skip
         assert part in card, part
     assert str(Path.cwd()) not in card
