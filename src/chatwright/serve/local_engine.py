@@ -99,6 +99,15 @@ class LocalEngine:
         if len(text) > self.context_length and (least := self._bound.least(text)) > self.context_length:
             raise PromptTooLong(least, self.context_length, at_least=True)
 
+    def refuse_long(self, request: GenerationRequest) -> None:
+        """PromptTooLong for a request that is far beyond the context, before other work with its text."""
+        if request.messages:
+            self._within_bound(request)
+        elif isinstance(request.prompt, str):
+            self._refuse_long(request.prompt)
+        elif len(request.prompt) >= self.context_length:
+            raise PromptTooLong(len(request.prompt), self.context_length)
+
     def _within_bound(self, request: GenerationRequest) -> tuple[list[Message], int]:
         """The messages to tokenize and how many of the oldest were left out before. Raises PromptTooLong."""
         messages = list(request.messages)

@@ -274,3 +274,25 @@ def test_a_refused_key_is_named() -> None:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def test_what_goes_on_is_what_was_read(client: ApiClient, behind: ScriptedEngine) -> None:
+    """A filter reads one text of a part; the other server must not get another one."""
+    parts = [{"type": "text", "text": "", "refusal": "unread"}, {"type": "text", "text": "read", "refusal": "unread"}]
+    messages = [
+        {"role": "developer", "content": "be kind", "reasoning_content": "unread", "extra": ["unread"]},
+        {"role": "assistant", "content": None, "tool_calls": [
+            {"id": "c1", "type": "function", "function": {"name": "add", "arguments": "{}", "more": "unread"}}
+        ]},
+        {"role": "tool", "tool_call_id": "c1", "content": "3"},
+        {"role": "user", "content": parts[1:]},
+    ]  # fmt: skip
+    sent: list[Any] = []
+    client._runner.run(asyncio.sleep(0))
+    engine = client.app.state.services.registry.get()
+    plain = engine._request
+    engine._request = lambda request: sent.append(plain(request)[1]) or plain(request)
+    assert client.post("/v1/chat/completions", json={"messages": messages}).status_code == 200
+    assert "unread" not in json.dumps(sent) and len(sent) == 1
+    assert [row["content"] for row in sent[0]["messages"] if "content" in row] == ["be kind", "3", "read"]
+    assert sent[0]["messages"][1]["tool_calls"][0]["function"] == {"name": "add", "arguments": "{}"}

@@ -9,7 +9,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -18,13 +21,17 @@ from chatwright.errors import ConfigError
 from chatwright.records import Message
 from chatwright.serve.engine import Delta, Engine, EngineStats, Event, Finished, GenerationRequest, Started, TokenLogprob
 from chatwright.serve.moderation.classifier import CATEGORIES, Classifier
+from chatwright.serve.moderation.normalise import MAX_CHARS
 from chatwright.serve.openai.errors import APIError
 from chatwright.serve.settings import FilterAction
 
 MAX_HELD_CHARS = 400
 WINDOW_CHARS = 600
+MAX_VERDICTS = 10_000
 SHORT_CHARS = 2000  # judged on the event loop; more would hold up the streams of others
 _ENDS = re.compile(r"[.!?\n。！？；…]['\")\]”’」』]*\s*$")
+BESIDE_MESSAGES = ("tools", "tool_choice", "response_format", "structured_outputs")
+"""Fields of a client's body that an upstream gets beside the messages."""
 REFUSALS: Mapping[str, Mapping[str, str]] = {
     "en": {
         "brief": "I can't help with that.",
@@ -86,11 +93,50 @@ class Decision:
     language: str = "en"
     refusal: str = ""
     """What to say instead; "" unless the action is refuse."""
+    text: str = ""
+    """The flagged text."""
     text_hash: str = ""
     """SHA-256 of the flagged text."""
     owner: str = ""
     request_id: str = ""
     model: str = ""
+
+
+def texts_of(messages: Sequence[Message]) -> list[str]:
+    """The texts of a conversation that are judged: each message of any role, and each three user messages in sequence, in
+    case a text was built up in pieces."""
+    each = [
+        "\n".join(filter(None, (m.content, m.reasoning_content, *(call.arguments for call in m.tool_calls))))
+        for m in messages
+    ]
+    said = [message.content for message in messages if message.role == "user"]
+    joined = ["\n".join(said[max(end - 3, 0) : end]) for end in range(2, len(said) + 1)]
+    return [text for text in dict.fromkeys((*reversed(each), *reversed(joined))) if text]
+
+
+def _passed_on(request: GenerationRequest) -> list[str]:
+    """Texts beside the messages that an upstream gets: descriptions of tools, schemas, names of speakers."""
+    raw = request.raw
+    names = (message.get("name") for message in raw.get("messages") or () if request.messages)
+    fields = [*(raw.get(name) for name in BESIDE_MESSAGES), *names]
+    return [text for one in fields if (text := "\n".join(_strings(one)))]
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """All texts within a JSON value, keys too. A stack, not recursion: clients choose the depth."""
+    stack = [value]
+    while stack:
+        one = stack.pop()
+        if isinstance(one, str):
+            yield one
+        elif isinstance(one, Mapping):
+            stack += [part for pair in reversed(tuple(one.items())) for part in reversed(pair)]
+        elif isinstance(one, list):
+            stack += reversed(one)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
 
 
 class Moderator:
@@ -99,25 +145,32 @@ class Moderator:
     def __init__(self, classifier: Classifier, config: FilterConfig = FilterConfig(), log: Log | None = None) -> None:
         """`log(decision, text)` is called in a thread for everything flagged."""
         self.classifier, self.config, self._log = classifier, config, log
+        self._verdicts, self._lock = OrderedDict[str, tuple[str, float]](), threading.Lock()
+        self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="moderation")
 
-    def check_input(self, messages: Sequence[Message]) -> Decision:
-        """The decision on a conversation's last user message and, in case it was built up in pieces, the last three."""
-        said = [message.content for message in messages if message.role == "user"]
-        return self.check("\n".join(said[-3:]), "input", also=said[-1:])
+    def check_input(self, messages: Sequence[Message], also: Sequence[str] = ()) -> Decision:
+        """The decision on a whole conversation, see `texts_of`. `also`: further texts of the client that the model reads."""
+        return self._decide([*texts_of(messages), *also], "input")
 
-    async def checked_input(self, messages: Sequence[Message]) -> Decision:
-        """`check_input`, in a thread where the text is long: it takes a millisecond for 1,000 characters."""
-        if sum(len(message.content) for message in messages if message.role == "user") <= SHORT_CHARS:
-            return self.check_input(messages)
-        return await asyncio.to_thread(self.check_input, messages)
+    async def checked_input(self, messages: Sequence[Message], also: Sequence[str] = ()) -> Decision:
+        """`check_input`, in a thread where the new text is long: it takes a millisecond for 1,000 characters."""
+        if self.config.input == "off":
+            return Decision()
+        if sum(len(text) for text in (*texts_of(messages), *also) if _digest(text) not in self._verdicts) <= SHORT_CHARS:
+            return self.check_input(messages, also)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self.check_input, messages, also)
 
-    def check(self, text: str, direction: Literal["input", "output"], also: Sequence[str] = ()) -> Decision:
-        """The decision on a text; `also` are parts of it that are judged by themselves."""
+    def check(self, text: str, direction: Literal["input", "output"]) -> Decision:
+        """The decision on a text."""
+        return self._decide([text], direction)
+
+    def _decide(self, texts: Sequence[str], direction: Literal["input", "output"]) -> Decision:
         action = self.config.input if direction == "input" else self.config.output
         if action == "off":
             return Decision(direction=direction)
-        for part in dict.fromkeys((*also, text)):
-            category, score = self._worst(part)
+        for part in dict.fromkeys(texts):
+            category, score = self._verdict(part) if direction == "input" else self._worst(part)
             if category:
                 break
         else:
@@ -125,9 +178,24 @@ class Moderator:
         language = "zh" if re.search(r"[\u4e00-\u9fff]", part) else "en"
         return Decision(
             action=action, direction=direction, category=category, score=score, language=language,
-            refusal=self.refusal(language, category) if action == "refuse" else "",
-            text_hash=hashlib.sha256(part.encode("utf-8", "replace")).hexdigest(),
+            refusal=self.refusal(language, category) if action == "refuse" else "", text=part, text_hash=_digest(part),
         )  # fmt: skip
+
+    def _verdict(self, text: str) -> tuple[str, float]:
+        """The verdict on a text of any length, kept by the text's hash: a chat sends its past with each turn."""
+        key = _digest(text)
+        with self._lock:
+            if key in self._verdicts:
+                self._verdicts.move_to_end(key)
+                return self._verdicts[key]
+        step = MAX_CHARS - WINDOW_CHARS  # the classifier leaves out the middle of longer texts
+        parts = (text[at : at + MAX_CHARS] for at in range(0, max(len(text) - WINDOW_CHARS, 1), step))
+        found = next((verdict for part in parts if (verdict := self._worst(part))[0]), ("", 0.0))
+        with self._lock:
+            self._verdicts[key] = found
+            while len(self._verdicts) > MAX_VERDICTS:
+                self._verdicts.popitem(last=False)
+        return found
 
     def refusal(self, language: str, category: str) -> str:
         """The refusal in a language, in the operator's style."""
@@ -237,10 +305,11 @@ class GuardedEngine:
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
         """As `Engine.generate`. Raises APIError (400, `content_filter`) for blocked input."""
         messages = request.messages or (Message(role="user", content=self._prompt_text(request)),)
-        decision = await self.moderator.checked_input(messages)
+        if (refuse_long := getattr(self.engine, "refuse_long", None)) is not None:
+            await asyncio.to_thread(refuse_long, request)  # cheap, and the filter is not
+        decision = await self.moderator.checked_input(messages, _passed_on(request) if self.takes_raw else ())
         if decision.action != "allow":
-            said = [message.content for message in messages if message.role == "user"]
-            await self.moderator.log(_named(decision, request, self.name), "\n".join(said[-3:]))
+            await self.moderator.log(_named(decision, request, self.name), decision.text)
         if decision.action == "block":
             raise APIError(
                 400, f"the input was marked as {decision.category} by this server's filter; say it in other words",
@@ -266,6 +335,11 @@ class GuardedEngine:
     def name(self) -> str:
         """The model's name."""
         return self.engine.name
+
+    @property
+    def takes_raw(self) -> bool:
+        """Whether the engine gets the client's own tools and formats."""
+        return bool(getattr(self.engine, "takes_raw", False))
 
     @property
     def context_length(self) -> int:

@@ -31,6 +31,7 @@ from chatwright.serve.openai.tool_calls import (
     messages_of,
     steps_of,
     wants_tools,
+    wire_messages,
     without_calculator,
 )
 from chatwright.serve.openai.wire import ChatRequest, constraint_of
@@ -77,6 +78,8 @@ async def asked_of(call: Call, body: ChatRequest, raw: dict[str, Any] | None = N
     constraint = _constraint(body, native=native)
     messages = with_steps(messages_of(body, native=native), steps_of(body))
     raw = await call.raw() if raw is None else raw
+    if native:
+        raw = {**raw, "messages": wire_messages(body)}
     if native and body.calculator:
         raw = without_calculator(raw, messages[-1].content)
     limit = body.max_completion_tokens or body.max_tokens or NEW_TOKENS

@@ -64,6 +64,16 @@ def messages_of(body: ChatRequest, *, native: bool = False) -> tuple[Message, ..
     return tuple(messages)
 
 
+def wire_messages(body: ChatRequest) -> list[dict[str, Any]]:
+    """The messages for a server elsewhere: exactly the texts that `messages_of` has, so that what is judged is what is
+    sent. Fields that we do not know are left out."""
+    rows = []
+    for message in body.messages:
+        row = message.model_dump(exclude_none=True, exclude={"content"})
+        rows.append(row if message.content is None else {**row, "content": message.text})
+    return rows
+
+
 def steps_of(body: ChatRequest) -> tuple[Step, ...]:
     """What the server's calculator found to do."""
     return calculator_steps([Message(role=_role(m), content=m.text) for m in body.messages[-1:]]) if body.calculator else ()

@@ -12,9 +12,10 @@ import pytest
 from chatwright.errors import ConfigError
 from chatwright.generation.api import SamplingParams
 from chatwright.records import Message
-from chatwright.serve.engine import Delta, Event, Finished, GenerationRequest, Started, TokenLogprob
+from chatwright.serve.engine import Delta, Event, Finished, GenerationRequest, PromptTooLong, Started, TokenLogprob
 from chatwright.serve.moderation.classifier import Classifier, Judgement
 from chatwright.serve.moderation.filters import MAX_HELD_CHARS, SHORT_CHARS, Decision, FilterConfig, Moderator
+from chatwright.serve.moderation.normalise import MAX_CHARS
 from chatwright.serve.openai.errors import APIError
 
 
@@ -159,3 +160,100 @@ def test_policies_are_checked() -> None:
     assert moderator.check_input([Message(role="user", content="good day")]).action == "block"
     moderator = Moderator(cast(Classifier, Judge()), FilterConfig(input="refuse", style="No {category}, please."))
     assert moderator.check_input([Message(role="user", content="scum")]).refusal == "No offensive, please."
+
+
+def judged(*turns: tuple[Any, str], judge: Any = None, **policy: Any) -> Decision:
+    moderator = Moderator(judge or cast(Classifier, Judge()), FilterConfig(**{"input": "block", **policy}))
+    return moderator.check_input([Message(role=role, content=text) for role, text in turns])
+
+
+@pytest.mark.parametrize("role", ["system", "user", "assistant", "tool"])
+@pytest.mark.parametrize("later", [0, 1, 9])
+def test_every_message_is_judged_whatever_its_role_and_age(role: str, later: int) -> None:
+    turns = [(role, "you scum"), *[("user", "and on"), ("assistant", "yes")] * later, ("user", "go on")]
+    assert judged(*turns).action == "block"
+    assert judged(*turns, input="off").action == "allow"
+
+
+def test_a_text_in_pieces_is_found_at_any_age() -> None:
+    class Joined(Judge):
+        def judge(self, text: str) -> Judgement:
+            return super().judge(text.replace("\n", ""))
+
+    pieces = [("user", "sc"), ("assistant", "yes"), ("user", "um")]
+    assert judged(*pieces, *[("user", "go on")] * 9, judge=Joined()).action == "block"
+
+
+def test_the_middle_of_a_long_message_is_judged() -> None:
+    long = "good day " * 4000
+    assert judged(("user", long)).action == "allow"
+
+    class Short(Judge):
+        def judge(self, text: str) -> Judgement:
+            assert len(text) <= MAX_CHARS
+            return super().judge(text)
+
+    assert judged(("user", long + "scum" + long), judge=Short()).action == "block"
+
+
+def test_a_long_chat_is_judged_once_not_at_each_turn() -> None:
+    class Counting(Judge):
+        count = 0
+
+        def judge(self, text: str) -> Judgement:
+            self.count += 1
+            return super().judge(text)
+
+    judge = Counting()
+    moderator = Moderator(cast(Classifier, judge), FilterConfig(input="block"))
+    chat = [Message(role=("user", "assistant")[n % 2], content=f"turn {n}") for n in range(200)]  # type: ignore[arg-type]
+    moderator.check_input(chat)
+    first = judge.count
+    moderator.check_input([*chat, Message(role="user", content="one more")])
+    assert first >= 200 and judge.count - first == 2, "the new message, and the last three together"
+
+
+def test_a_prompt_beyond_the_context_is_refused_before_it_is_judged() -> None:
+    class Small(Parrot):
+        def refuse_long(self, request: GenerationRequest) -> None:
+            raise PromptTooLong(10**6, 100)
+
+    class Never(Judge):
+        def judge(self, text: str) -> Judgement:
+            raise AssertionError("judged")
+
+    moderator = Moderator(cast(Classifier, Never()), FilterConfig(input="block"))
+    request = GenerationRequest(request_id="r", owner="o", prompt="x" * 10**6, params=SamplingParams())
+
+    async def first() -> None:
+        await anext(moderator.guard(cast(Any, Small())).generate(request))
+
+    with pytest.raises(PromptTooLong):
+        asyncio.run(first())
+
+
+def test_the_tools_of_an_upstream_are_judged() -> None:
+    class Far(Parrot):
+        takes_raw = True
+
+    def ask(**raw: Any) -> None:
+        moderator = Moderator(cast(Classifier, Judge()), FilterConfig(input="block"))
+        request = GenerationRequest(
+            request_id="r", owner="o", messages=(Message(role="user", content="hi"),), params=SamplingParams(), raw=raw
+        )
+        engine = moderator.guard(cast(Any, Far("hello")))
+
+        async def whole() -> None:
+            async for _ in engine.generate(request):
+                pass
+
+        asyncio.run(whole())
+
+    ask(tools=[{"type": "function", "function": {"name": "f", "description": "fine"}}])
+    for raw in (
+        {"tools": [{"type": "function", "function": {"name": "f", "description": "you scum"}}]},
+        {"response_format": {"json_schema": {"schema": {"properties": {"you scum": {}}}}}},
+        {"messages": [{"role": "user", "content": "hi", "name": "scum"}]},
+    ):
+        with pytest.raises(APIError):
+            ask(**raw)
