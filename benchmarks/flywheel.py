@@ -204,7 +204,8 @@ def turn(args: argparse.Namespace, server: Server) -> dict[str, Any]:
                 call.result()
 
     clock.stage("people ask, answers are taken in", talk)
-    funnel = wait(lambda: drained(server, len(prompts)), 120, "the intake ends")
+    # The questions before were received too, and not taken: their key gives no consent.
+    funnel = wait(lambda: drained(server, len(ASKED) + len(prompts)), 120, "the intake ends")
 
     def label() -> dict[str, Any]:
         for seed in range(1, args.labellers + 1):

@@ -1,5 +1,5 @@
 import { AxeBuilder } from "@axe-core/playwright";
-import { test as base, expect, type Page } from "@playwright/test";
+import { test as base, expect, type Browser, type Page } from "@playwright/test";
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
@@ -93,6 +93,21 @@ export const test = base.extend<{ language: Language; t: Texts; member: Page; pr
     await use(page);
   },
 });
+
+/** A page of another lead, in a browser of their own; close its context at the end. */
+export async function anotherLead(browser: Browser, server: Server, admin: { storage: Awaited<ReturnType<ReturnType<Page["context"]>["storageState"]>>; csrf: string }, language: Language): Promise<Page> {
+  const root = await browser.newContext({ baseURL: server.origin, storageState: admin.storage });
+  const answer = await root.request.post("/api/invites", { data: { role: "lead" }, headers: { "x-csrf-token": admin.csrf } });
+  const { url } = (await answer.json()) as { url: string };
+  await root.close();
+  const context = await browser.newContext({ baseURL: server.origin });
+  await context.addInitScript((chosen) => localStorage.setItem("language", chosen), language);
+  const page = await context.newPage();
+  await page.goto("/login");
+  await page.evaluate(async (body) => { await fetch("/api/links/redeem", { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) }); },
+    { token: url.split("#")[1], name: `lead${process.pid}x${people++}`, password: PASSWORD });
+  return page;
+}
 
 export { expect, type Page };
 

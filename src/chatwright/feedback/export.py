@@ -202,6 +202,8 @@ def purge_withdrawn(workspace: Workspace, *, keep: str = "") -> list[str]:
     erased = select(Payload.id).where(Payload.erased_at.is_not(None))
     holds = select(ExportItem.export_id).where(ExportItem.payload_id.in_(erased)).distinct()
     place = (workspace.folder / "exports").resolve()
+    if not place.is_dir():
+        return []
     with workspace.reading() as session:
         wanted = (ExportRow.id.in_(holds), ExportRow.id != keep, ExportRow.path != "")
         rows = session.scalars(select(ExportRow).where(*wanted).order_by(ExportRow.id))

@@ -1127,7 +1127,10 @@ export interface paths {
         put?: never;
         /**
          * Withdraw
-         * @description Erase what was kept of somebody: one's own, or as an administrator anybody's. Consent ends with it.
+         * @description Erase what was kept of an account: one's own, or any as an administrator. Consent ends with it.
+         *
+         *     Exports in the workspace that hold an erased text are deleted as a whole, and texts in the log of flagged requests are
+         *     removed. Models that learned from them are marked.
          */
         post: operations["withdraw_api_desk_withdrawals_post"];
         delete?: never;
@@ -5771,6 +5774,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
+            /** @description Gone */
+            410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
             /** @description Internal Server Error */
             500: {
                 headers: {
@@ -5849,6 +5861,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
+            /** @description Gone */
+            410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
             /** @description Internal Server Error */
             500: {
                 headers: {
@@ -5918,6 +5939,15 @@ export interface operations {
             };
             /** @description Not Found */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Gone */
+            410: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -20,11 +20,11 @@ from chatwright.feedback.lineage import Withdrawn
 from chatwright.serve import audit
 from chatwright.serve.auth import Principal, require_user
 from chatwright.serve.desk.wire_loop import Export, ExportFile, NewExport, Split
-from chatwright.serve.openai.errors import responses
+from chatwright.serve.openai.errors import APIError, responses
 from chatwright.serve.services import services
 from chatwright.workspace.database import located_path
 
-router = APIRouter(prefix="/api/desk", tags=["desk"], responses=responses(400, 401, 403, 404))
+router = APIRouter(prefix="/api/desk", tags=["desk"], responses=responses(400, 401, 403, 404, 410))
 Lead = Annotated[Principal, Depends(require_user("lead"))]
 
 
@@ -61,6 +61,8 @@ def download(request: Request, who: Lead, export_id: str, split: Split, file: Ex
     workspace = services(request).workspace
     with workspace.session() as session:
         row = session.get(ExportRow, export_id)
+        if lineage.withdrawn(session).exports.get(export_id):
+            raise APIError(410, f"export {export_id}: holds texts that were withdrawn since", code="export_withdrawn")
         path = located_path(session, row.path) / split / f"{file}.jsonl" if row is not None else None
         if path is None or not path.is_file():
             raise MissingError(f"export {export_id}: is not there, or its folder was removed")

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
-from sqlalchemy import func, or_, select
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
 from chatwright.errors import MissingError
 from chatwright.feedback import consent, funnel, lineage
+from chatwright.feedback.export import purge_withdrawn
 from chatwright.feedback.intake_tables import IntakeSeen
 from chatwright.serve import audit
 from chatwright.serve.auth import Principal, require_user
@@ -29,6 +30,7 @@ from chatwright.serve.desk.wire_intake import (
     NewWithdrawal,
     Withdrawal,
 )
+from chatwright.serve.moderation.tables import ModerationEvent
 from chatwright.serve.openai.errors import APIError, responses
 from chatwright.serve.services import Services, services
 
@@ -87,7 +89,10 @@ def _info(shared: Services, session: Session, who: Principal, language: Language
 
 @router.post("/desk/withdrawals")
 def withdraw(new: NewWithdrawal, request: Request, who: Member) -> Withdrawal:
-    """Erase what was kept of somebody: one's own, or as an administrator anybody's. Consent ends with it."""
+    """Erase what was kept of an account: one's own, or any as an administrator. Consent ends with it.
+
+    Exports in the workspace that hold an erased text are deleted as a whole, and texts in the log of flagged requests are
+    removed. Models that learned from them are marked."""
     shared = services(request)
     if (new.user not in ("", who.id) or new.key) and who.role != "admin":
         raise APIError(403, "user, key: only administrators erase what is not their own", code="insufficient_role")
@@ -98,8 +103,10 @@ def withdraw(new: NewWithdrawal, request: Request, who: Member) -> Withdrawal:
     intake.idle()  # what waits was handed over before, and is refused now
     with shared.workspace.session() as session:
         erased = consent.withdraw(session, consent.subject_of(intake.key, owner), actor=who.id)
+        session.execute(update(ModerationEvent).where(ModerationEvent.owner == owner).values(text=None))
         audit.record(session, request, who.id, "content.withdraw", owner, erased=erased)
     wiped = intake.wipe()
+    purge_withdrawn(shared.workspace)
     with shared.workspace.reading() as session:
         marked = lineage.withdrawn(session)
     return Withdrawal(erased=erased, exports=len(marked.exports), models=len(marked.models), wiped=wiped)

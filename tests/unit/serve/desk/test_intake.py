@@ -16,6 +16,7 @@ from chatwright.serve.auth_tables import ApiKey
 from chatwright.serve.desk.hooks import intake_of
 from chatwright.serve.engine import Delta, Event, Finished, GenerationRequest, Started
 from chatwright.serve.keys import keep_bootstrap_key
+from chatwright.serve.moderation.tables import ModerationEvent
 from workspaces import KINDS, admin_of, browser, member_of
 
 PRIVATE = "grace.hopper@cobol.example.org"
@@ -38,6 +39,14 @@ def key_of(client: TestClient, **fields: Any) -> tuple[str, str]:
     made = client.post("/api/keys", json={"name": "mine", **fields})
     assert made.status_code == 200, made.text
     return made.json()["id"], made.json()["key"]
+
+
+def flagged(owner: str, content: str) -> ModerationEvent:
+    """An entry of the log of flagged texts."""
+    return ModerationEvent(
+        owner=owner, request_id="r", model="alpha", direction="input", category="insult", score=0.9, action="flag",
+        text_hash="h", text=content,
+    )  # fmt: skip
 
 
 def ask(app: FastAPI, key: str, content: str, **fields: Any) -> None:
@@ -150,11 +159,20 @@ def test_a_withdrawal_ends_consent_erases_and_marks(app: FastAPI, admin: TestCli
     chat(mia, "A question by chat")
     chat(leo, "A question of another")
     assert funnel(app, admin)["taken"] == {"prompt": 3}
-    frozen = admin.post("/api/desk/exports", json={})
+    frozen = admin.post("/api/desk/exports", json={}).json()
+    file = f"/api/desk/exports/{frozen['id']}/train/prompts"
+    held = admin.get(file.replace("train", "held_out")).text + admin.get(file).text
+    assert "A question by chat" in held
+    with app.state.services.workspace.session() as session:
+        for owner in (mia, leo):
+            name = owner.get("/api/session").json()["user_id"]
+            session.add(flagged(name, f"flagged text of {name}"))
     done = mia.post("/api/desk/withdrawals", json={}).json()
-    assert done["erased"] == 2 and done["wiped"]
-    if frozen.status_code == 201:
-        assert done["exports"] == 1
+    assert done["erased"] == 2 and done["wiped"] and done["exports"] == 1
+    assert admin.get(file).status_code == 410 and not Path(frozen["path"]).exists()
+    with app.state.services.workspace.reading() as session:
+        texts = session.scalars(select(ModerationEvent.text)).all()
+    assert sorted(text is None for text in texts) == [False, True]
     (left,) = kept(app)
     assert "another" in left
     told = mia.get("/api/consent").json()
