@@ -55,7 +55,7 @@ def check(cfg: CheckConfig) -> None:
 
 
 def _is_ours(path: str, found: Imported) -> bool:
-    """Whether training reads the file as it is."""
+    """True when training reads the file without an import."""
     if found.format == "corpus":
         return True
     return (

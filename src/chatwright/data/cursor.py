@@ -79,6 +79,6 @@ class Batches:
         return [self.order.at(position) for position in range(self.rows_before(step), self.rows_before(step + 1))]
 
     def ends_epoch(self, step: int) -> bool:
-        """Whether a pass over the rows, or the run, ends with 0-based `step`."""
+        """True when 0-based `step` is the last of a pass over the rows, or of the run."""
         num = self.order.num_items
         return step + 1 == self.total or self.rows_before(step + 1) // num > self.rows_before(step) // num

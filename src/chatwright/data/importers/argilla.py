@@ -37,7 +37,7 @@ def user_id_of(labeller: str) -> str:
 
 
 def is_flat(row: Mapping[str, Any]) -> bool:
-    """Whether a row is a flat Argilla record: questions as `NAME.responses`, or 1.x columns beside `NAME-suggestion`."""
+    """True for a flat Argilla record: questions as `NAME.responses`, or 1.x columns beside `NAME-suggestion`."""
     flat = any(str(name).endswith(".responses") and f"{name}.users" in row for name in row)
     return flat or any(_hub_responses(row, str(name)) is not None for name in row)
 

@@ -1,4 +1,4 @@
-"""What all readers of foreign rows share: results, and the checks under which turns become a record.
+"""Shared parts of the readers of foreign rows: results, and the checks under which turns become a record.
 
 A reader takes (row, place) and returns records and `LeftOut` values; a DataError is a damaged row. Fields that a
 reader does not

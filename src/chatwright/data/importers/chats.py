@@ -96,7 +96,7 @@ def prompt_turns(value: Any, name: str, where: Where) -> Turns | LeftOut:
 
 
 def is_openai(row: Mapping[str, Any]) -> bool:
-    """Whether the messages of a row use what our own rows have not: text parts, weights, other roles, old function calls."""
+    """True when messages use what our own rows lack: text parts, weights, other roles, old function calls."""
     messages = row["messages"] if isinstance(row.get("messages"), list) else []
     spoken = [item for item in messages if isinstance(item, dict)]
     roles = {item.get("role") for item in spoken if isinstance(item.get("role"), str)}

@@ -1,4 +1,4 @@
-"""What the columns of a table mean: prompt, answers, and the marks that say which answer is better.
+"""Meanings of the columns of a table: prompt, answers, and the marks that say which answer is better.
 
 The answers of a row are told apart by a suffix (`answer_1`, `response_a`, `human_ref_A`, a bare `A`); a mark belongs
 to the answer
