@@ -181,7 +181,12 @@ def _run(
             worker.start()
         intake = intake_of(app.state.services)
         intake.start()
+        provider = app.state.services.parts.get("oidc")
+        if provider is not None:
+            provider.known_metadata()  # fetched now, so that the first sign-in does not wait for it
         yield
+        if provider is not None:
+            provider.close()
         for task in tasks:
             task.cancel()
         await asyncio.to_thread(worker.stop)

@@ -62,8 +62,15 @@ class ServeConfig:
     """OpenID Connect provider that people may sign in with, such as https://login.example.org; needs `chatwright[oidc]`."""
     oidc_client_id: str = ""
     """Name of this server at the provider; its secret is CHATWRIGHT_OIDC_CLIENT_SECRET."""
-    oidc_sign_up: bool = True
-    """Whether people whom the provider knows get an account when they first sign in."""
+    oidc_domain: tuple[str, ...] = ()
+    """Domains such as example.org: only people with a verified e-mail address there may sign in through the provider."""
+    oidc_group: tuple[str, ...] = ()
+    """Groups at the provider whose people may sign in through it, also beside `oidc_domain`."""
+    oidc_group_claim: str = "groups"
+    """Claim in which the provider lists a person's groups."""
+    oidc_sign_up: Literal["auto", "on", "off"] = "auto"
+    """Accounts for people who sign in through the provider for the first time. auto: only with `oidc_domain` or
+    `oidc_group`; on: also without them, for all whom the provider knows (a public one knows the whole world); off: never."""
     oidc_role: Literal["member", "labeller", "lead"] = "member"
     """Role of such accounts."""
     moderation: str = ""
@@ -112,6 +119,11 @@ class ServeConfig:
         for name in ("job_threads", "prefix_mb"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} {getattr(self, name)}: must not be negative")
+
+    @property
+    def oidc_makes_accounts(self) -> bool:
+        """Whether people whom the provider lets in get an account at their first sign-in."""
+        return self.oidc_sign_up == "on" or (self.oidc_sign_up == "auto" and bool(self.oidc_domain or self.oidc_group))
 
     @property
     def secure(self) -> bool:

@@ -23,7 +23,7 @@ export default function Login() {
   const [search] = useSearchParams();
   const [name, setName] = useState("");
   const [password, setPassword] = useState("");
-  const [error, setError] = useState(search.get("failed") === "provider" ? t("login.failed") : "");
+  const [error, setError] = useState(search.has("failed") ? t(search.get("failed") === "account" ? "login.notAllowed" : "login.failed") : "");
   const [busy, setBusy] = useState(false);
   const provider = useQuery({ queryKey: ["oidc"], queryFn: () => ok(client.GET("/api/oidc")), retry: false }).data;
   if (session.signed_in) return <Redirect to={search.get("next") ? safeNext(search.get("next")) : homeOf(session.role)} replace />;
