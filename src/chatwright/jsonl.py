@@ -168,7 +168,12 @@ def parse(text: str, where: Where) -> Any:
             hint = "; a JSON array over many lines is read by `chatwright data import`"
         raise where.error("line", f"is not JSON: {error.msg} at column {error.colno}{hint}") from None
     except ValueError as error:
-        raise where.error("line", str(error)) from None
+        raise where.error("line", reason(error)) from None
+
+
+def reason(error: ValueError) -> str:
+    """Why a value is no usable JSON, from what `json.loads` or `check` raised."""
+    return "holds an integer of thousands of digits" if "set_int_max_str_digits" in str(error) else str(error)
 
 
 def refuse_constant(name: str) -> NoReturn:

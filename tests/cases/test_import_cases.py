@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -164,7 +165,7 @@ ROWS: dict[str, tuple[list[Any], Case]] = {
         Case(demonstrations=2),
     ),
     "row weight is named": (
-        [{"instruction": "q", "output": "y", "sample_weight": 0}],
+        [{"instruction": "q", "output": "y", "sample_weight": 0.5}],
         Case(demonstrations=1, marks=frozenset({"sample_weight"})),
     ),
     # rankings
@@ -220,6 +221,7 @@ ROWS: dict[str, tuple[list[Any], Case]] = {
     "columns without marks": ([{"prompt": "q", "response_a": "a", "response_b": "b"}], Case(samples=1)),
     "swift pair": ([{"messages": SAID, "rejected_response": "n"}], AB),
     "pair beside messages": ([{"prompt": "q", "messages": SAID, "chosen": SAID, "rejected": [ASK, BAD]}], AB),
+    "swift pair of conversations": ([{"messages": SAID, "rejected_messages": [ASK, BAD]}], AB),
     "better in the output": ([{"query": "q", "response": "y", "rejected_response": "n"}], AB),
     "stack exchange": ([{"question": "q", "response_j": "y", "response_k": "n"}], AB),
     "equal answers of three": (
@@ -239,6 +241,38 @@ ROWS: dict[str, tuple[list[Any], Case]] = {
         ],
         BA,
     ),
+    # marks that say: not to be learned
+    "a mark in a message": (
+        [{"messages": [ASK, {**BAD, "label": False}]}, {"messages": [ASK, {**GOOD, "thumbs": "up"}]}],
+        Case(demonstrations=1, left_out=("not to be learned (label)",)),
+    ),
+    "a weight of the row": (
+        [{"messages": SAID, "weight": 0}, {"messages": SAID, "train": "false"}, {"messages": SAID, "weight": 2}],
+        Case(demonstrations=1, left_out=("not to be learned (weight)", "not to be learned (train)")),
+    ),
+    "a weight of a pair": (
+        [{"prompt": "q", "chosen": "y", "rejected": "n", "sample_weight": 0.0}],
+        Case(left_out=("not to be learned (sample_weight)",)),
+    ),
+    "verdicts, and rows without one": (
+        [{"messages": SAID, "label": word} for word in ("good", "bad", "unsure", "")],
+        Case(labelled=(True, False), left_out=("without the mark",) * 2),
+    ),
+    "a status of review": (
+        [{"messages": SAID, "status": word} for word in ("approved", "rejected", "pending")],
+        Case(labelled=(True, False), left_out=("without the mark",)),
+    ),
+    "ranks and flags as texts": (
+        [
+            {
+                "message_id": f"m{n}", "parent_id": "m0" if n else None, "text": f"t{n}",
+                "role": "assistant" if n else "prompter", "rank": rank, "deleted": deleted, "review_result": "True",
+            }
+            for n, (rank, deleted) in enumerate([("", "False"), ("1.0", "False"), ("0.0", "False"), ("2.0", "True")])
+        ],  # fmt: skip
+        Case(("B>A",), demonstrations=1, prompts=1),
+    ),
+    "an integer of thousands of digits": ([{"prompt": "q", "n": 1}, {"prompt": "q"}], Case(prompts=1, bad=1)),
     # rows of several kinds in one file
     "pairs and prompts": ([{"prompt": "q"}, {"prompt": "q", "chosen": "y", "rejected": "n"}], Case(("A>B",), prompts=1)),
     "a plain row first": (
@@ -252,7 +286,8 @@ ROWS: dict[str, tuple[list[Any], Case]] = {
 @pytest.mark.parametrize("name", ROWS)
 def test_rows(name: str, tmp_path: Path) -> None:
     rows, expected = ROWS[name]
-    (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    text = "".join(json.dumps(row) + "\n" for row in rows).replace('"n": 1', '"n": ' + 5_000 * "9")
+    (tmp_path / "x.jsonl").write_text(text, encoding="utf-8")
     check(read_file(tmp_path / "x.jsonl"), expected)
 
 
@@ -292,6 +327,7 @@ OBJECTS: dict[str, tuple[Any, Case]] = {
     "orient split": ({"columns": ["prompt", "completion"], "index": [0], "data": [["q", "a"]]}, Case(demonstrations=1)),
     "orient index": ({"0": {"prompt": "q"}, "1": {"prompt": "r"}}, Case(prompts=2)),
     "orient list": ({"prompt": ["q", "r"], "completion": ["a", "b"]}, Case(demonstrations=2)),
+    "two lists of rows": ({"train": [{"prompt": "q"}], "test": [{"prompt": "r"}, {"prompt": "s"}]}, Case(prompts=1, bad=2)),
     "one row over many lines": ({"messages": SAID}, Case(demonstrations=1)),
     "one row in ShareGPT": ({"conversations": CHAT}, Case(demonstrations=1)),
 }
@@ -303,6 +339,22 @@ def test_json_objects(name: str, indent: int | None, tmp_path: Path) -> None:
     value, expected = OBJECTS[name]
     (tmp_path / "x.json").write_text(json.dumps(value, indent=indent), encoding="utf-8")
     check(read_file(tmp_path / "x.json"), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("x.json", '[{"prompt": "q"}][{"prompt": "r"}]', "x.json:1: array: is followed by more text"),
+        ("x.json", '[{"prompt": "q"},\n', "x.json:2: array: has no end"),
+        ("x.json", '{"data": [{"prompt": "q"},\n{"prompt": "r"}', "the file may be cut off"),
+        ("x.csv", 'prompt,completion\nq,a\nq,"a\nr,b\n', "x.csv:3: row: opens a quote that is never closed"),
+        ("x.csv", 'sep=;\nprompt;completion\nq;"a', "x.csv:3: row: opens a quote that is never closed"),
+    ],
+)
+def test_a_file_that_ends_early_or_late_is_refused(name: str, text: str, reason: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=re.escape(reason)):
+        read_file(tmp_path / name)
 
 
 def test_texts_of_cells() -> None:
@@ -421,12 +473,16 @@ def test_the_account_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_training_refuses_marked_rows(tmp_path: Path) -> None:
-    for mark in ({"label": False}, {"label": 0}, {"kto_tag": True}):
+    for mark in ({"label": False}, {"label": 0}, {"kto_tag": True}, {"thumbs": "down"}, {"is_bad": True}):
         (tmp_path / "x.jsonl").write_text(json.dumps({"messages": SAID, **mark}), encoding="utf-8")
         with pytest.raises(DataError, match="marks the answer as good or bad"):
             load_demonstrations(tmp_path / "x.jsonl")
-    (tmp_path / "x.jsonl").write_text(json.dumps({"messages": [ASK, {**GOOD, "loss": False}]}), encoding="utf-8")
-    with pytest.raises(DataError, match="loss: is not supported"):
+    for mark in ({"loss": False}, {"trainable": 0}, {"label": "bad"}):
+        (tmp_path / "x.jsonl").write_text(json.dumps({"messages": [ASK, {**GOOD, **mark}]}), encoding="utf-8")
+        with pytest.raises(DataError, match=f"{next(iter(mark))}: is not supported"):
+            load_demonstrations(tmp_path / "x.jsonl")
+    (tmp_path / "x.jsonl").write_text(json.dumps({"messages": SAID, "weight": 0}), encoding="utf-8")
+    with pytest.raises(DataError, match="weight: is 0: the row is not to be learned"):
         load_demonstrations(tmp_path / "x.jsonl")
 
 

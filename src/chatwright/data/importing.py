@@ -120,7 +120,8 @@ class Imported:
     def _name_fields(self, row: Row, records: Sequence[Record]) -> None:
         written = [record.to_dict() for record in records]
         if row.format != "table":  # whose other columns are all kept
-            lost = _names(row.raw) - set().union(*map(_names, written)) - _STRUCTURE
+            named = {row_written["label_field"] for row_written in written if "label_field" in row_written}
+            lost = _names(row.raw) - set().union(*map(_names, written)) - _STRUCTURE - named
             self.lost_fields.update(name for name in lost if ".responses" not in name and not is_answer_name(name))
         metas = [record.meta for record in records]
         ours = _OWN_MARKS if row.format == "chatwright" else _OWN_MARKS - _SCORES
@@ -146,11 +147,11 @@ _STRUCTURE = frozenset(
     "annotations result body html ranker selected "
     "was_cancelled completed_by from_name to_name values user_id status "
     "metadata full_text scores ranks ratings rewards context "
-    "rejected_response id title items external_id _server_id".split()
+    "rejected_response rejected_messages id title items external_id _server_id".split()
 )  # fmt: skip
 _OWN_MARKS = frozenset(
     "likert flags labeller labeller_kind ranking completion_meta ranked_by none_acceptable "
-    "score scores reward rewards".split()
+    "score scores reward rewards label_field".split()
 )
 """Marks that our own commands write or read."""
 _SCORES = frozenset({"score", "scores", "reward", "rewards"})
@@ -265,8 +266,10 @@ def _convert(file_format: str, value: Any, where: Where, fields: Sequence[str]) 
 def _with_verdict(file_format: str, row: Mapping[str, Any], where: Where, fields: Sequence[str]) -> Found:
     """Convert a row; an answer that the row marks as good or bad is a labelled answer, not a demonstration."""
     read = READERS[file_format]
+    if (unlearned := marks.not_to_learn(row)) is not None:
+        return [LeftOut(f"is not to be learned ({unlearned})")]
     name = next((name for name in fields if name in row), None)
-    if name is None or (row[name] is not None and marks.verdict(name, row[name]) is None):
+    if name is None or not (marks.is_undecided(row[name]) or marks.verdict(name, row[name]) is not None):
         if name is not None:
             raise where.error(name, f"is {row[name]!r}; the rows before mark their answers there as good or bad")
         found = read(_renamed_classes(row), where)

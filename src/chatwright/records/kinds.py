@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chatwright.jsonl import IN_MEMORY, Where
-from chatwright.records.marks import as_verdict
+from chatwright.records.marks import as_verdict, not_to_learn, verdict
 from chatwright.records.messages import (
     Conversation,
     Message,
@@ -102,6 +102,8 @@ class Demonstration:
             raise where.error("completion" if "completion" in used else "messages", "the answer is empty")
         passages_in(row.get(FIELD), where)
         meta = rest_of(row, used)
+        if (name := not_to_learn(meta)) is not None:
+            raise where.error(name, f"is {meta[name]!r}: the row is not to be learned; remove it, or the field")
         if (name := _verdict_in(meta)) is not None:
             raise where.error(
                 name, f"is {meta[name]!r}: it marks the answer as good or bad, and a demonstration is good; "
@@ -111,8 +113,10 @@ class Demonstration:
 
 
 def _verdict_in(row: Mapping[str, Any]) -> str | None:
-    """The field by which KTO files mark an answer, if the row has one."""
-    return next((name for name in ("label", "kto_tag", "desirable") if as_verdict(row.get(name)) is not None), None)
+    """The field by which KTO files mark an answer, or by which another file calls it bad in a word or with false."""
+    kto = (name for name in ("label", "kto_tag", "desirable") if as_verdict(row.get(name)) is not None)
+    bad = (name for name, value in row.items() if isinstance(value, bool | str) and verdict(name, value) is False)
+    return next(kto, next(bad, None))
 
 
 @dataclass(frozen=True, kw_only=True)

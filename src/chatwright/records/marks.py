@@ -16,11 +16,12 @@ VERDICT_FIELDS = (
     "feedback", "vote", "verdict", "judgement", "judgment", "liked", "like", "accepted", "is_accepted", "approved",
     "is_approved", "is_chosen", "is_selected", "selected", "is_preferred", "is_best", "is_good", "good",
     "is_positive", "is_correct", "correct", "is_safe", "safe", "is_helpful", "helpful", "rating", "score", "reward",
-    "quality", "标签", "评价", "是否采纳",
+    "quality", "status", "decision", "标签", "评价", "是否采纳",
 )  # fmt: skip
 """Fields that mark one answer as good or bad, the first one found counts."""
 _INVERTED = ("thumbs_down", "undesirable", "is_bad", "is_rejected", "is_harmful", "is_unsafe", "unsafe")
-_NUMBERS_ARE_VERDICTS = frozenset(VERDICT_FIELDS) - {"rating", "score", "reward", "quality"}
+_SCALES = ("rating", "score", "reward", "quality", "status", "decision")
+"""Fields in which a number is no verdict; a word, or true and false, is."""
 _GOOD = frozenset(
     "true t yes y good 1 1.0 +1 up thumbs_up thumbsup thumbs-up 👍 positive pos desirable chosen accept accepted like liked "
     "upvote correct right safe helpful win approved 好 赞 是 对 正确 喜欢 点赞 采纳 有用 优".split()
@@ -39,10 +40,17 @@ _MARK_WORDS = frozenset(
     "desirable undesirable kto reward rewards vote votes upvote upvotes "
     "downvote downvotes thumb thumbs feedback like liked likes "
     "dislike dislikes verdict judgment judgement annotation annotations quality "
-    "likert stars grade grades safer safe unsafe harmful "
+    "likert helpfulness correctness coherence toxicity stars grade grades safer safe unsafe harmful "
     "correct incorrect good bad helpful toxic 标签 评分 得分 分数 排序 排名 偏好 权重 评价 打分 等级".split()
 )
 _MESSAGE_MARKS = ("weight", "loss", "train", "trainable", "is_trainable", "loss_weight", "loss_scale", "training", "learn")
+_ROW_MARKS = (
+    "weight", "sample_weight", "example_weight", "loss_weight", "train", "trainable", "is_trainable", "train_on",
+    "use_for_training",
+)  # fmt: skip
+_UNDECIDED = frozenset(
+    "unsure unknown undecided neutral neither maybe mixed skip skipped pending none n/a na - ? 未定 不确定".split()
+)
 _MESSAGE_MASKS = ("mask", "masked", "ignore", "loss_mask_out", "no_loss")
 _WORD = re.compile(r"[^\W\d_]+")
 
@@ -60,7 +68,8 @@ def as_verdict(value: Any) -> bool | None:
 
 
 def verdict_fields(rows: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    """The fields of these rows that mark an answer as good or bad: every value that is not null reads as a verdict.
+    """The fields of these rows that mark an answer as good or bad: every value that is not null reads as a verdict, or
+    says that there is none (`unsure`).
 
     A `label` that holds topics, or 0 to 4, is none. `score` and the like are verdicts only as words or true and false.
     """
@@ -69,8 +78,17 @@ def verdict_fields(rows: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
         for name, value in row.items():
             if _verdict_name(str(name)) is not None and value is not None:
                 values.setdefault(str(name), []).append(value)
-    found = [name for name, given in values.items() if all(_reads(name, value) for value in given)]
+    found = [
+        name
+        for name, given in values.items()
+        if any(_reads(name, value) for value in given) and all(_reads(name, value) or is_undecided(value) for value in given)
+    ]
     return tuple(sorted(found, key=lambda name: _order(_verdict_name(name) or "")))
+
+
+def is_undecided(value: Any) -> bool:
+    """Whether a mark says that no verdict was given."""
+    return value is None or (isinstance(value, str) and value.strip().casefold() in {"", *_UNDECIDED})
 
 
 def _verdict_name(name: str) -> str | None:
@@ -84,7 +102,7 @@ def _order(name: str) -> int:
 
 def _reads(name: str, value: Any) -> bool:
     plain = _verdict_name(name) or ""
-    if plain in ("rating", "score", "reward", "quality"):
+    if plain in _SCALES:
         return isinstance(value, bool) or (isinstance(value, str) and as_verdict(value) is not None and not _number(value))
     return as_verdict(value) is not None
 
@@ -99,7 +117,7 @@ def _number(text: str) -> bool:
 
 def verdict(name: str, value: Any) -> bool | None:
     """The verdict of field `name`; True is good, also for fields that mark what is bad (`thumbs_down`)."""
-    said = as_verdict(value) if _reads(name, value) else None
+    said = as_verdict(value) if _verdict_name(name) is not None and _reads(name, value) else None
     return None if said is None else said != (_verdict_name(name) in _INVERTED)
 
 
@@ -130,6 +148,14 @@ def training_marks(message: Mapping[str, Any]) -> Iterator[tuple[str, float | No
             continue
         share = _share(value)
         yield name, share if share is None or name in _MESSAGE_MARKS else float(share == 0)
+    for name, value in message.items():
+        if (good := verdict(str(name), value)) is not None:
+            yield str(name), float(good)
+
+
+def not_to_learn(row: Mapping[str, Any]) -> str | None:
+    """The field by which a row says that it is not trained on: a weight of 0, `train: false`."""
+    return next((name for name in _ROW_MARKS if row.get(name) is not None and _share(row[name]) == 0), None)
 
 
 def _share(value: Any) -> float | None:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from chatwright.jsonl import Where
+from chatwright.records.marks import training_marks
 
 # Keys that change what a message means; dropping them silently would train on something else.
-_REFUSED_MESSAGE_KEYS = ("function_call", "weight", "loss", "train", "mask")
 _TEXT_KEYS = ("reasoning_content", "name", "tool_call_id")
 _ONLY_IN = {"reasoning_content": "assistant", "tool_calls": "assistant", "name": "tool", "tool_call_id": "tool"}
 Role = Literal["system", "user", "assistant", "tool"]
@@ -117,7 +117,7 @@ def messages_in(value: Any, name: str, where: Where) -> Conversation:
             raise where.error(place, 'must be {"role": ..., "content": ...}')
         if item.get("role") not in get_args(Role):
             raise where.error(f"{place}.role", f"is {item.get('role')!r}; use one of {', '.join(get_args(Role))}")
-        for key in _REFUSED_MESSAGE_KEYS:
+        for key in ("function_call", *(name for name, _ in training_marks(item))):
             if item.get(key) is not None:
                 raise where.error(f"{place}.{key}", "is not supported; `chatwright data import` converts other formats")
         messages.append(_message_in(item, place, where))

@@ -163,6 +163,7 @@ def test_hh_takes_no_text_that_would_read_as_a_turn(order: tuple[int, int]) -> N
 @SETTINGS
 def test_our_own_rows_lose_nothing(record: Record, tmp_path: Path) -> None:
     assume("completion" not in record.meta)  # no row of ours has messages and a completion
+    assume(not getattr(record, "equal_apart", False))  # our reader leaves such a ranking out, and counts it
     made = export_records([record], "chatwright")
     found = read_back(made.rows[kind_of(record)], "chatwright", tmp_path)
     assert [*found.rankings, *found.demonstrations, *found.prompts] == [record]
@@ -172,6 +173,7 @@ def test_our_own_rows_lose_nothing(record: Record, tmp_path: Path) -> None:
 @given(record=RECORDS)
 @SETTINGS
 def test_argilla_keeps_whole_records(record: Record, tmp_path: Path) -> None:
+    assume(not getattr(record, "equal_apart", False))
     made = export_records([record], "argilla")
     assert not made.left_out
     rows = made.rows[kind_of(record)]

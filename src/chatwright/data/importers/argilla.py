@@ -185,7 +185,7 @@ def _own_rest(metadata: Mapping[str, Any], where: Where) -> dict[str, Any] | Non
 def _json_object(text: str) -> dict[str, Any] | None:
     try:
         value = json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 

@@ -102,7 +102,8 @@ def is_openai(row: Mapping[str, Any]) -> bool:
     roles = {item.get("role") for item in spoken if isinstance(item.get("role"), str)}
     parts = any(isinstance(item.get("content"), list) for item in spoken)
     marked = any("function_call" in item or list(training_marks(item)) for item in spoken)
-    return bool(roles & {"developer", "function"} or parts or marked or "rejected_response" in row)
+    pair = {"rejected_response", "rejected_messages"} & set(row)
+    return bool(roles & {"developer", "function"} or parts or marked or pair)
 
 
 _TOOL_SPEAKERS = ("tool", "function", "function_call", "observation")
@@ -116,6 +117,9 @@ def openai_row(row: Mapping[str, Any], where: Where) -> Found:
         messages = asked.get("messages") if isinstance(asked, dict) else asked
         given = {"prompt": messages, "chosen": row["preferred_output"], "rejected": row.get("non_preferred_output")}
         return _chat_pair(given, other_fields(row, "input", "preferred_output", "non_preferred_output"), "openai", where)
+    if "rejected_messages" in row:  # swift: the worse conversation beside the better one
+        given = {"chosen": row.get("messages"), "rejected": row["rejected_messages"]}
+        return _chat_pair(given, other_fields(row, "messages", "rejected_messages"), "openai", where)
     turns = chat_turns(row.get("messages"), "messages", where)
     if isinstance(turns, LeftOut):
         return [turns]

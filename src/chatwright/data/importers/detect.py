@@ -80,7 +80,7 @@ def _preference(row: Mapping[str, Any], names: set[str]) -> Format | None:
         return "scored"
     if "completions" in names:
         return "chatwright"
-    if "rejected_response" in names and "messages" in names:
+    if names & {"rejected_response", "rejected_messages"} and "messages" in names:
         return "openai"
     return "table" if tables.is_wide(row) else None
 

@@ -13,6 +13,7 @@ from typing import Any
 from chatwright.data.importers.base import Found, LeftOut, Turns, conversation_record, turn
 from chatwright.jsonl import Where
 from chatwright.records import MAX_K, Ranking, WeakOrder
+from chatwright.records.marks import as_verdict
 
 Node = Mapping[str, Any]
 
@@ -76,13 +77,23 @@ def _node(value: Any, name: str, where: Where) -> Node:
 def _rank(node: Node) -> float | None:
     """The rank of a reply; tables write whole numbers as 0.0."""
     rank = node.get("rank")
+    if isinstance(rank, str):  # a table's cell
+        try:
+            rank = float(rank)
+        except ValueError:
+            return None
     return float(rank) if isinstance(rank, int | float) and not isinstance(rank, bool) and rank == rank else None
 
 
 def _usable(node: Node) -> bool:
     review = node.get("review_result")
-    refused = review is not None and review == 0  # False, and what tables make of it
-    return not node.get("deleted") and not refused and bool(node["text"].strip())
+    refused = review is not None and not _is_true(review)
+    return not _is_true(node.get("deleted")) and not refused and bool(node["text"].strip())
+
+
+def _is_true(value: Any) -> bool:
+    """A flag of a message; tables write True as 1.0, `True` or `1`."""
+    return as_verdict(value) is True if isinstance(value, str) else bool(value)
 
 
 # ---- one message per row -----------------------------------------------------------------------------------

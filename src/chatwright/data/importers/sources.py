@@ -4,7 +4,7 @@ throughout."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ def _text_source(file: Path, name: str | Path, encoding: str, *, plain: bool) ->
     text = text.removeprefix("\ufeff")
     shape = "" if plain else _shape(text[:_PROBE_BYTES].encode("utf-8", "replace"), "utf-8")
     if shape == "array":
-        return Source(_array_items(text, text.index("[") + 1, name), encoding=known)
+        return Source(_array_rows(text, name), encoding=known)
     if shape == "object":
         return Source(_object_rows(text, name), encoding=known)
     lines = iter(list(enumerate(text.splitlines(), start=1)))
@@ -83,7 +83,7 @@ def _shape(start: bytes, encoding: str) -> str:
     first, _, others = head.partition("\n")
     try:
         value = json.loads(first)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # also integers of thousands of digits
         value = None
     if head.startswith("["):
         is_row = isinstance(value, list) and not (value and isinstance(value[0], dict))
@@ -139,8 +139,16 @@ def _json_lines(lines: Lines, name: str | Path) -> Iterator[RawRow]:
             yield where, line
 
 
-def _array_items(text: str, position: int, name: str | Path) -> Iterator[RawRow]:
-    """The items of the JSON array whose `[` ends at `position`."""
+def _array_rows(text: str, name: str | Path) -> Iterator[RawRow]:
+    """The rows of a file that is one JSON array."""
+    end = yield from _array_items(text, text.index("[") + 1, name)
+    if _skip(text, end) < len(text):
+        line = 1 + text.count("\n", 0, _skip(text, end))
+        raise DataError.at(name, line, "array", "is followed by more text; one file holds one array, or an object a line")
+
+
+def _array_items(text: str, position: int, name: str | Path) -> Generator[RawRow, None, int]:
+    """The items of the JSON array whose `[` ends at `position`; returns the position behind its `]`."""
     line, counted = 1 + text.count("\n", 0, position), position
     position = _skip(text, position)
     while position < len(text) and text[position] != "]":
@@ -153,6 +161,9 @@ def _array_items(text: str, position: int, name: str | Path) -> Iterator[RawRow]
             position = _skip(text, position + 1)
         elif position >= len(text) or text[position] != "]":
             raise where.error("item", "is not followed by a comma or the end of the array; the file may be cut off")
+    if position >= len(text):
+        raise DataError.at(name, 1 + text.count("\n"), "array", "has no end; the file is cut off")
+    return position + 1
 
 
 def _value(text: str, position: int, where: Where) -> tuple[Any, int]:
@@ -167,7 +178,7 @@ def _value(text: str, position: int, where: Where) -> tuple[Any, int]:
         raise DataError.at(where.path, error.lineno, "item", f"is not JSON: {error.msg}") from None
     except ValueError as error:
         if not str(error).startswith("holds"):  # NaN, or too deep: the end of the item is not known
-            raise where.error("item", str(error)) from None
+            raise where.error("item", jsonl.reason(error)) from None
         return where.error("item", str(error)), decoder.raw_decode(text, position)[1]
     return value, end
 
@@ -175,6 +186,7 @@ def _value(text: str, position: int, where: Where) -> tuple[Any, int]:
 def _object_rows(text: str, name: str | Path) -> Iterator[RawRow]:
     """The rows of a file that is one JSON object: a list in one of its fields, a table by columns or index, or one row."""
     found: dict[str, Any] = {}
+    rows_in = ""  # the field whose list is the file's rows
     position = _skip(text, text.index("{") + 1)
     while position < len(text) and text[position] == '"':
         where = Where(name, 1 + text.count("\n", 0, position))
@@ -185,10 +197,14 @@ def _object_rows(text: str, name: str | Path) -> Iterator[RawRow]:
         position = _skip(text, position + 1)
         start = _skip(text, position + 1)
         opens = text[position : position + 1] == "[" and text[start : start + 1] == "{"
-        if opens and str(key) in _WRAPPERS and "columns" not in found and not _is_chat(text, start, where):
-            yield from ((place, _unwrapped(value)) for place, value in _array_items(text, position + 1, name))
-            return
-        found[str(key)], end = _value(text, position, where)
+        if opens and (
+            rows_in or (str(key) in _WRAPPERS and "columns" not in found and not _is_chat(text, start, where))
+        ):
+            items = _array_items(text, position + 1, name)
+            end = yield from _list_of_rows(items, str(key), rows_in)
+            rows_in = rows_in or str(key)
+        else:
+            found[str(key)], end = _value(text, position, where)
         position = _skip(text, end)
         if text[position : position + 1] == ",":
             position = _skip(text, position + 1)
@@ -197,8 +213,24 @@ def _object_rows(text: str, name: str | Path) -> Iterator[RawRow]:
         raise DataError.at(
             name, line, "object", "is not complete, or something stands behind it; rows are lines or an array"
         )
+    if rows_in:
+        return
     for n, row in enumerate(_records(found), start=1):
         yield Where(name, n if len(found) > 1 else 1), row
+
+
+def _list_of_rows(
+    items: Generator[RawRow, None, int], key: str, rows_in: str
+) -> Generator[RawRow, None, int]:
+    """The rows of one list of an object; those of a second list are damaged rows, as they may be another split."""
+    while True:
+        try:
+            where, value = next(items)
+        except StopIteration as end:
+            return int(end.value)
+        if rows_in:
+            value = where.error(key, f"is a second list of rows beside {rows_in!r}; save it as a file by itself")
+        yield where, _unwrapped(value)
 
 
 def _is_chat(text: str, start: int, where: Where) -> bool:

@@ -23,6 +23,8 @@ MAX_ARCHIVE_ENTRIES = 10_000
 MAX_ARCHIVE_RATIO = 200
 MAX_CELL_CHARS = 4 * 2**20
 MAX_COLUMNS = 1_000
+_END = "\x1e\x1eend of the table\x1e\x1e"
+"""A last row, alone in its row unless a quote before it is open."""
 _DELIMITERS = ",;\t|"
 _ERRORS = frozenset("#N/A #REF! #VALUE! #DIV/0! #NAME? #NULL! #NUM! #SPILL! #CALC! #FIELD! #BLOCKED! #GETTING_DATA".split())
 """What a spreadsheet shows in a cell whose formula has no result."""
@@ -39,12 +41,25 @@ def csv_rows(text: str, shown: str | Path) -> Iterator[RawRow]:
     start = named.end() if named else 0
     csv.field_size_limit(MAX_CELL_CHARS)
     delimiter = named[1] if named else max(_DELIMITERS, key=lambda sign: _num_cells(text, sign))
-    reader = csv.reader(io.StringIO(text[start:], newline=""), delimiter=delimiter)
+    reader = csv.reader(io.StringIO(f"{text[start:]}\n{_END}", newline=""), delimiter=delimiter)
     try:
-        rows = ((Where(shown, reader.line_num + (1 if named else 0)), cells) for cells in reader)
-        yield from _table(shown, rows)
+        yield from _table(shown, _closed_rows(reader, shown, skipped=1 if named else 0))
     except csv.Error as error:
         raise DataError.at(shown, reader.line_num, "row", f"is not CSV: {error}") from None
+
+
+def _closed_rows(reader: Any, shown: str | Path, skipped: int) -> Iterator[tuple[Where, Sequence[str]]]:
+    """The rows of a csv.reader; DataError for a quote without its end, which takes the rest of the file into one cell."""
+    line = 0
+    for cells in reader:
+        if cells == [_END]:
+            return
+        if cells and cells[-1].endswith(_END):
+            raise DataError.at(
+                shown, line + 1 + skipped, "row", "opens a quote that is never closed; close it, or double it inside a cell"
+            )
+        line = reader.line_num
+        yield Where(shown, line + skipped), cells
 
 
 def _num_cells(text: str, delimiter: str) -> int:
