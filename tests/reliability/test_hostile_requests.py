@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import statistics
 import subprocess
 import sys
@@ -269,3 +270,28 @@ def test_an_ambiguous_grammar_ends_with_an_error_that_says_so(server: Server, to
         assert "lark: cannot be followed any further" in answer.json()["error"]["message"]
         streamed = constrained([AMBIGUOUS], **never_ends, stream=True)(client, 0)
         assert streamed.status_code == 200 and "cannot be followed any further" in streamed.text
+
+
+@pytest.mark.parametrize("key", [KEY, ""], ids=["with a key", "without a key"])
+@pytest.mark.parametrize("size", [70_000, 2_100_000, 6_000_000])
+def test_the_sender_of_a_refused_body_sees_why(server: Server, key: str, size: int) -> None:
+    """A connection that is closed before the body was read is reset, and takes the answer with it."""
+    body = b'{"model": "nothing", "prompt": "' + b"a" * size + b'"}'
+    with server.client(key) as client:
+        chunked = (body[start : start + 30_000] for start in range(0, len(body), 30_000))
+        for content in (body, chunked):
+            answer = client.post("/v1/completions", content=content, headers={"content-type": "application/json"})
+            assert answer.status_code == (404 if key and size < 2_000_000 else 413), answer.text
+            assert answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(("header", "sent"), [("Expect: 100-continue", 0), ("X: y", 100_000)])
+def test_a_refused_body_that_does_not_arrive_is_not_awaited_for_long(server: Server, header: str, sent: int) -> None:
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=60) as client:
+        head = f"POST /v1/completions HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: 3000000\r\n{header}\r\n\r\n"
+        client.sendall(head.encode() + b"a" * sent)
+        told = b""
+        while part := client.recv(65_536):
+            told += part
+    assert told.startswith(b"HTTP/1.1 413 ") and b"body_too_large" in told

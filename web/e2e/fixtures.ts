@@ -123,6 +123,21 @@ export async function draftKept(page: Page, text: string): Promise<void> {
   await expect.poll(() => page.evaluate(read)).toContain(text);
 }
 
+/** All answers of the one task at hand are placed, on the screen and on this device. */
+export async function rankingKept(page: Page): Promise<void> {
+  const read = () => new Promise<boolean>((resolve) => {
+    const opening = indexedDB.open("chatwright-label");
+    opening.onsuccess = () => {
+      const all = opening.result.transaction("work").objectStore("work").getAll();
+      all.onsuccess = () => {
+        opening.result.close();
+        resolve(all.result.some((kept: { content: { judged: { ranking: { tiers: (number | null)[] } } } }) => kept.content.judged.ranking.tiers.every((tier) => tier !== null)));
+      };
+    };
+  });
+  await expect.poll(() => page.evaluate(read)).toBe(true);
+}
+
 /** Type into the message field, send, and wait for the answer to be complete. */
 export async function ask(page: Page, t: Texts, text: string): Promise<void> {
   await page.getByRole("textbox", { name: t("composer.label"), exact: true }).fill(text);

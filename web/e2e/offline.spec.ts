@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { becomeAdmin, FOUR, labels, makeProject, MortalServer, question } from "./desk";
-import { ask, draftKept, expect, languages, patience, test, type Page } from "./fixtures";
+import { ask, draftKept, expect, languages, patience, rankingKept, test, type Page } from "./fixtures";
 
 const language = languages[0]!;
 test.use({ language, serviceWorkers: "allow" });
@@ -37,6 +37,7 @@ test("with the server killed, a reload finds the app, the task and the draft; th
     await expect(field).toHaveValue("D>C", { timeout: 20_000 * patience });
     await expect(page.getByText(t("offline.away"))).toBeVisible();
     await page.keyboard.type("a=b");
+    await rankingKept(page);
     await page.close(); // and the tab dies
     const again = await context.newPage();
     await again.goto(address);

@@ -16,10 +16,12 @@ import secrets
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chatwright.serve.auth import is_known
@@ -36,6 +38,9 @@ MAX_JSON_DEPTH = 64
 MAX_JSON_VALUES = 50_000
 SHORT_BYTES = 32_768  # checked at once; longer bodies in a thread
 BODY_DEADLINE_S = 8.0
+LINGER_S = 4.0
+LINGER_BYTES = 16_000_000
+"""How long, and how much, of a refused body is read and dropped so that the client sees the answer."""
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 CSP = (
     "default-src 'self'; base-uri 'none'; object-src 'none'; form-action 'self'; frame-ancestors 'none'; "
@@ -119,19 +124,21 @@ class Gate:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        headers = Headers(scope=scope)
+        arriving = Arriving(receive, sent="expect" not in headers)
         try:
-            headers = Headers(scope=scope)
             hosts = headers.getlist("host")
             if len(hosts) != 1 or not self.settings.knows_host(hosts[0]):
                 raise APIError(421, "Host: this server does not answer to that name", code="unknown_host")
             if "\0" in scope["path"] or b"%00" in scope.get("query_string", b""):
                 raise APIError(400, "the address holds a NUL character", code="invalid_url")
-            body = await self._body(scope, headers, receive)
+            body = await self._body(scope, headers, arriving)
             if body and "json" in headers.get("content-type", "json"):
                 await self._check(body)
         except APIError as error:
-            error.headers["connection"] = "close"  # what is left of the body is not read
-            await error.response()(scope, receive, send)
+            if not arriving.ended:
+                error.headers["connection"] = "close"
+            await _refuse(error.response(), arriving, send)
             return
         sent = False
 
@@ -158,7 +165,7 @@ class Gate:
                 code="body_too_large",
             )  # fmt: skip
 
-    async def _body(self, scope: Scope, headers: Headers, receive: Receive) -> bytes:
+    async def _body(self, scope: Scope, headers: Headers, arriving: Arriving) -> bytes:
         most = MAX_BYTES_OF.get(scope["path"], MAX_BODY_BYTES)
         too_big = APIError(413, f"the body is larger than {most} bytes", code="body_too_large")
         if headers.get("content-length", "0").strip() not in ("", "0") and int(headers["content-length"]) > most:
@@ -166,21 +173,52 @@ class Gate:
         parts, size, known = [], 0, False
         try:
             async with asyncio.timeout(self.body_deadline_s):
-                while True:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise APIError(400, "the client went away", code="disconnected")
-                    parts.append(message.get("body", b""))
+                while not arriving.ended:
+                    parts.append(await arriving.part())
                     size += len(parts[-1])
                     if size > most:
                         raise too_big
                     if size > MAX_ANONYMOUS_BYTES and not known:
                         await self._refuse_strangers(scope)
                         known = True
-                    if not message.get("more_body"):
-                        return b"".join(parts)
+                return b"".join(parts)
         except TimeoutError as error:
+            arriving.awaited = False
             raise APIError(408, f"the body did not arrive within {self.body_deadline_s:g} s", code="timeout") from error
+
+
+class Arriving:
+    """The body of a request, part by part."""
+
+    def __init__(self, receive: Receive, *, sent: bool) -> None:
+        """`sent`: the client sends the body without asking first (`Expect: 100-continue`)."""
+        self._receive = receive
+        self.ended = False
+        self.awaited = sent
+        """An answer that ends the connection waits for the rest of the body."""
+
+    async def part(self) -> bytes:
+        """The next bytes. APIError 400 when the client has gone."""
+        message = await self._receive()
+        self.awaited = True
+        if message["type"] == "http.disconnect":
+            self.ended = True
+            raise APIError(400, "the client went away", code="disconnected")
+        self.ended = not message.get("more_body")
+        return bytes(message.get("body", b""))
+
+
+async def _refuse(response: Response, arriving: Arriving, send: Send) -> None:
+    """Answer, then read what the client is still sending, within limits, and only then end the answer. Closing a
+    connection that holds unread bytes resets it, and the client would not see the answer (RFC 9112, 9.6)."""
+    await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})
+    await send({"type": "http.response.body", "body": response.body, "more_body": True})
+    left = LINGER_BYTES if arriving.awaited else 0
+    with suppress(TimeoutError, APIError):
+        async with asyncio.timeout(LINGER_S):
+            while left > 0 and not arriving.ended:
+                left -= len(await arriving.part())
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def check_json(body: bytes) -> None:

@@ -10,6 +10,7 @@ import fcntl
 import os
 import secrets
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,10 +22,13 @@ from sqlalchemy import Connection, Engine, MetaData, String, create_engine, even
 from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapper, Session
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from chatwright.errors import ConfigError, DataError, UsageError
 
-BUSY_TIMEOUT_MS = 10_000
+BUSY_TIMEOUT_MS = 30_000
+"""For another process to end its transaction. SQLite asks again at intervals and serves no queue."""
+_TURN = "chatwright_turn"  # in a connection's info: it holds the process's turn to write
 DATABASE_FILE = "chatwright.sqlite3"
 LOCK_FILE = "serve.lock"
 RESTORING = "RESTORE-INTERRUPTED"
@@ -255,7 +259,30 @@ def _prepare_sqlite(engine: Engine) -> None:
         ):  # fmt: skip
             connection.execute(f"PRAGMA {pragma}").close()
 
+    # Threads of one process queue here: SQLite's own waiting lets a thread starve while others write one after another.
+    turn = threading.Lock()
+
+    def end_turn(info: dict[Any, Any]) -> None:
+        if info.pop(_TURN, False):
+            turn.release()
+
     @event.listens_for(engine, "begin")
     def on_begin(connection: Connection) -> None:
-        reading = connection.get_execution_options().get("chatwright_reading")
-        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+        if connection.get_execution_options().get("chatwright_reading"):
+            connection.exec_driver_sql("BEGIN")
+            return
+        connection.info[_TURN] = turn.acquire(timeout=BUSY_TIMEOUT_MS / 1000)
+        try:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")  # without a turn too: SQLite then says why it fails
+        except BaseException:
+            end_turn(connection.info)
+            raise
+
+    @event.listens_for(engine, "commit")
+    @event.listens_for(engine, "rollback")
+    def on_end(connection: Connection) -> None:
+        end_turn(connection.info)
+
+    @event.listens_for(engine, "checkin")
+    def on_return(connection: sqlite3.Connection | None, record: ConnectionPoolEntry) -> None:
+        end_turn(record.info)

@@ -54,6 +54,19 @@ def test_half_sent_requests_are_closed(port: int, sent: bytes, status: bytes) ->
         assert got.startswith(status) if status else got == b""
 
 
+@pytest.mark.parametrize("head", [HEAD, HEAD.replace(b"127.0.0.1", b"elsewhere.example")], ids=["too large", "foreign host"])
+def test_a_client_that_sends_its_body_first_sees_why_it_was_refused(port: int, head: bytes) -> None:
+    size = security.MAX_BODY_BYTES + 1_000_000
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+        client.sendall(head + b"Content-Length: %d\r\n\r\n" % size)
+        time.sleep(0.5)  # a server that does not read on has closed the connection by then
+        client.sendall(b"a" * size)
+        got = b""
+        while piece := client.recv(65536):
+            got += piece
+    assert got.startswith(b"HTTP/1.1 4") and b"body_too_large" in got or b"unknown_host" in got
+
+
 def test_a_port_in_use_is_named(port: int) -> None:
     with pytest.raises(UsageError, match=f"127.0.0.1:{port}: cannot listen"):
         listen(ServeConfig(port=port))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,11 +9,12 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import select, text
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from chatwright.errors import ChatwrightError, ConfigError, UsageError
 from chatwright.serve.auth_tables import User
 from chatwright.serve.tables import metadata
-from chatwright.workspace import migrations
+from chatwright.workspace import database, migrations
 from chatwright.workspace.database import DATABASE_FILE, Workspace
 from chatwright.workspace.migrations import authoring
 from workspaces import KINDS, workspace_of
@@ -61,6 +63,45 @@ def test_sqlite_is_set_up_for_durable_and_concurrent_writes(tmp_path: Path) -> N
             thread.join()
         with workspace.reading() as session:
             assert len(session.scalars(select(User.id)).all()) == 80
+
+
+def test_a_writer_waits_for_its_turn_and_always_returns_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 200)
+    with workspace_of("sqlite", tmp_path) as workspace:
+        with pytest.raises(RuntimeError), workspace.session() as session:
+            session.add(User(name="ada", role="member"))
+            session.flush()
+            raise RuntimeError
+        with pytest.raises(IntegrityError), workspace.session() as session:
+            session.add_all([User(name="ada", role="member"), User(name="ada", role="member")])
+        other = sqlite3.connect(workspace.folder / DATABASE_FILE, isolation_level=None)  # as another process
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(OperationalError, match="locked"), workspace.session() as session:
+            session.add(User(name="bob", role="member"))
+        other.close()
+        begun, end = threading.Event(), threading.Event()
+
+        def write_slowly() -> None:
+            with workspace.session() as session:
+                session.add(User(name="carla", role="member"))
+                session.flush()
+                begun.set()
+                end.wait(60)
+
+        slow = threading.Thread(target=write_slowly)
+        slow.start()
+        assert begun.wait(60)
+        with workspace.reading() as session:
+            assert session.scalars(select(User.name)).all() == []  # a reader waits for nobody
+        with pytest.raises(OperationalError, match="locked"), workspace.session() as session:
+            session.add(User(name="dora", role="member"))
+        monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 60_000)
+        threading.Timer(0.5, end.set).start()
+        with workspace.session() as session:  # far past SQLite's own patience, which is 0.2 s here
+            session.add(User(name="emil", role="member"))
+        slow.join(60)
+        with workspace.reading() as session:
+            assert session.scalars(select(User.name).order_by(User.name)).all() == ["carla", "emil"]
 
 
 def test_older_and_newer_databases_are_refused(tmp_path: Path) -> None:
