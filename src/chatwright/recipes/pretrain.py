@@ -1,6 +1,6 @@
-"""Pre-training: a language model from nothing but text (`chatwright corpus build` makes the data).
+"""Pre-training: a language model from raw text, or a trained one trained further on it (`chatwright corpus build` makes the data).
 
-Read top to bottom: open the run, the corpus and a model from scratch, then the loop. The size dial is in
+Read top to bottom: open the run, the corpus and the model, then the loop. The size dial is in
 `pretrain_config.py`, the windows in `data/pretrain.py`, the loss is `objectives/lm.py:window_nll` for every objective.
 """
 
@@ -24,7 +24,7 @@ from chatwright.engine import run as runs
 from chatwright.engine.metrics import Metrics
 from chatwright.engine.muon import MuonAdamW
 from chatwright.engine.optim import EMA, MasterAdamW, OptimConfig
-from chatwright.engine.record import files
+from chatwright.engine.record import files, model_source
 from chatwright.engine.schedule import rate_at
 from chatwright.engine.spikes import SpikeGuard
 from chatwright.engine.step import accumulate
@@ -32,9 +32,11 @@ from chatwright.errors import ConfigError, TrainingStopped
 from chatwright.evals.held_out import held_out_loss
 from chatwright.generation.api import SamplingParams
 from chatwright.generation.cloze import ABOUT
+from chatwright.generation.lm import load_model
 from chatwright.generation.local import LocalGenerator
 from chatwright.model.formats.final import save_final
 from chatwright.model.init import initialised
+from chatwright.model.lora import adapters
 from chatwright.model.precision import pick_device, pick_dtype
 from chatwright.model.transformer import Transformer
 from chatwright.objectives.lm import window_nll
@@ -113,17 +115,16 @@ def main(cfg: PretrainConfig) -> dict[str, Any]:
     """Train; returns result.json's contents. Running it again resumes or returns the finished result."""
     if not runs.is_complete(cfg.out):
         read_manifest(Path(cfg.data))  # says so when there is no corpus, before the folder is made
-    run = runs.start("pretrain", cfg.out, cfg, cfg.train, {"data": files([cfg.data])})
+    run = runs.start("pretrain", cfg.out, cfg, cfg.train, {"data": files([cfg.data]), "model": model_source(cfg.model)})
     if isinstance(run, dict):
         return run
     device = pick_device(cfg.device)
     dtype = pick_dtype(cfg.precision, device)
     torch.manual_seed(cfg.seed)
-    tokenizer = Tokenizer.from_folder(Path(cfg.data) / TOKENIZER)
+    model, tokenizer = open_model(cfg, dtype, device)
     train, held_out = (open_windows(cfg, tokenizer, split, device) for split in ("train", "held_out"))
     assert train is not None
-    model = initialised(model_config(cfg, tokenizer.vocab_size), cfg.seed, dtype=dtype, device=device)
-    plan = plan_of(cfg, model.config)
+    plan = plan_of(cfg, model.config, text_tokens=train.source.num_tokens, on_cpu=device.type == "cpu")
     (run.folder / "plan.json").write_text(json.dumps(plan.to_dict(), indent=1) + "\n", encoding="utf-8")
     console().print(f"pretrain: {_words(cfg, plan, train.source.num_tokens)}, {dtype} on {device}")
     model.set_dropout(cfg.train.dropout)
@@ -163,6 +164,20 @@ def main(cfg: PretrainConfig) -> dict[str, Any]:
     return run.finish(result, lambda folder: _save(model, folder, tokenizer, cfg))
 
 
+def open_model(cfg: PretrainConfig, dtype: torch.dtype, device: torch.device) -> tuple[Transformer, Tokenizer]:
+    """A new model with the corpus's tokenizer, or the one to be trained further with its own. ConfigError for a context
+    that the model cannot read."""
+    if not cfg.model:
+        tokenizer = Tokenizer.from_folder(Path(cfg.data) / TOKENIZER)
+        return initialised(model_config(cfg, tokenizer.vocab_size), cfg.seed, dtype=dtype, device=device), tokenizer
+    model, tokenizer = load_model(cfg.model, dtype=dtype, device=device)
+    if cfg.context > model.config.max_positions:
+        raise ConfigError(f"--context {cfg.context}: {cfg.model} reads at most {model.config.max_positions} tokens")
+    if any(True for _ in adapters(model)):
+        raise ConfigError(f"--model {cfg.model}: is an adapter; merge it first: chatwright export --model {cfg.model} --to hf")
+    return model, tokenizer
+
+
 def open_windows(cfg: PretrainConfig, tokenizer: Tokenizer, split: Literal["train", "held_out"], device: torch.device) -> (
     WindowMaker | None
 ):  # fmt: skip
@@ -197,7 +212,7 @@ def _mask_id(cfg: PretrainConfig, tokenizer: Tokenizer) -> int | None:
 
 
 def open_optimizer(cfg: PretrainConfig, model: Transformer, plan: Plan, dtype: torch.dtype) -> Trained:
-    """Optimiser, moving average and guard for a new model."""
+    """Optimiser, moving average and guard."""
     chosen = cfg.optim
     config = OptimConfig(
         lr=plan.lr,
@@ -348,6 +363,7 @@ def _words(cfg: PretrainConfig, plan: Plan, num_tokens: int) -> str:
 def _result(cfg: PretrainConfig, plan: Plan, trained: Trained, steps: int) -> dict[str, Any]:
     return {
         "objective": cfg.objective,
+        **({"model": cfg.model} if cfg.model else {}),
         **{name.replace("held_out", "untrained"): value for name, value in trained.untrained.items()},
         **plan.to_dict(),
         "steps": steps,
@@ -360,6 +376,6 @@ def _result(cfg: PretrainConfig, plan: Plan, trained: Trained, steps: int) -> di
 
 
 def _save(model: Transformer, folder: Path, tokenizer: Tokenizer, cfg: PretrainConfig) -> None:
-    save_final(model, folder, tokenizer, base="")
+    save_final(model, folder, tokenizer, base=cfg.model)
     about = {"objective": cfg.objective, "mask_id": _mask_id(cfg, tokenizer), "start_id": document_start(cfg)}
     (folder / ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")

@@ -24,6 +24,12 @@ from chatwright.model.config import ModelConfig
 from chatwright.model.precision import DeviceName, Precision
 
 TOKENS_PER_PARAMETER = 20
+CLOCK_BATCH = 4096
+"""Most tokens of a step where the dial's length does not hold: by the clock on a CPU, and from a trained model."""
+LEAST_STEPS = 100
+"""One pass over a small text has at least so many steps, as far as whole windows allow."""
+CONTINUED_RATE = 0.1
+"""Peak rate of a model that is trained further, over that of the dial."""
 _HEAD = 64
 _LARGEST_RATE = 0.02
 
@@ -33,11 +39,12 @@ class PretrainTrainConfig(runs.SaveConfig):
     """Length of the run and size of its steps."""
 
     steps: int = 0
-    """Optimiser steps; 0: as many as the size dial says."""
+    """Optimiser steps; 0: as many as the size dial says, with --model one pass over the text."""
     minutes: float = 0.0
     """Train for this long instead, with the schedule fitted to it; 0: by steps. Evaluation and samples do not count."""
     batch_tokens: int = 0
-    """Tokens in one step; 0: by the size dial."""
+    """Tokens in one step; 0: by the size dial. By the clock on a CPU and with --model at most 4096, so that a short run has
+    enough steps."""
     micro_tokens: int = 8192
     """Tokens that go through the model at once; changes memory and speed, not the result."""
     dropout: float = 0.0
@@ -79,7 +86,7 @@ class PretrainOptimConfig:
     kind: Literal["muon", "adamw"] = "muon"
     """muon: Muon for the matrices of the blocks and AdamW for the rest; adamw: AdamW for everything."""
     lr: float = 0.0
-    """Peak learning rate; 0: by the size dial."""
+    """Peak learning rate; 0: by the size dial, with --model a tenth of it."""
     adam_lr_factor: float = 1.0
     """With muon: the rate of embeddings, norms and output over that of the matrices."""
     momentum: float = 0.95
@@ -130,10 +137,13 @@ class PretrainConfig:
 
     data: str
     """Folder of `chatwright corpus build`."""
+    model: str = ""
+    """Train this model further (named model, Hugging Face name, or folder); the corpus is built with its tokenizer, and its
+    shape stays. Empty: a new model."""
     out: str = "runs/pretrain"
     """Run folder."""
     depth: int = 4
-    """The size dial: layers; width, heads, tokens, batch and learning rate follow from it."""
+    """The size dial of a new model: layers; width, heads, tokens, batch and learning rate follow from it."""
     context: int = 512
     """Tokens of a window, and the longest text the model can read."""
     objective: Objective = "causal"
@@ -176,6 +186,8 @@ class PretrainConfig:
             raise ConfigError(f"--mixed-share {self.mixed_share}: must lie between 0 and 1")
         if self.objective == "masked" and self.sample.every_steps:
             raise ConfigError("--sample.every-steps: has no effect with --objective masked, which does not write text")
+        if self.model and (self.depth != PretrainConfig.depth or self.size != SizeConfig()):
+            raise ConfigError(f"--model {self.model}: keeps its shape; leave out --depth and --size")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,16 +235,27 @@ def model_config(cfg: PretrainConfig, vocab_size: int) -> ModelConfig:
     )
 
 
-def plan_of(cfg: PretrainConfig, model: ModelConfig) -> Plan:
-    """Batch, steps and learning rate."""
+def plan_of(cfg: PretrainConfig, model: ModelConfig, *, text_tokens: int = 0, on_cpu: bool = False) -> Plan:
+    """Batch, steps and learning rate. `text_tokens`: size of the text, for one pass over it with `--model`."""
     parameters = model.num_parameters()
     tokens = TOKENS_PER_PARAMETER * parameters
     compute = 6.0 * parameters * tokens
-    wanted = cfg.train.batch_tokens or 0.2920 * compute**0.3271
+    wanted = cfg.train.batch_tokens or _batch_tokens(cfg, 0.2920 * compute**0.3271, text_tokens, on_cpu)
     windows = max(round(wanted / cfg.context), 1)
     batch_tokens = windows * cfg.context
-    steps = 0 if cfg.train.minutes else cfg.train.steps or math.ceil(tokens / batch_tokens)
-    rate = cfg.optim.lr or min(0.3118 * compute**-0.1250, _LARGEST_RATE)
+    length = text_tokens if cfg.model else tokens
+    steps = 0 if cfg.train.minutes else cfg.train.steps or math.ceil(length / batch_tokens)
+    rate = min(0.3118 * compute**-0.1250, _LARGEST_RATE) * (CONTINUED_RATE if cfg.model else 1.0)
     return Plan(
-        parameters=parameters, batch_tokens=batch_tokens, windows=windows, steps=steps, lr=rate, dial_tokens=tokens
-    )
+        parameters=parameters, batch_tokens=batch_tokens, windows=windows, steps=steps, lr=cfg.optim.lr or rate,
+        dial_tokens=tokens,
+    )  # fmt: skip
+
+
+def _batch_tokens(cfg: PretrainConfig, dial: float, text_tokens: int, on_cpu: bool) -> float:
+    """The dial's batch suits the dial's length; a shorter run takes a smaller one, so that it has enough steps."""
+    if cfg.model and not (cfg.train.steps or cfg.train.minutes):
+        return min(dial, CLOCK_BATCH, text_tokens / LEAST_STEPS)
+    if cfg.model or (cfg.train.minutes and on_cpu):
+        return min(dial, CLOCK_BATCH)
+    return dial

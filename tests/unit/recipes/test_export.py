@@ -99,7 +99,7 @@ def test_hf_export_is_the_same_model_with_a_card(chain: Path, capsys: pytest.Cap
     (before, tokenizer), (after, again) = load_model(chain / "ppo"), load_model(out)
     assert torch.equal(logits(before), logits(after)) and again.fingerprint == tokenizer.fingerprint
     card = (out / "README.md").read_text(encoding="utf-8")
-    assert card.startswith("---\nlicense: apache-2.0\nbase_model: smollm2-135m-instruct\n")
+    assert card.startswith("---\nlicense: apache-2.0\nbase_model: HuggingFaceTB/SmolLM2-135M-Instruct\n")
     for part in (
         "# mine", "supervised fine-tuning", "5 steps", "7 steps", "`demos.jsonl`: 3 rows", "`ranks.jsonl`: 4 rows",
         "4 rankings: 3 simulated (75%), 1 human (25%)", "Share of simulated labels: 75%", "this model is `ppo`",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,43 @@ def test_by_the_clock_the_last_step_has_a_checkpoint(
     opened.close()
     monkeypatch.setattr(pretrain, "accumulate", broken)  # no further step
     assert pretrain.main(cfg)["steps"] == 6
+
+
+def test_a_trained_model_is_trained_further(corpus: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its weights, shape and tokenizer stay; one pass by default; the result names it. It is refused what would be ignored."""
+    base = pretrain.main(config(corpus, tmp_path / "base", optim=settings.PretrainOptimConfig(lr=0.02)))
+    further = settings.PretrainConfig(
+        data=corpus, model=str(tmp_path / "base"), out=str(tmp_path / "more"), context=32, device="cpu", precision="fp32",
+        optim=settings.PretrainOptimConfig(lr=0.01), sample=settings.SampleConfig(max_new_tokens=4),
+    )  # fmt: skip
+    result = pretrain.main(further)
+    # Before its first step it is what the first run ended with, and it goes on from there.
+    assert result["untrained_loss"] == pytest.approx(base["held_out_loss"], rel=1e-4)
+    assert result["held_out_loss"] < base["held_out_loss"] and result["model"] == str(tmp_path / "base")
+    tokens = sum(len(load(tmp_path / "base").tokenizer.encode(text)) + 2 for text in TEXTS)
+    assert result["tokens"] == pytest.approx(tokens, abs=2 * result["batch_tokens"]) and result["steps"] >= 30
+    assert load(tmp_path / "more").model.config == load(tmp_path / "base").model.config
+    assert pretrain.main(further) == result
+    for changes, words in (({"context": 64}, "at most 32 tokens"), ({"depth": 3}, "keeps its shape")):
+        with pytest.raises(ConfigError, match=words):
+            pretrain.main(replace(further, out=str(tmp_path / "no"), **changes))
+    other = tiny.save_tiny_model(tmp_path / "other", train_bpe(TEXTS, 300))
+    argv = ["pretrain", "--data", corpus, "--model", str(other), "--context", "32", "--out", str(tmp_path / "no")]
+    assert cli.main(argv) == 1 and "--tokenizer" in capsys.readouterr().err
+
+
+def test_a_short_run_has_enough_steps() -> None:
+    """The dial's batch is that of the dial's length; by the clock on a CPU, and from a trained model, it is smaller."""
+    shape = settings.model_config(settings.PretrainConfig(data="x"), 8000)
+    clock = settings.PretrainConfig(data="x", train=settings.PretrainTrainConfig(minutes=10))
+    assert settings.plan_of(settings.PretrainConfig(data="x"), shape).batch_tokens > 20_000
+    assert settings.plan_of(clock, shape, on_cpu=True).batch_tokens == 4096
+    assert settings.plan_of(clock, shape).batch_tokens > 20_000
+    further = settings.PretrainConfig(data="x", model="m")
+    small = settings.plan_of(further, shape, text_tokens=200_000, on_cpu=True)
+    assert 60 <= small.steps <= 140 and small.steps * small.batch_tokens == pytest.approx(200_000, rel=0.05)
+    assert settings.plan_of(further, shape, text_tokens=10**9).batch_tokens == 4096
+    assert small.lr == pytest.approx(settings.plan_of(clock, shape).lr / 10)
 
 
 def test_the_average_is_what_is_exported(corpus: str, tmp_path: Path) -> None:
