@@ -178,11 +178,17 @@ def test_a_wrong_run_file_is_refused_before_anything_runs(
     assert set(home.rglob("*")) == before
 
 
-def test_the_poem_recipe_fills_a_gap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_poem_recipe_fills_a_gap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """recipes/tang.toml with few small steps on a page of poems: it learns them, and fills the gap by `cloze`."""
     monkeypatch.chdir(tmp_path)
-    poems = ["锄禾日当午，汗滴禾下土。谁知盘中餐，粒粒皆辛苦。", "春眠不觉晓，处处闻啼鸟。夜来风雨声，花落知多少。",
-             "床前明月光，疑是地上霜。举头望明月，低头思故乡。", "白日依山尽，黄河入海流。欲穷千里目，更上一层楼。"]  # fmt: skip
+    poems = [
+        "锄禾日当午，汗滴禾下土。谁知盘中餐，粒粒皆辛苦。",
+        "春眠不觉晓，处处闻啼鸟。夜来风雨声，花落知多少。",
+        "床前明月光，疑是地上霜。举头望明月，低头思故乡。",
+        "白日依山尽，黄河入海流。欲穷千里目，更上一层楼。",
+    ]
     Path("poems.txt").write_text("\n".join(poems * 12) + "\n", encoding="utf-8")
     recipe = (tiny.SRC.parent / "recipes" / "tang.toml").read_text(encoding="utf-8")
     for old, new in (

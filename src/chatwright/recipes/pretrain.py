@@ -1,4 +1,4 @@
-"""Pre-training: a language model from raw text, or a trained one trained further on it (`chatwright corpus build` makes the data).
+"""Pre-training: a language model from raw text, or a trained one trained further (`chatwright corpus build` makes the data).
 
 Read top to bottom: open the run, the corpus and the model, then the loop. The size dial is in
 `pretrain_config.py`, the windows in `data/pretrain.py`, the loss is `objectives/lm.py:window_nll` for every objective.
@@ -174,7 +174,7 @@ def open_model(cfg: PretrainConfig, dtype: torch.dtype, device: torch.device) ->
     if cfg.context > model.config.max_positions:
         raise ConfigError(f"--context {cfg.context}: {cfg.model} reads at most {model.config.max_positions} tokens")
     if any(True for _ in adapters(model)):
-        raise ConfigError(f"--model {cfg.model}: is an adapter; merge it first: chatwright export --model {cfg.model} --to hf")
+        raise ConfigError(f"--model {cfg.model}: is an adapter; merge it first: chatwright export --to hf")
     return model, tokenizer
 
 

@@ -197,7 +197,7 @@ def test_by_the_clock_the_last_step_has_a_checkpoint(
 
 
 def test_a_trained_model_is_trained_further(corpus: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Its weights, shape and tokenizer stay; one pass by default; the result names it. It is refused what would be ignored."""
+    """Weights, shape and tokenizer stay; one pass by default; the result names the model."""
     base = pretrain.main(config(corpus, tmp_path / "base", optim=settings.PretrainOptimConfig(lr=0.02)))
     further = settings.PretrainConfig(
         data=corpus, model=str(tmp_path / "base"), out=str(tmp_path / "more"), context=32, device="cpu", precision="fp32",
@@ -215,7 +215,7 @@ def test_a_trained_model_is_trained_further(corpus: str, tmp_path: Path, capsys:
         with pytest.raises(ConfigError, match=words):
             pretrain.main(replace(further, out=str(tmp_path / "no"), **changes))
     other = tiny.save_tiny_model(tmp_path / "other", train_bpe(TEXTS, 300))
-    argv = ["pretrain", "--data", corpus, "--model", str(other), "--context", "32", "--out", str(tmp_path / "no")]
+    argv = ["pretrain", "--data", corpus, "--model", str(other), "--context", "32", "--out", str(tmp_path / "fit")]
     assert cli.main(argv) == 1 and "--tokenizer" in capsys.readouterr().err
 
 
