@@ -76,6 +76,9 @@ GROUPS: dict[str, dict[str, Command]] = {
         "users reset-admin": Command(
             "chatwright.serve.account_commands:reset_admin", "ResetAdminConfig", "a new password for an administrator"
         ),
+        "users links": Command(
+            "chatwright.serve.account_commands:list_links", "LinksConfig", "open invitations; revoke one with --revoke ID"
+        ),
         "workspace backup": Command(
             "chatwright.workspace.commands:backup", "BackupConfig", "copy a workspace while it is used", positional="out"
         ),

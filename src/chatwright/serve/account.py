@@ -14,8 +14,8 @@ from chatwright.serve.auth_tables import LoginSession, User
 from chatwright.serve.devices import remember
 from chatwright.serve.openai.errors import APIError, responses
 from chatwright.serve.services import Services, services
+from chatwright.serve.sessions import has_ended
 from chatwright.serve.users import Password, check_password, end_access, hash_password
-from chatwright.workspace.database import now
 
 ID_LENGTH = 16
 Member = Annotated[Principal, Depends(require_user())]
@@ -35,6 +35,9 @@ class SessionRow(BaseModel):
     id: str
     created_at: float
     expires_at: float
+    """The session ends then, or earlier after `session_idle_hours` without requests."""
+    last_used_at: float
+    """To some minutes."""
     current: bool
     """Whether the request came from this browser."""
 
@@ -67,12 +70,12 @@ def sessions(request: Request, who: Member) -> list[SessionRow]:
     """Browsers in which one is signed in, the newest first."""
     shared = services(request)
     mine = _own_session(shared, request)
-    query = select(LoginSession).where(LoginSession.user_id == who.id, LoginSession.expires_at > now())
+    query = select(LoginSession).where(LoginSession.user_id == who.id, ~has_ended(shared.settings))
     with shared.workspace.reading() as session:
         return [
             SessionRow(
                 id=row.token_hash[:ID_LENGTH], created_at=row.created_at, expires_at=row.expires_at,
-                current=row.token_hash == mine,
+                last_used_at=max(row.last_used_at, row.created_at), current=row.token_hash == mine,
             )
             for row in session.scalars(query.order_by(LoginSession.created_at.desc()))
         ]  # fmt: skip

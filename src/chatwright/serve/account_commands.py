@@ -1,10 +1,13 @@
-"""`chatwright users reset-admin`: the way back in for an administrator who has lost the password.
+"""`chatwright users`: the way back in for an administrator who has lost the password, and open links.
 
-It needs access to the workspace on this machine; the server may be running.
+The commands need access to the workspace on this machine; the server may be running.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from chatwright.config.secrets import secret
 from chatwright.errors import UsageError
-from chatwright.serve import audit
+from chatwright.serve import audit, links
 from chatwright.serve.auth_tables import User
 from chatwright.serve.openai.errors import APIError
 from chatwright.serve.tables import metadata
@@ -38,34 +41,79 @@ class ResetAdminConfig:
 
 def reset_admin(cfg: ResetAdminConfig) -> None:
     """Print the link. UsageError for an unknown account or a workspace that does not exist."""
-    if not Path(cfg.workspace).is_dir():
-        raise UsageError(f"{cfg.workspace}: there is no such workspace")
-    metadata()
-    with Workspace.open(cfg.workspace, cfg.database or secret("CHATWRIGHT_DATABASE_URL")) as workspace:
-        prepare(workspace)
-        with workspace.session() as session:
-            user = _account(session, cfg.name)
-            if user is None:
-                token, _ = make_link(session, kind="admin", role="admin", created_by="cli")
-            else:
-                user.role, user.disabled_at = "admin", None
-                token, _ = make_link(session, kind="reset", role="admin", created_by="cli", user_id=user.id)
-            audit.record(session, None, "cli", "user.reset_admin", user.id if user else "")
+    with _opened(cfg.workspace, cfg.database) as workspace, workspace.session() as session:
+        user = _account(session, cfg.name)
+        if user is None:
+            token, _ = make_link(session, kind="admin", role="admin", created_by="cli")
+        else:
+            user.role, user.disabled_at = "admin", None
+            token, _ = make_link(session, kind="reset", role="admin", created_by="cli", user_id=user.id)
+        audit.record(session, None, "cli", "user.reset_admin", user.id if user else "")
     shown = f"administrator {user.name!r}" if user is not None else "the first administrator"
     print(f"{shown}: open {cfg.url.rstrip('/')}/join#{token} (works once, ends all sessions of the account)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinksConfig:
+    """List open invitations and links for a new password, or revoke one."""
+
+    workspace: str = "workspace"
+    """Folder of the workspace."""
+    database: str = ""
+    """Database URL; empty: CHATWRIGHT_DATABASE_URL, else SQLite in the workspace."""
+    revoke: str = ""
+    """Id of a link to revoke, as the list shows it."""
+
+
+def list_links(cfg: LinksConfig) -> None:
+    """Print the links. UsageError for an unknown id or a workspace that does not exist."""
+    with _opened(cfg.workspace, cfg.database) as workspace:
+        if cfg.revoke:
+            with workspace.session() as session:
+                try:
+                    links.revoke(session, None, "cli", cfg.revoke)
+                except APIError as error:
+                    raise UsageError(f"--revoke {cfg.revoke}: {error}") from None
+            print(f"{cfg.revoke}: revoked")
+            return
+        with workspace.reading() as session:
+            found = links.open_links(session)
+    for link in found:
+        until = time.strftime("%Y-%m-%d %H:%M", time.gmtime(link.expires_at))
+        shown = f"new password of {link.name!r}" if link.kind == "reset" else f"new {link.role}"
+        print(f"{link.id}  {shown}, until {until} UTC")
+    if not found:
+        print("no open links")
+
+
+@contextmanager
+def _opened(folder: str, database: str) -> Iterator[Workspace]:
+    """A workspace that exists, at this version's tables. UsageError."""
+    if not Path(folder).is_dir():
+        raise UsageError(f"{folder}: there is no such workspace")
+    metadata()
+    with Workspace.open(folder, database or secret("CHATWRIGHT_DATABASE_URL")) as workspace:
+        prepare(workspace)
+        yield workspace
+
+
+def _named(session: Session, name: str) -> User:
+    """The account of a name. UsageError."""
+    everyone = select(User).where(User.deleted_at.is_(None))
+    try:
+        user = session.scalar(everyone.where(User.name == clean_name(name)))
+    except APIError as error:
+        raise UsageError(f"--name {name!r}: {error}") from None
+    if user is None:
+        known = ", ".join(one.name for one in session.scalars(everyone.order_by(User.name).limit(20))) or "none"
+        raise UsageError(f"--name {name}: there is no such account; known: {known}")
+    return user
 
 
 def _account(session: Session, name: str) -> User | None:
     """The account to reset; None when the workspace has no administrator yet and no name is given."""
     if name:
-        try:
-            user = session.scalar(select(User).where(User.name == clean_name(name)))
-        except APIError as error:
-            raise UsageError(f"--name {name!r}: {error}") from None
-        if user is None:
-            known = ", ".join(session.scalars(select(User.name).order_by(User.name).limit(20))) or "none"
-            raise UsageError(f"--name {name}: there is no such account; known: {known}")
-        return user
+        return _named(session, name)
     admins = session.scalars(select(User).where(User.role == "admin").order_by(User.name)).all()
     if len(admins) > 1:
         names = ", ".join(admin.name for admin in admins)

@@ -22,6 +22,7 @@ from chatwright.serve.auth_tables import ApiKey, LoginSession, User
 from chatwright.serve.limits import Allowance, allowance_of_account, allowance_of_key
 from chatwright.serve.openai.errors import APIError
 from chatwright.serve.services import Services, services
+from chatwright.serve.sessions import is_open, note_use
 from chatwright.workspace.database import now
 
 ROLES = ("member", "labeller", "lead", "admin")  # each may do what those before it may
@@ -141,8 +142,9 @@ def session_principal(request: Request) -> Principal | None:
             .join(User, User.id == LoginSession.user_id)
             .where(LoginSession.token_hash == digest(token))
         ).one_or_none()
-    if row is None or row.LoginSession.expires_at < now() or row.User.disabled_at is not None:
+    if row is None or row.User.disabled_at is not None or not is_open(shared.settings, row.LoginSession):
         return None
+    note_use(shared.settings, shared.workspace, row.LoginSession)
     user = row.User
     return Principal(
         kind="user", id=user.id, name=user.name, role=user.role, user_id=user.id, csrf=row.LoginSession.csrf,

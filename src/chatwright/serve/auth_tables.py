@@ -20,6 +20,8 @@ class User(Base):
     password_hash: Mapped[str | None] = mapped_column(String(256))
     created_at: Mapped[float] = mapped_column(Float, default=now)
     disabled_at: Mapped[float | None] = mapped_column(Float)
+    deleted_at: Mapped[float | None] = mapped_column(Float)
+    """Of a deleted account: its labels, votes and log entries refer to the row, which holds nothing of the person."""
     requests_per_minute: Mapped[int] = mapped_column(Integer, default=0)
     """Limit over all keys of the account and the chat; 0: the server's. So are the other three."""
     tokens_per_minute: Mapped[int] = mapped_column(Integer, default=0)
@@ -59,6 +61,7 @@ class LoginSession(Base):
     csrf: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[float] = mapped_column(Float, default=now)
     expires_at: Mapped[float] = mapped_column(Float)
+    last_used_at: Mapped[float] = mapped_column(Float, default=now, server_default="0")
 
 
 class ApiKey(Base):

@@ -58,6 +58,9 @@ class ServeConfig:
     """The same for prompt and answer tokens; 0: none."""
     tokens_per_day: int = 0
     """Tokens of each account per day (UTC); 0: no limit."""
+    session_idle_hours: float = 72.0
+    """A browser's session ends after this long without a request, and 14 days after signing in at the latest; 0: only
+    then."""
     oidc_issuer: str = ""
     """OpenID Connect provider that people may sign in with, such as https://login.example.org; needs `chatwright[oidc]`."""
     oidc_client_id: str = ""
@@ -116,7 +119,7 @@ class ServeConfig:
         if min(self.requests_per_minute, self.tokens_per_minute, self.tokens_per_day) < 0:
             names = "requests_per_minute, tokens_per_minute, tokens_per_day"
             raise ConfigError(f"{names}: must not be negative; 0 sets no limit")
-        for name in ("job_threads", "prefix_mb"):
+        for name in ("job_threads", "prefix_mb", "session_idle_hours"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} {getattr(self, name)}: must not be negative")
 

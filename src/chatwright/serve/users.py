@@ -23,6 +23,7 @@ from chatwright.serve.auth_tables import Link, LoginSession, User
 from chatwright.serve.devices import device_of, remember
 from chatwright.serve.openai.errors import APIError, responses
 from chatwright.serve.services import Services, services
+from chatwright.serve.sessions import has_ended
 from chatwright.workspace.database import Workspace, now
 
 SESSION_S = 14 * 86_400.0
@@ -184,9 +185,7 @@ def origin_of(request: Request, shared: Services) -> str:
 def sign_in(session: Session, shared: Services, response: Response, request: Request, user: User) -> SessionInfo:
     """A new session with a new secret, whatever cookie came along; the one it replaces ends."""
     old = request.cookies.get(shared.settings.cookie, "")
-    session.execute(
-        delete(LoginSession).where((LoginSession.token_hash == digest(old)) | (LoginSession.expires_at < now()))
-    )
+    session.execute(delete(LoginSession).where((LoginSession.token_hash == digest(old)) | has_ended(shared.settings)))
     token, csrf = new_secret(), new_secret()
     session.add(LoginSession(token_hash=digest(token), user_id=user.id, csrf=csrf, expires_at=now() + SESSION_S))
     response.set_cookie(
@@ -304,7 +303,7 @@ def invite(body: Invite, request: Request, who: Admin) -> NewLink:
 def users(request: Request, _: Admin) -> list[UserRow]:
     """All accounts."""
     with services(request).workspace.reading() as session:
-        everyone = session.scalars(select(User).order_by(User.name))
+        everyone = session.scalars(select(User).where(User.deleted_at.is_(None)).order_by(User.name))
         return [UserRow.model_validate(user, from_attributes=True) for user in everyone]
 
 
@@ -313,7 +312,7 @@ def change_user(user_id: str, body: UserChange, request: Request, who: Admin) ->
     """Change role or limits, disable or enable. The last administrator stays one."""
     with services(request).workspace.session() as session:
         user = session.get(User, user_id, with_for_update=True)
-        if user is None:
+        if user is None or user.deleted_at is not None:
             raise APIError(404, "there is no such account", code="not_found")
         if body.role is not None:
             user.role = body.role
@@ -337,7 +336,7 @@ def reset_password(user_id: str, request: Request, who: Admin) -> NewLink:
     shared = services(request)
     with shared.workspace.session() as session:
         user = session.get(User, user_id)
-        if user is None:
+        if user is None or user.deleted_at is not None:
             raise APIError(404, "there is no such account", code="not_found")
         token, expires_at = make_link(session, kind="reset", role=user.role, created_by=who.id, user_id=user.id)
         audit.record(session, request, who.id, "user.reset", user.id)

@@ -9,13 +9,17 @@ from pathlib import Path
 import pytest
 from argon2 import PasswordHasher
 from fastapi import FastAPI
+from sqlalchemy import func, select, update
+from sqlalchemy.exc import OperationalError
 from starlette.testclient import TestClient
 
 from chatwright.errors import ChatwrightError, ConfigError, UsageError
-from chatwright.serve import limits, users
-from chatwright.serve.account_commands import ResetAdminConfig, reset_admin
+from chatwright.serve import limits, links, users
+from chatwright.serve.account_commands import LinksConfig, ResetAdminConfig, list_links, reset_admin
 from chatwright.serve.address import network_of
 from chatwright.serve.app import create_app
+from chatwright.serve.auth import digest
+from chatwright.serve.auth_tables import LoginSession
 from chatwright.serve.engine import EngineRegistry
 from chatwright.serve.settings import ServeConfig
 from workspaces import KINDS, ORIGIN, PASSWORD, admin_of, browser, member_of, workspace_of
@@ -206,3 +210,90 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such workspace"):
         reset_admin(ResetAdminConfig(workspace=str(tmp_path / "typo")))
     assert not (tmp_path / "typo").exists()
+
+
+def test_open_links_are_listed_and_revoked(app: FastAPI, capsys: pytest.CaptureFixture[str]) -> None:
+    admin = admin_of(app)
+    ada = member_of(app, admin, "ada")
+    user = ada.get("/api/session").json()["user_id"]
+    invited, other = (admin.post("/api/invites", json={"role": "lead"}).json()["url"].partition("#")[2] for _ in range(2))
+    admin.post(f"/api/users/{user}/reset")
+    assert ada.get("/api/links").status_code == 403
+    rows = admin.get("/api/links").json()
+    assert [(row["kind"], row["role"], row["name"]) for row in rows] == [
+        ("reset", "member", "ada"), ("invite", "lead", ""), ("invite", "lead", ""),
+    ]  # fmt: skip
+    assert all(len(row["id"]) == links.ID_LENGTH and row["expires_at"] > row["created_at"] for row in rows)
+    assert not any(secret in str(rows) for secret in (invited, other))
+    assert ada.delete(f"/api/links/{rows[1]['id']}").status_code == 403
+    for wrong in ("", "%25", rows[1]["id"][:-1], rows[1]["id"] + "0", "_" * links.ID_LENGTH):
+        assert admin.delete(f"/api/links/{wrong}").status_code in (404, 405)
+    wanted = digest(other)[: links.ID_LENGTH]
+    assert admin.delete(f"/api/links/{wanted}").status_code == 204
+    assert admin.delete(f"/api/links/{wanted}").status_code == 404
+    use = {"name": "bob", "password": PASSWORD}
+    assert browser(app).post("/api/links/redeem", json={"token": other, **use}).status_code == 404
+    assert admin.get("/api/audit").json()[0]["action"] == "link.revoke"
+    # the same on the server's machine
+    workspace = app.state.services.workspace
+    url = "" if workspace.is_sqlite else workspace.engine.url.render_as_string(hide_password=False)
+    cfg = LinksConfig(workspace=str(workspace.folder), database=url)
+    list_links(cfg)
+    shown = capsys.readouterr().out
+    assert "new lead" in shown and "new password of 'ada'" in shown and invited not in shown
+    list_links(replace(cfg, revoke=digest(invited)[: links.ID_LENGTH]))
+    assert browser(app).post("/api/links/redeem", json={"token": invited, **use}).status_code == 404
+    with pytest.raises(UsageError, match="no such link"):
+        list_links(replace(cfg, revoke="x"))
+    assert [row["kind"] for row in admin.get("/api/links").json()] == ["reset"]
+
+
+def aged(app: FastAPI, hours: float) -> None:
+    """Let every session's last request be so long ago."""
+    with app.state.services.workspace.session() as session:
+        for row in session.scalars(select(LoginSession)):
+            row.last_used_at -= hours * 3600
+            row.created_at -= hours * 3600
+
+
+def test_a_session_ends_after_a_time_without_requests(app: FastAPI) -> None:
+    admin = admin_of(app)
+    aged(app, 71)
+    assert admin.get("/api/keys").status_code == 200  # and this counts as a use
+    aged(app, 71)
+    assert admin.get("/api/keys").status_code == 200 and len(admin.get("/api/sessions").json()) == 1
+    other = browser(app)
+    attempt(other, "root", PASSWORD)
+    with app.state.services.workspace.session() as session:
+        session.execute(update(LoginSession).values(last_used_at=0.0))  # as an older version left it
+    assert other.get("/api/keys").status_code == 200
+    aged(app, 73)
+    assert admin.get("/api/keys").status_code == 401 and other.get("/api/session").json()["signed_in"] is False
+    again = browser(app)
+    assert attempt(again, "root", PASSWORD) == 200  # sessions that have ended go
+    with app.state.services.workspace.reading() as session:
+        assert session.scalar(select(func.count()).select_from(LoginSession)) == 1
+    assert [row["current"] for row in again.get("/api/sessions").json()] == [True]
+
+
+def test_without_an_idle_end_the_absolute_one_holds(app: FastAPI) -> None:
+    app.state.services = replace(app.state.services, settings=replace(app.state.services.settings, session_idle_hours=0.0))
+    admin = admin_of(app)
+    aged(app, 13 * 24)
+    assert admin.get("/api/keys").status_code == 200
+    with app.state.services.workspace.session() as session:
+        session.execute(update(LoginSession).values(expires_at=LoginSession.expires_at - 14 * 86_400))
+    assert admin.get("/api/keys").status_code == 401
+    with pytest.raises(ConfigError, match="session_idle_hours"):
+        ServeConfig(session_idle_hours=-1)
+
+
+def test_a_database_that_is_busy_signs_nobody_out(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+    admin = admin_of(app)
+    aged(app, 1)
+
+    def busy() -> None:
+        raise OperationalError("UPDATE", {}, Exception("database is locked"))
+
+    monkeypatch.setattr(type(app.state.services.workspace), "session", lambda self: busy())
+    assert admin.get("/api/keys").status_code == 200

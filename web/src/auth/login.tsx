@@ -21,9 +21,10 @@ export default function Login() {
   const session = useSession();
   const setSession = useSetSession();
   const [search] = useSearchParams();
+  const failed = search.get("failed");
   const [name, setName] = useState("");
   const [password, setPassword] = useState("");
-  const [error, setError] = useState(search.has("failed") ? t(search.get("failed") === "account" ? "login.notAllowed" : "login.failed") : "");
+  const [error, setError] = useState(failed === "account" ? t("login.notAllowed") : failed ? t("login.failed") : "");
   const [busy, setBusy] = useState(false);
   const provider = useQuery({ queryKey: ["oidc"], queryFn: () => ok(client.GET("/api/oidc")), retry: false }).data;
   if (session.signed_in) return <Redirect to={search.get("next") ? safeNext(search.get("next")) : homeOf(session.role)} replace />;

@@ -37,7 +37,7 @@ export function Account() {
         <ul className="plain stack small">
           {sessions.map((each) => (
             <li key={each.id} className="row">
-              <span className="grow">{t("account.since", { date: formatDate(each.created_at, i18n.language) })}</span>
+              <span className="grow">{t("account.since", { date: formatDate(each.created_at, i18n.language) })} <span className="soft">{t("account.used", { date: formatDate(each.last_used_at, i18n.language) })}</span></span>
               {each.current ? <span className="badge accent">{t("account.here")}</span> : <button type="button" className="button plain" onClick={() => void end(each.id)}>{t("account.end")}</button>}
             </li>
           ))}

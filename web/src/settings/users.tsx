@@ -12,6 +12,7 @@ import { Menu } from "../ui/menu";
 import { warn } from "../ui/toast";
 import { Secret } from "./keys";
 import { LimitsDialog, limitsOf } from "./limits";
+import { Links, LINKS } from "./links";
 
 type User = Schemas["UserRow"];
 const ROLES = ["member", "labeller", "lead", "admin"] as const;
@@ -28,6 +29,7 @@ export default function Users() {
     try {
       await action();
       void queries.invalidateQueries({ queryKey: ["users"] });
+      void queries.invalidateQueries({ queryKey: LINKS });
     } catch (failure) {
       warn(messageOf(failure, t));
     }
@@ -66,7 +68,8 @@ export default function Users() {
           </tbody>
         </table>
       </div>
-      {inviting ? <Invite onClose={() => setInviting(false)} onMade={(url) => { setInviting(false); setLink({ title: t("users.inviteLink"), url }); }} /> : null}
+      <Links />
+      {inviting ? <Invite onClose={() => setInviting(false)} onMade={(url) => { setInviting(false); void queries.invalidateQueries({ queryKey: LINKS }); setLink({ title: t("users.inviteLink"), url }); }} /> : null}
       {limiting ? <LimitsDialog title={t("limits.of", { name: limiting.name })} text={t("limits.text")} row={limiting} onSave={(limits) => change(limiting, limits)} onClose={() => setLimiting(null)} /> : null}
       {link ? <Dialog title={link.title} onClose={() => setLink(null)}><p className="notice">{t("users.linkOnce")}</p><Secret value={link.url} /></Dialog> : null}
     </div>
