@@ -221,9 +221,18 @@ def _named_field(message: str) -> str | None:
     return first if first in _FIELDS else None
 
 
-def _refused_body(_: Request, error: Exception) -> JSONResponse:
+def _refused_body(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    return validation_error(error.errors()).response()
+    errors = error.errors()
+    given = request.headers.get("content-type", "")
+    whole = any(list(one.get("loc", ())) == ["body"] and one.get("type") == "model_attributes_type" for one in errors)
+    if whole and "json" not in given.lower():
+        reason = f"the body was sent as {given[:100]!r}" if given else "the body has no content type"
+        reason += "; send JSON with `content-type: application/json`"
+        return APIError(400, reason, code="invalid_content_type").response()
+    if whole:
+        return APIError(400, "the body must be a JSON object", code="invalid_json").response()
+    return validation_error(errors).response()
 
 
 def validation_error(errors: Sequence[Mapping[str, Any]]) -> APIError:

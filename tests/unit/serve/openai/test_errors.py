@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -92,6 +93,15 @@ def test_bodies_that_are_no_json(client: ApiClient) -> None:
     for content in (b"", b"{", b"[1]", b'"x"', b"\xff\xfe", b'{"messages": [{"role": "user", "content": "\\ud800"}]}'):
         answer = client.post("/v1/chat/completions", content=content, headers={"content-type": "application/json"})
         refused(answer, 400)
+
+
+@pytest.mark.parametrize("given", ["", "text/plain", "application/x-www-form-urlencoded"])
+def test_a_body_that_is_not_sent_as_json_is_told_how(given: str, client: ApiClient) -> None:
+    body = json.dumps({"messages": USER}).encode()
+    error = refused(client.post("/v1/chat/completions", content=body, headers={"content-type": given} if given else {}), 400)
+    assert error["code"] == "invalid_content_type" and "content-type: application/json" in error["message"], error
+    error = refused(client.post("/v1/chat/completions", json=[1]), 400)
+    assert error["message"] == "the body must be a JSON object"
 
 
 def test_unknown_paths_methods_models_keys(client: ApiClient) -> None:
