@@ -48,6 +48,32 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"chatwright {__version__}\n"
 
 
+@pytest.mark.parametrize(
+    ("argv", "reason"),
+    [
+        (["sft", "x.jsonl", "--out", "o", "--seed", "9" * 23], "--seed: the number has 77 bits"),
+        (["sft", "x.jsonl", "--out", "o", "--train.epochs", "-" + "9" * 20], "--train.epochs: the number has 67 bits"),
+        (["sft", "x.jsonl", "--out", ""], "--out is empty; name a folder or file"),
+        (["data", "import", "x.jsonl", "--out", " "], "--out is empty; name a folder or file"),
+        (["serve", "--workspace", ""], "--workspace is empty; name a folder or file"),
+        (["tokenizer", "train", "x.txt", "--vocab-size", "99999999999", "--out", "o"], "must be at most 4194304"),
+    ],
+)
+def test_values_that_no_command_can_mean(
+    argv: list[str], reason: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("x.txt").write_text("some text", encoding="utf-8")
+    assert cli.main(argv) == 2
+    assert reason in capsys.readouterr().err
+
+
+def test_whole_numbers_of_a_file_are_bounded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run.toml").write_text(f"seed = {10**20}\n", encoding="utf-8")
+    assert cli.main(["sft", "--config", str(tmp_path / "run.toml"), "--data", "x.jsonl", "--out", str(tmp_path / "o")]) == 2
+    assert "seed: the number has 67 bits" in capsys.readouterr().err
+
+
 def test_group_help_lists_only_the_group(capsys: pytest.CaptureFixture[str]) -> None:
     for argv in (["runs"], ["runs", "--help"]):
         assert cli.main(argv) == 0

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast, get_args, get_origin
 
 from chatwright.config.toml import read_toml
-from chatwright.config.values import key_of, leaves, nearest, read
+from chatwright.config.values import check_size, key_of, leaves, nearest, read
 from chatwright.errors import ChatwrightError, ConfigError
 
 T = TypeVar("T")
@@ -40,7 +40,23 @@ def parse(cls: type[T], argv: Sequence[str], *, prog: str, description: str | No
     default = read(cls, data, str(file), None, _bare, flags)
     if not helping:
         _require(cls, default, seen)
-    return cast(T, _run_tyro(cls, args, default, prog, description))
+    made = _run_tyro(cls, args, default, prog, description)
+    _check_values(made, seen)
+    return cast(T, made)
+
+
+def _check_values(made: Any, seen: set[str], prefix: str = "") -> None:
+    """ConfigError for a whole number that is too large (a file's are checked when it is read), and for `--out ""`, which
+    would be the current folder."""
+    for field in dataclasses.fields(made):
+        value, flag = getattr(made, field.name), prefix + key_of(field.name).replace("_", "-")
+        if dataclasses.is_dataclass(value):
+            _check_values(value, seen, f"{flag}.")
+        if flag in seen and flag in ("out", "workspace") and isinstance(value, str) and not value.strip():
+            raise ConfigError(f"--{flag} is empty; name a folder or file")
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, int) and not isinstance(one, bool):
+                check_size(one, f"--{flag}")
 
 
 def _bare(cls: type, values: dict[str, Any], where: str) -> Any:

@@ -188,6 +188,12 @@ def _convert_tuple(args: tuple[Any, ...], value: Any, where: str) -> tuple[Any, 
     return tuple(_convert(arg, item, f"{where}[{i}]") for i, (arg, item) in enumerate(pairs))
 
 
+def check_size(value: int, where: str) -> None:
+    """ConfigError for a whole number of more than 64 bits, which no setting of ours means and tensors cannot hold."""
+    if not -(2**63) <= value < 2**63:
+        raise ConfigError(f"{where}: the number has {value.bit_length()} bits; at most 63 and a sign are taken")
+
+
 def _convert_scalar(kind: Any, value: Any, where: str) -> Any:
     if kind is Any:
         return value
@@ -196,6 +202,8 @@ def _convert_scalar(kind: Any, value: Any, where: str) -> Any:
     if kind is Path and isinstance(value, str | Path):
         return Path(value)
     if kind in (bool, int, str) and type(value) is kind:
+        if kind is int:
+            check_size(value, where)
         return value
     raise ConfigError(f"{where}: expected {_TYPE_WORDS.get(kind, kind)}, got {value!r}")
 

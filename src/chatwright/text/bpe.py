@@ -39,11 +39,15 @@ SPLITS = (
 """Applied one after another, each to what the ones before left whole."""
 # Eight Han characters or a long word: longer entries are whole sentences of a document that was copied often.
 MAX_TOKEN_BYTES = 24
+LARGEST_VOCABULARY = 2**22
+"""Far above any tokenizer in use; the trainer takes memory for all entries at once, and its failure ends the process."""
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     """A byte-level BPE of at most `vocab_size` entries, control tokens included (fewer when the text has no more pairs
-    that occur twice). ConfigError below 262 entries, DataError without text."""
+    that occur twice). ConfigError below 262 entries or above 4 million, DataError without text."""
+    if vocab_size > LARGEST_VOCABULARY:
+        raise ConfigError(f"--vocab-size {vocab_size}: must be at most {LARGEST_VOCABULARY}")
     if vocab_size < SMALLEST_VOCABULARY:
         raise ConfigError(
             f"--vocab-size {vocab_size}: must be at least {SMALLEST_VOCABULARY} (256 bytes and "
