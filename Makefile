@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 # In CI a skipped test is a failed test (tests/ci_no_skips.py).
 PYTEST := PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p ci_no_skips
 
-.PHONY: quickstart install test lint unit check-slow bench web web-types web-test clean migration
+.PHONY: quickstart install test lint unit check-slow bench bench-quick web web-types web-test clean migration
 
 quickstart: .venv/.installed
 	$(BIN)/chatwright quickstart
@@ -24,10 +24,11 @@ lint: .venv/.installed-test
 	$(BIN)/lint-imports
 
 unit: .venv/.installed-test
-	$(PYTEST) -n $(WORKERS) -m "not slow" $(PYTEST_ARGS)
+	$(PYTEST) -n $(WORKERS) --dist worksteal -m "not slow" $(PYTEST_ARGS)
 
+# RESUME=1 runs what has not passed yet, CLIENTS=no what needs no environment of other programs.
 check-slow: .venv/.installed-test
-	$(PYTEST) -m slow --timeout 3600 $(PYTEST_ARGS)
+	PYTHONPATH=tests $(BIN)/python tests/slow_suite.py $(if $(RESUME),--resume) $(if $(filter no,$(CLIENTS)),--without-clients) $(PYTEST_ARGS)
 
 # After a change of tables: make migration NAME="what it changes" writes the next revision, to be reviewed.
 migration: .venv/.installed
@@ -51,9 +52,13 @@ web/node_modules/.installed: web/package-lock.json
 	@touch $@
 
 # Everything takes most of a day on two cores that do nothing else; `make bench BENCH="train ppo"` runs some of it.
-BENCH ?= $(filter-out http_streams,$(basename $(notdir $(wildcard benchmarks/[a-z]*.py))))
+BENCH ?= $(filter-out http_streams quick readme_claims,$(basename $(notdir $(wildcard benchmarks/[a-z]*.py))))
 bench: .venv/.installed-test
 	for name in $(BENCH); do $(BIN)/python benchmarks/$$name.py || exit 1; done
+
+# Every figure of the READMEs, with less repetition: at most an hour. QUICK_ARGS: --only RUN, --resume, --list.
+bench-quick: .venv/.installed-test
+	$(BIN)/python benchmarks/quick.py $(QUICK_ARGS)
 
 clean:
 	rm -rf build dist test-results.xml .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,6 +1,6 @@
 """Reward models on real human rankings: QA-Feedback (K = 4, ties), OASST (K = 2..9), HH-harmless (pairs).
 
-    python benchmarks/human_rankings.py [--parts mixed ties layout] [--work FOLDER]
+    python benchmarks/human_rankings.py [--parts mixed ties layout] [--work FOLDER] [--results FOLDER]
         [--steps N --rankings N --held-out SHARE --max-tokens N]
 
 mixed   one reward model on all three sources, split by prompt: accuracy with interval beside the length baseline, per source
@@ -90,6 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--parts", nargs="*", default=["mixed", "ties", "layout"])
     parser.add_argument("--work", type=Path, default=Path("runs/benchmark-human-rankings"))
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where figures are kept")
     parser.add_argument("--pairs", type=int, default=470, help="HH pairs used")
     parser.add_argument("--max-tokens", type=int, default=320, help="limit of prompt plus one answer")
     parser.add_argument("--steps", type=int, default=0, help="steps of the ties and layout runs; 0: one pass over the data")
@@ -102,8 +103,8 @@ def main() -> None:
         "--train.max-tokens", str(args.max_tokens), "--train.batch-size", "4", "--train.frozen-layers", "15",
         "--train.head-init", "zeros", "--train.head-lr", "1e-3", "--optim.lr", "1e-4", "--eval.share", str(args.held_out),
     ]  # fmt: skip
-    RESULTS.mkdir(exist_ok=True)
-    kept_file = RESULTS / "human-rankings.json"
+    args.results.mkdir(parents=True, exist_ok=True)
+    kept_file = args.results / "human-rankings.json"
     kept: dict[str, Any] = json.loads(kept_file.read_text(encoding="utf-8")) if kept_file.is_file() else {}
     runs: dict[str, tuple[list[Path], list[str]]] = {}
     if "mixed" in args.parts:
@@ -122,7 +123,7 @@ def main() -> None:
         kept[name] = reward(args.work, name, data, *_merged(common, flags))
         kept[name]["data"] = {path.stem: sum(1 for _ in path.open(encoding="utf-8")) for path in data}
         if name == "mixed":
-            shutil.copyfile(args.work / name / "report_card.json", RESULTS / "human-rankings-report-card.json")
+            shutil.copyfile(args.work / name / "report_card.json", args.results / "human-rankings-report-card.json")
         print(line(name, kept[name]))
         for source, figure in kept[name].get("by_source", {}).items():
             print(f"    {source:<20} {figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}] n={figure['n']} "

@@ -29,7 +29,6 @@ from typing import Any
 
 TOP = Path(__file__).resolve().parents[1]
 RESULTS = TOP / "benchmarks" / "results" / "ppo.json"
-TRL = ("trl==1.12.0", "torch==2.13.0", "transformers==4.57.6", "accelerate==1.15.0", "datasets")
 PROMPTS, PROMPT_TOKENS, NEW, MINIBATCH = 16, 64, 64, 8
 VARIANTS = ("four", "frozen", "trl", "trl-no-checkpointing")
 
@@ -211,7 +210,7 @@ def main() -> None:
         sys.path.insert(0, str(TOP / "tests"))  # environments of peers are made as those of clients are
         from client_environments import python
 
-        peer = str(python("trl", *TRL))
+        peer = str(python("trl"))
         interpreters |= {"trl": peer, "trl-no-checkpointing": peer}
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)

@@ -1,6 +1,6 @@
 """The quickstart from three seeds, and the first one again without ptx: what the README claims, measured.
 
-    python benchmarks/quickstart.py [--seeds 0 1 2] [--no-ptx] [--work FOLDER]
+    python benchmarks/quickstart.py [--seeds 0 1 2] [--no-ptx] [--reuse] [--work FOLDER] [--results FOLDER]
 
 Each run is the real command in a process of its own. Writes benchmarks/results/quickstart-seed-N.json (report.json of the
 run, without machine paths) and quickstart-no-ptx.json, with the loss of SFT, PPO-ptx and PPO on the replay text that PPO-ptx
@@ -47,20 +47,21 @@ def checks(report: dict[str, Any]) -> list[tuple[str, float, str, bool]]:
     ]  # fmt: skip
 
 
-def keep(name: str, folder: Path, report: dict[str, Any]) -> None:
-    """Write a report to results/, without machine paths."""
+def keep(name: str, folder: Path, report: dict[str, Any], results: Path) -> None:
+    """Write a report to `results`, without machine paths."""
     kept = json.loads(json.dumps(report).replace(str(folder), f"runs/{name}"))
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    results.mkdir(parents=True, exist_ok=True)
+    (results / f"{name}.json").write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def run(name: str, folder: Path, *flags: str) -> dict[str, Any]:
-    """One quickstart in its own process; its report goes to results/."""
-    shutil.rmtree(folder, ignore_errors=True)
-    command = [sys.executable, "-m", "chatwright", "quickstart", "--out", str(folder), *flags]
-    subprocess.run(command, check=True)
+def run(name: str, folder: Path, results: Path, *flags: str, reuse: bool = False) -> dict[str, Any]:
+    """One quickstart in its own process; its report goes to `results`. `reuse`: a folder with a report is kept."""
+    if not (reuse and (folder / "report.json").is_file()):
+        shutil.rmtree(folder, ignore_errors=True)
+        command = [sys.executable, "-m", "chatwright", "quickstart", "--out", str(folder), *flags]
+        subprocess.run(command, check=True)
     report: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    keep(name, folder, report)
+    keep(name, folder, report, results)
     print(f"\n== {name}")
     for check, value, goal, met in checks(report):
         print(f"{'ok  ' if met else 'MISS'}  {check:<28} {value:10.3f}   {goal}")
@@ -90,17 +91,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--no-ptx", action="store_true", help="also run the first seed without ptx (needs --seeds)")
+    parser.add_argument("--reuse", action="store_true", help="keep folders of seeds that are finished")
     parser.add_argument("--work", type=Path, default=Path("runs/benchmark-quickstart"))
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where reports are kept")
     args = parser.parse_args()
     missed = 0
     for seed in args.seeds:
-        report = run(f"quickstart-seed-{seed}", args.work / f"seed-{seed}", "--seed", str(seed))
+        folder = args.work / f"seed-{seed}"
+        report = run(f"quickstart-seed-{seed}", folder, args.results, "--seed", str(seed), reuse=args.reuse)
         missed += sum(not met for *_, met in checks(report))
     if args.no_ptx:
         first = args.work / f"seed-{args.seeds[0]}"
-        report = run("quickstart-no-ptx", args.work / "no-ptx", "--seed", str(args.seeds[0]), "--stages.ptx-gamma", "0")
+        without = ("--seed", str(args.seeds[0]), "--stages.ptx-gamma", "0")
+        report = run("quickstart-no-ptx", args.work / "no-ptx", args.results, *without)
         report["replay_losses"] = replay_losses(first, args.work / "no-ptx")
-        keep("quickstart-no-ptx", args.work / "no-ptx", report)
+        keep("quickstart-no-ptx", args.work / "no-ptx", report, args.results)
     return 1 if missed else 0
 
 

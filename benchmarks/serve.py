@@ -37,7 +37,6 @@ from http_streams import body_of, chatwright_server, process, prompt_of, read, w
 
 TOP = Path(__file__).resolve().parents[1]
 RESULTS = TOP / "benchmarks" / "results" / "serve.json"
-LLAMA_CPP = "xllamacpp==2026.10.11549"
 LLAMA = """
 import sys, time, xllamacpp
 params = xllamacpp.CommonParams()
@@ -135,16 +134,16 @@ async def one_round(port: int, model: str, streams: int, tokens: int, first_prom
     return streams * tokens / seconds, statistics.median(stream.first_s for stream in got)
 
 
-def llama_cpp(model: str, folder: Path) -> tuple[str, str]:
-    """(interpreter that has llama.cpp's server, the model as its file)."""
+def llama_cpp(model: str, folder: Path) -> tuple[str, str, str]:
+    """(interpreter that has llama.cpp's server, the model as its file, the package and its version)."""
     sys.path.insert(0, str(TOP / "tests"))  # environments of peers are made as those of clients are
-    from client_environments import python
+    from client_environments import PYTHON, python
 
     out = folder / "gguf"
     line = [sys.executable, "-m", "chatwright", "export", "--model", model, "--to", "gguf", "--weights", "q8_0"]
     subprocess.run([*line, "--out", str(out)], check=True)
     (file,) = out.glob("*.gguf")
-    return str(python("llama-cpp", LLAMA_CPP)), str(file)
+    return str(python("llama-cpp")), str(file), PYTHON["llama-cpp"][0]
 
 
 def measure(ports: dict[str, int], args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -194,9 +193,9 @@ def main() -> None:
     threads = torch.get_num_threads()
     precision = {"bfloat16": "bf16", "float32": "fp32"}[args.dtype]
     with contextlib.ExitStack() as servers:
-        folder, gguf = servers.enter_context(tempfile.TemporaryDirectory()), ""
+        folder, gguf, packages = servers.enter_context(tempfile.TemporaryDirectory()), "", ""
         if not args.no_llama:
-            interpreter, gguf = llama_cpp(args.model, Path(folder))
+            interpreter, gguf, packages = llama_cpp(args.model, Path(folder))
         began = time.perf_counter()
         _, port = servers.enter_context(chatwright_server(args.model, "--precision", precision))
         ready_s = time.perf_counter() - began
@@ -210,7 +209,7 @@ def main() -> None:
         rows = measure(ports, args)
     result = {
         "date": date.today().isoformat(), "model": args.model, "dtype": args.dtype, "threads": threads,
-        "prompt_words": 65, "new_tokens": args.new, "repeats": args.repeats, "llama_cpp": LLAMA_CPP if gguf else "",
+        "prompt_words": 65, "new_tokens": args.new, "repeats": args.repeats, "llama_cpp": packages,
         "seconds_until_ready": round(ready_s, 1), "load_average": round(os.getloadavg()[0], 1), "rows": rows,
     }  # fmt: skip
     args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

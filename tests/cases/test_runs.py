@@ -101,6 +101,7 @@ train = {{ steps = {steps} }}
 """
 
 
+@pytest.mark.slow  # twelve processes
 def test_t15_a_finished_stage_of_a_chain_sees_that_its_data_have_changed(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

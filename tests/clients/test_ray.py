@@ -16,13 +16,12 @@ from chatwright.data.corpus_build.config import BuildConfig
 from client_environments import SCRIPTS, python, run
 from corpus_texts import article
 
-RAY = ("ray[data]==2.60.0",)
 SOURCE = Path(__file__).parents[2] / "src"
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.clients, pytest.mark.timeout(1200)]
 
 
 def test_ray_data_cleans_as_we_do(tmp_path: Path) -> None:
-    interpreter = python("ray", *RAY)
+    interpreter = python("ray")
     texts = [article(n, chinese=n % 3 == 0) + ("" if n % 5 else " Write to a.b@example.org.") for n in range(500)]
     texts[7::50] = ["short"] * len(texts[7::50])
     pq.write_table(pa.table({"id": list(range(500)), "text": texts}), tmp_path / "in.parquet")

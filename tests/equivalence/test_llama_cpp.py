@@ -25,8 +25,7 @@ from client_environments import python
 from conftest import CHATML_TOKENS, byte_level_json, chatml_config, sentencepiece_json
 from tiny_models import KINDS, SPLITTERS, tiny_model
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-XLLAMACPP = "xllamacpp==2026.10.11549"
+pytestmark = [pytest.mark.slow, pytest.mark.clients, pytest.mark.timeout(600)]
 TEXTS = [
     "The museum opens at nine. Why do bees make honey?",
     "don't  stop\n\n\n 1234567 naïve café   \t x  ",
@@ -40,7 +39,7 @@ def ask(file: Path, texts: list[str], tasks: list[dict[str, Any]]) -> dict[str, 
     """Answers of llama.cpp (see llama_cpp_oracle.py)."""
     script = Path(__file__).with_name("llama_cpp_oracle.py")
     done = subprocess.run(
-        [python("llama-cpp", XLLAMACPP), str(script), str(file)],
+        [python("llama-cpp"), str(script), str(file)],
         input=json.dumps({"tokenize": texts, "complete": tasks}),
         capture_output=True,
         text=True,

@@ -146,6 +146,7 @@ def test_run_again_nothing_is_done_and_nothing_counted_twice(home: Path, chain: 
     assert again["seconds_by_stage"] == report["seconds_by_stage"] and again["models"] == report["models"]
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_it_goes_on_to_the_same_models(chain: Path, tmp_path: Path) -> None:
     home = make_home(tmp_path / "killed")
     mine = home / "runs" / "from-scratch"

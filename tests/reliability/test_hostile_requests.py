@@ -242,6 +242,7 @@ def test_hostile_requests_delay_nobody_else(server: Server, name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.clock
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", ATTACKS)
 def test_hostile_requests_delay_by_no_more_than_promised(server: Server, name: str) -> None:

@@ -60,11 +60,11 @@ def kill_and_count(kind: str, folder: Path, upstream: str, kills: int) -> list[f
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", KINDS)
 def test_killing_the_server_loses_no_acknowledged_label(kind: str, tmp_path: Path, upstream: str) -> None:
-    assert len(kill_and_count(kind, tmp_path, upstream, 5)) == 6
+    assert len(kill_and_count(kind, tmp_path, upstream, 3)) == 4
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_hundred_kills(kind: str, tmp_path: Path, upstream: str) -> None:
     seconds = sorted(kill_and_count(kind, tmp_path, upstream, 100))

@@ -19,6 +19,7 @@ from workspaces import workspace_of
 
 TASKS = 100_000
 EXPORT_MB, DASHBOARD_S, PAGE_S = 300, 1.0, 0.3  # of memory, and of processor time in the server
+pytestmark = pytest.mark.xdist_group("large")  # the workspace is filled once
 
 
 @pytest.fixture(scope="module")

@@ -109,10 +109,11 @@ def test_parts(app: Path) -> None:
     run("npx", "vitest", "run")
 
 
-# Every feature once. One run per file, so that they spread over pytest's processes. Those in `IN_CI` have passed twice in a
-# row without a second try; the others follow when they have.
+# Every feature once. One run per file, so that they spread over pytest's processes. CI runs the files in `IN_CI`, and of
+# those in `SMOKE` the tests tagged @smoke: each page once.
 FEATURES = ("chat", "label", "lead", "loop", "offline", "pages")
-IN_CI = ("chat", "label", "offline", "pages")
+IN_CI = ("offline", "pages")
+SMOKE = ("chat", "label", "lead")
 
 
 @needs_chromium
@@ -123,9 +124,16 @@ def test_in_a_browser(app: Path, spec: str) -> None:
 
 
 @needs_chromium
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("spec", SMOKE)
+def test_its_pages_work_in_a_browser(app: Path, spec: str) -> None:
+    _browse("en", spec, "--grep", "@smoke")
+
+
+@needs_chromium
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("spec", ["safety", "performance", "language"])
+@pytest.mark.parametrize("spec", ["safety", pytest.param("performance", marks=pytest.mark.clock), "language"])
 def test_the_rest_in_a_browser(app: Path, spec: str) -> None:
     _browse("en", spec)
 
@@ -138,10 +146,11 @@ def test_in_a_browser_in_chinese(app: Path, spec: str) -> None:
     _browse("zh-CN", spec)
 
 
-def _browse(language: str, spec: str) -> None:
+def _browse(language: str, spec: str, *more: str) -> None:
     """One file of web/e2e, one test after the other. The second try is for waits in wall-clock time on a busy machine."""
-    output = f"test-results/{spec}-{language}"  # each run empties its own
-    command = ("npx", "playwright", "test", f"e2e/{spec}.spec.ts", "--workers", "1", "--retries", "1", "--output", output)
+    output = f"test-results/{'-'.join((spec, language, *(one.strip('-@') for one in more)))}"  # each run empties its own
+    options = ("--workers", "1", "--retries", "1", "--output", output, *more)
+    command = ("npx", "playwright", "test", f"e2e/{spec}.spec.ts", *options)
     told = run(*command, seconds=1100, WEB_LANGUAGES=language, CHROMIUM=str(CHROMIUM))
     print(told)  # `pytest -rA` shows which test took how long, and which needed its second try ("flaky")
     assert "passed" in told and "skipped" not in told

@@ -4,7 +4,7 @@ for (const language of languages) {
   test.describe(`chat (${language})`, () => {
     test.use({ language });
 
-    test("sends, streams markdown, keeps the conversation through a reload", async ({ member: page, t }) => {
+    test("sends, streams markdown, keeps the conversation through a reload", { tag: "@smoke" }, async ({ member: page, t }) => {
       await expect(page.getByRole("heading", { name: t("welcome.title") })).toBeVisible();
       await checkAxe(page);
       await ask(page, t, "markdown please");
@@ -54,7 +54,7 @@ for (const language of languages) {
       await expect(page.locator(".banner")).toHaveCount(0);
     });
 
-    test("regenerates and edits into branches that can be walked", async ({ member: page, t }) => {
+    test("regenerates and edits into branches that can be walked", { tag: "@smoke" }, async ({ member: page, t }) => {
       await ask(page, t, "first question");
       await page.getByRole("button", { name: t("message.regenerate") }).click();
       await answered(page, t);

@@ -35,7 +35,7 @@ for (const language of languages) {
     test.use({ language });
     test.slow(); // many pages and many looks by axe, on whatever machine this is
 
-    test("ranks by typed letters, digits, the field and dragging into one order", async ({ member: page, t }) => {
+    test("ranks by typed letters, digits, the field and dragging into one order", { tag: "@smoke" }, async ({ member: page, t }) => {
       const project = await makeProject(page, { kinds: ["rank"] }, Array(4).fill(rankTask));
       const field = page.getByRole("textbox", { name: t("label.typed.label") });
       const submit = page.locator("#desk-submit");
@@ -146,7 +146,7 @@ for (const language of languages) {
       expect((await labels(page, project))[0]!.value).toMatchObject({ likert: [5, 4], ranking: "" });
     });
 
-    test("compares by key and by mouse", async ({ member: page, t }) => {
+    test("compares by key and by mouse", { tag: "@smoke" }, async ({ member: page, t }) => {
       const project = await makeProject(page, { kinds: ["compare"] }, Array(2).fill({ kind: "compare", messages: SKY, answers: FOUR.slice(0, 2) }));
       await open(page, project);
       await checkAxe(page);

@@ -9,12 +9,12 @@ const CONTENT = [
 ].join(",");
 const NAMES = [
   "alpha", "beta", "helper-1", "helper-2", "helper-3", "smollm2-135m-instruct", "general-en", "judge-7b", "ai:judge-7b", "simulated:general-en:1", "ann", "bo", "chen", "dora", "eva", "root", "pirate", "laptop", "worker-1", "old", "new",
-  "General helper", "Empty project", "Words", "Chatwright", "chatwright serve --model", "chatwright data import", "English", "JUDGE_API_KEY",
+  "General helper", "Empty project", "Words", "Chatwright", "chatwright", "chatwright serve --model", "chatwright data import", "English", "JUDGE_API_KEY",
 ];
 /** Terms that Chinese texts of the field use as they are. */
 const TERMS = [
   "AI", "API", "JSON", "JSONL", "Markdown", "Unicode", "rho", "OpenAI", "LaTeX", "SFT", "PPO", "KL", "RM", "tau-b", "Bradley-Terry", "top-p", "top-k", "Top-p", "Top-k", "UTC", "ID", "IP", "MAC", "Greek", "Latin|emoji", "Latin", "Han", "GPT",
-  "en", "zh-CN", "zh", "beta", "gamma", "Ctrl", "Shift", "Enter", "Esc", "Alt", "Backspace", "Delete", "kB", "MB", "rows.jsonl",
+  "en", "zh-CN", "zh", "beta", "gamma", "Ctrl", "Shift", "Enter", "Esc", "Alt", "Backspace", "Delete", "kB", "MB", "rows.jsonl", "JSON Lines", "CSV", "Excel", "TRL", "HH-RLHF", "Argilla", "OASST",
 ];
 
 async function foreign(page: Page): Promise<string[]> {
@@ -82,7 +82,8 @@ test.describe("nothing of the app is in English for those who read Chinese", () 
       await check(button);
     }
     await page.goto("/lead/transfer");
-    const file = ["{", '{"messages": 3}', '{"prompt": "a"}', "[]", '{"prompt": "a", "completions": ["a", "b"], "ranking": "A>C"}'].join("\n");
+    const file = ['{"messages": 3}', "{", '{"prompt": "a"}', "[]", '{"prompt": "a", "completions": ["a", "b"], "ranking": "A>C"}'].join("\n");
+    await expect(page.locator("input[type=file]")).toBeEnabled(); // its project is known
     await page.locator("input[type=file]").setInputFiles({ name: "rows.jsonl", mimeType: "application/jsonl", buffer: Buffer.from(file) });
     await expect(page.locator(".bad-rows li").first()).toBeVisible();
     await check("bad rows");
