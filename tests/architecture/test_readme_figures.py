@@ -18,6 +18,8 @@ from readme_claims import CLAIMS, Claim  # noqa: E402
 # Decimals, shares, times, memory, speed; `n=960`. Versions are none.
 FIGURE = re.compile(r"(?<![\w.])\d+\.\d{2,}|\d+(?:\.\d+)?\s?(?:%|min\b|minutes|分钟|GiB|GFLOP)|n=\d{3,}|\d+\.\d+x?\b times")
 # Versions, the model's size (1.35亿), and settings of the run that the Chinese page names beside those of today.
+# How long recipes/tang.toml takes is a setting of it, too.
+CLOCKS = re.compile("recipes/tang.toml +# [^#]*?25 (minutes|分钟)")
 NOT_MEASURED = {"20.19", "3.11", "1.35", "0.12", "0.14"}
 
 
@@ -43,7 +45,7 @@ def test_the_readme_shows_what_the_kept_result_says(claim: Claim) -> None:
 
 @pytest.mark.parametrize("name", readme_claims.BOTH)
 def test_no_figure_is_without_a_claim(name: str) -> None:
-    text = page(name)
+    text = CLOCKS.sub(" ", page(name))
     for claim in sorted(CLAIMS, key=lambda one: -len(one.text)):
         if name in claim.pages:
             text = text.replace(shown(claim), " ")
