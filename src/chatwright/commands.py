@@ -79,6 +79,12 @@ GROUPS: dict[str, dict[str, Command]] = {
         "users links": Command(
             "chatwright.serve.account_commands:list_links", "LinksConfig", "open invitations; revoke one with --revoke ID"
         ),
+        "users delete": Command(
+            "chatwright.serve.account_commands:delete_account",
+            "DeleteConfig",
+            "delete an account for good",
+            positional="name",
+        ),
         "workspace backup": Command(
             "chatwright.workspace.commands:backup", "BackupConfig", "copy a workspace while it is used", positional="out"
         ),

@@ -46,6 +46,7 @@ PARSED_ONLY = {
     "overopt": "reads what other reward models have scored",
     "evaluate": "takes minutes; tests/recipes/test_tiny_loop.py runs it",
     "cloze": "needs a masked model",
+    "users delete": "needs a workspace with accounts",
     "users reset-admin": "needs a workspace with an administrator",
     "runs compare": "needs two finished runs",
 }

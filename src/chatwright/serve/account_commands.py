@@ -1,4 +1,4 @@
-"""`chatwright users`: the way back in for an administrator who has lost the password, and open links.
+"""`chatwright users`: the way back in for an administrator who has lost the password, open links, deletion of accounts.
 
 The commands need access to the workspace on this machine; the server may be running.
 """
@@ -11,13 +11,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from chatwright.config.secrets import secret
 from chatwright.errors import UsageError
-from chatwright.serve import audit, links
-from chatwright.serve.auth_tables import User
+from chatwright.serve import audit, deletion, links
+from chatwright.serve.auth_tables import ApiKey, User
+from chatwright.serve.chat.tables import ConversationRow
 from chatwright.serve.openai.errors import APIError
 from chatwright.serve.tables import metadata
 from chatwright.serve.users import clean_name, make_link
@@ -84,6 +85,39 @@ def list_links(cfg: LinksConfig) -> None:
         print(f"{link.id}  {shown}, until {until} UTC")
     if not found:
         print("no open links")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeleteConfig:
+    """Delete an account for good: keys, chats, sessions, collected texts. Its labels stay under a pseudonym."""
+
+    name: str
+    """Name of the account."""
+    workspace: str = "workspace"
+    """Folder of the workspace."""
+    database: str = ""
+    """Database URL; empty: CHATWRIGHT_DATABASE_URL, else SQLite in the workspace."""
+    yes: bool = False
+    """Do it. Without this the command only says what it would delete."""
+
+
+def delete_account(cfg: DeleteConfig) -> None:
+    """Delete, or say what would go. UsageError for an unknown name and for the last administrator."""
+    with _opened(cfg.workspace, cfg.database) as workspace:
+        with workspace.reading() as session:
+            user = _named(session, cfg.name)
+            chats = session.scalar(select(func.count()).where(ConversationRow.owner == user.id)) or 0
+            keys = session.scalar(select(func.count()).where(ApiKey.user_id == user.id)) or 0
+        what = f"account {user.name!r} ({user.role}), its {chats} chats and {keys} keys"
+        if not cfg.yes:
+            print(f"this deletes {what} for good; its labels stay under a pseudonym. To do it: --yes")
+            return
+        try:
+            with workspace.session() as session:
+                deletion.close(session, user.id)
+        except APIError as error:
+            raise UsageError(f"{cfg.name}: {error}; make another account an administrator first") from None
+        print(f"deleted {what}; its labels now belong to {deletion.erase(workspace, user.id, 'cli')!r}")
 
 
 @contextmanager

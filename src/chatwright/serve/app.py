@@ -13,7 +13,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from chatwright import __version__
-from chatwright.serve import account, audit, keys, links, oidc, users
+from chatwright.serve import account, audit, deletion, keys, links, oidc, users
 from chatwright.serve.auth import check_rules, metrics_reader, public
 from chatwright.serve.engine import EngineRegistry
 from chatwright.serve.http import ApiCors, HeadRequests
@@ -67,7 +67,7 @@ def create_app(
     app.state.registry, app.state.started_at = registry, time.time()
     errors.install(app)
     _operation_routes(app)
-    for router in (users.router, account.router, links.router, oidc.router, keys.router, audit.router):
+    for router in (users.router, account.router, links.router, deletion.router, oidc.router, keys.router, audit.router):
         app.include_router(router)
     for module in ROUTERS:
         app.include_router(importlib.import_module(module).router)

@@ -162,6 +162,13 @@ def make_link(session: Session, *, kind: str, role: str, created_by: str, user_i
     return token, expires_at
 
 
+def keep_an_admin(session: Session) -> None:
+    """APIError 409 when the changes of this transaction leave no administrator."""
+    admins = select(User.id).where(User.role == "admin", User.disabled_at.is_(None)).with_for_update()
+    if not session.scalars(admins).all():
+        raise APIError(409, "this is the last administrator", code="last_admin")
+
+
 def end_access(session: Session, user_id: str, *, keep: str = "") -> None:
     """End the sessions of an account but the one whose token has the hash `keep`, and its open links."""
     session.execute(delete(LoginSession).where(LoginSession.user_id == user_id, LoginSession.token_hash != keep))
@@ -323,9 +330,7 @@ def change_user(user_id: str, body: UserChange, request: Request, who: Admin) ->
             user.disabled_at = now() if body.disabled else None
             session.execute(delete(LoginSession).where(LoginSession.user_id == user.id))
         session.flush()
-        admins = select(User.id).where(User.role == "admin", User.disabled_at.is_(None)).with_for_update()
-        if not session.scalars(admins).all():
-            raise APIError(409, "this is the last administrator", code="last_admin")
+        keep_an_admin(session)
         audit.record(session, request, who.id, "user.change", user.id, **body.model_dump(exclude_none=True))
         return UserRow.model_validate(user, from_attributes=True)
 

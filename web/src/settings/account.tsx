@@ -3,6 +3,8 @@ import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import client, { ok } from "../api/client";
 import { messageOf } from "../api/message";
+import { useSession, useSetSession } from "../api/session";
+import { forgetDrafts } from "../lib/drafts";
 import { formatDate } from "../lib/format";
 import { Dialog } from "../ui/dialog";
 import { TextField } from "../ui/fields";
@@ -15,6 +17,7 @@ export function Account() {
   const { t, i18n } = useTranslation();
   const queries = useQueryClient();
   const [changing, setChanging] = useState(false);
+  const [deleting, setDeleting] = useState(false);
   const { data: sessions = [] } = useQuery({ queryKey: KEY, queryFn: () => ok(client.GET("/api/sessions")) });
 
   async function end(id: string) {
@@ -32,6 +35,7 @@ export function Account() {
       <div className="stack">
         <div className="row wrap">
           <button type="button" className="button" onClick={() => setChanging(true)}>{t("account.change")}</button>
+          <button type="button" className="button" onClick={() => setDeleting(true)}>{t("account.delete")}</button>
           {sessions.length > 1 ? <button type="button" className="button" onClick={() => void end("others")}>{t("account.endOthers")}</button> : null}
         </div>
         <ul className="plain stack small">
@@ -43,6 +47,7 @@ export function Account() {
           ))}
         </ul>
       </div>
+      {deleting ? <DeleteAccount onClose={() => setDeleting(false)} /> : null}
       {changing ? <NewPassword onClose={() => setChanging(false)} onDone={() => void queries.invalidateQueries({ queryKey: KEY })} /> : null}
     </div>
   );
@@ -72,6 +77,35 @@ function NewPassword({ onClose, onDone }: { onClose: () => void; onDone: () => v
         <TextField label={t("account.new")} hint={t("account.newHint")} type="password" autoComplete="new-password" required minLength={8} maxLength={256} value={next} onChange={(event) => setNext(event.target.value)} />
         {error ? <p className="error-text" role="alert">{error}</p> : null}
         <div className="row end"><button type="button" className="button plain" onClick={onClose}>{t("common.cancel")}</button><button className="button primary">{t("common.save")}</button></div>
+      </form>
+    </Dialog>
+  );
+}
+
+function DeleteAccount({ onClose }: { onClose: () => void }) {
+  const { t } = useTranslation();
+  const user = useSession().user_id;
+  const setSession = useSetSession();
+  const [password, setPassword] = useState("");
+  const [error, setError] = useState("");
+
+  async function remove() {
+    try {
+      await ok(client.POST("/api/account/delete", { body: { password } }));
+      await forgetDrafts(user);
+      setSession(await ok(client.GET("/api/session")));
+    } catch (failure) {
+      setError(messageOf(failure, t));
+    }
+  }
+
+  return (
+    <Dialog title={t("account.delete")} onClose={onClose}>
+      <form className="stack" onSubmit={(event) => { event.preventDefault(); void remove(); }}>
+        <p>{t("account.deleteText")}</p>
+        <TextField label={t("account.deletePassword")} hint={t("account.deleteHint")} type="password" autoComplete="current-password" maxLength={256} value={password} onChange={(event) => setPassword(event.target.value)} />
+        {error ? <p className="error-text" role="alert">{error}</p> : null}
+        <div className="row end"><button type="button" className="button plain" onClick={onClose}>{t("common.cancel")}</button><button className="button danger">{t("account.deleteNow")}</button></div>
       </form>
     </Dialog>
   );

@@ -3,13 +3,13 @@ import { UserPlus } from "lucide-react";
 import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import client, { ok, type Schemas } from "../api/client";
-import { useSession } from "../api/session";
+import { useSession, useSetSession } from "../api/session";
 import { messageOf } from "../api/message";
 import { formatDate } from "../lib/format";
-import { Dialog } from "../ui/dialog";
+import { Confirm, Dialog } from "../ui/dialog";
 import { Segments } from "../ui/fields";
 import { Menu } from "../ui/menu";
-import { warn } from "../ui/toast";
+import { toast, warn } from "../ui/toast";
 import { Secret } from "./keys";
 import { LimitsDialog, limitsOf } from "./limits";
 import { Links, LINKS } from "./links";
@@ -21,9 +21,11 @@ export default function Users() {
   const { t, i18n } = useTranslation();
   const queries = useQueryClient();
   const me = useSession().user_id;
+  const setSession = useSetSession();
   const { data = [] } = useQuery({ queryKey: ["users"], queryFn: () => ok(client.GET("/api/users")) });
   const [inviting, setInviting] = useState(false);
   const [limiting, setLimiting] = useState<User | null>(null);
+  const [deleting, setDeleting] = useState<User | null>(null);
   const [link, setLink] = useState<{ title: string; url: string } | null>(null);
   const attempt = async (action: () => Promise<unknown>) => {
     try {
@@ -35,6 +37,11 @@ export default function Users() {
     }
   };
   const change = (user: User, body: Schemas["UserChange"]) => attempt(() => ok(client.PATCH("/api/users/{user_id}", { params: { path: { user_id: user.id } }, body })));
+  const remove = (user: User) => attempt(async () => {
+    await ok(client.DELETE("/api/users/{user_id}", { params: { path: { user_id: user.id } } }));
+    if (user.id === me) setSession(await ok(client.GET("/api/session")));
+    else toast(t("users.deleted"));
+  });
   const reset = (user: User) => attempt(async () => {
     const made = await ok(client.POST("/api/users/{user_id}/reset", { params: { path: { user_id: user.id } } }));
     setLink({ title: t("users.resetLink", { name: user.name }), url: made.url });
@@ -61,6 +68,7 @@ export default function Users() {
                     { label: t("limits.change"), onSelect: () => setLimiting(user) },
                     { label: t("users.reset"), onSelect: () => void reset(user) },
                     user.disabled_at ? { label: t("users.enable"), onSelect: () => void change(user, { disabled: false }) } : { label: t("users.disable"), danger: true, onSelect: () => void change(user, { disabled: true }) },
+                    { label: t("users.delete"), danger: true, onSelect: () => setDeleting(user) },
                   ]} />
                 </td>
               </tr>
@@ -71,6 +79,7 @@ export default function Users() {
       <Links />
       {inviting ? <Invite onClose={() => setInviting(false)} onMade={(url) => { setInviting(false); void queries.invalidateQueries({ queryKey: LINKS }); setLink({ title: t("users.inviteLink"), url }); }} /> : null}
       {limiting ? <LimitsDialog title={t("limits.of", { name: limiting.name })} text={t("limits.text")} row={limiting} onSave={(limits) => change(limiting, limits)} onClose={() => setLimiting(null)} /> : null}
+      {deleting ? <Confirm title={t("users.deleteTitle", { name: deleting.name })} text={t("users.deleteText")} action={t("users.delete")} onConfirm={() => void remove(deleting)} onClose={() => setDeleting(null)} /> : null}
       {link ? <Dialog title={link.title} onClose={() => setLink(null)}><p className="notice">{t("users.linkOnce")}</p><Secret value={link.url} /></Dialog> : null}
     </div>
   );
