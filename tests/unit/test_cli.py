@@ -68,6 +68,25 @@ def test_values_that_no_command_can_mean(
     assert reason in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "users reset-admin", "users links", "feedback export --out o", "feedback merge", "feedback label",
+        "feedback import x.jsonl", "retrain", "jobs run", "workspace upgrade", "workspace backup --out o",
+    ],
+)  # fmt: skip
+def test_no_command_begins_a_workspace_in_a_folder_named_by_mistake(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CHATWRIGHT_DATABASE_URL", raising=False)
+    Path("notes").mkdir()
+    Path("notes/mine.txt").touch()
+    assert cli.main([*command.split(), "--workspace", "notes"]) == 2
+    assert "notes: is no workspace (there is no chatwright.sqlite3 in it)" in capsys.readouterr().err
+    assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == ["mine.txt"]
+
+
 def test_whole_numbers_of_a_file_are_bounded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "run.toml").write_text(f"seed = {10**20}\n", encoding="utf-8")
     assert cli.main(["sft", "--config", str(tmp_path / "run.toml"), "--data", "x.jsonl", "--out", str(tmp_path / "o")]) == 2

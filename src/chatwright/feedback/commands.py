@@ -20,7 +20,7 @@ from chatwright.feedback.projects import Project, default_project, project_of, p
 from chatwright.feedback.tables import ProjectRow
 from chatwright.feedback.worker import Limits, Worker
 from chatwright.progress import console
-from chatwright.workspace.database import Workspace
+from chatwright.workspace.database import Workspace, require_workspace
 from chatwright.workspace.migrations import prepare
 
 LabellerKind = Literal["human", "simulated", "ai"]
@@ -94,10 +94,11 @@ def opened(folder: str, database: str, *, begin: bool = False) -> Iterator[Works
     """A migrated workspace; UsageError when there is none (and `begin` does not say to make one)."""
     from importlib import import_module
 
-    if not begin and not Path(folder).is_dir():
-        raise UsageError(f"{folder}: there is no such workspace; `chatwright demo-desk` or `chatwright serve` begins one")
+    url = database or os.environ.get("CHATWRIGHT_DATABASE_URL", "")
+    if not begin:
+        require_workspace(folder, url, "; `chatwright demo-desk` or `chatwright serve` begins one")
     import_module("chatwright.feedback.tables")
-    with Workspace.open(folder, database or os.environ.get("CHATWRIGHT_DATABASE_URL", "")) as workspace:
+    with Workspace.open(folder, url) as workspace:
         prepare(workspace)
         yield workspace
 

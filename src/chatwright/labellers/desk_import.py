@@ -5,6 +5,7 @@ Rows of ours go in as they stand; rows of other formats are converted first. Eve
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from chatwright.feedback.projects import Project
 from chatwright.jsonl import IN_MEMORY
 from chatwright.progress import console
 from chatwright.records import LabelledAnswer
-from chatwright.workspace.database import Workspace
+from chatwright.workspace.database import Workspace, require_workspace
 
 NO_TASK = "an answer marked good or bad, for which a workspace has no task; `chatwright data import` keeps it"
 RAW_TEXT = "raw text, which is no prompt"
@@ -123,8 +124,9 @@ def import_(cfg: ImportConfig) -> None:
     """Import files; prints what became of every row. DataError when a row could not be used (the others were)."""
     if not cfg.data:
         raise UsageError("no file given; name one or more data files")
-    if not cfg.new and not Path(cfg.workspace).is_dir():
-        raise UsageError(f"{cfg.workspace}: there is no such workspace; check its name, or give --new to make it")
+    if not cfg.new:
+        url = cfg.database or os.environ.get("CHATWRIGHT_DATABASE_URL", "")
+        require_workspace(cfg.workspace, url, "; check its name, or give --new to make it")
     settings = ImportSettings(language=cfg.language, labeller_kind=cfg.labeller_kind, held_out=cfg.held_out)
     bad: list[str] = []
     num_bad = 0

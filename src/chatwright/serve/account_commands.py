@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -22,7 +21,7 @@ from chatwright.serve.chat.tables import ConversationRow
 from chatwright.serve.openai.errors import APIError
 from chatwright.serve.tables import metadata
 from chatwright.serve.users import clean_name, make_link
-from chatwright.workspace.database import Workspace
+from chatwright.workspace.database import Workspace, require_workspace
 from chatwright.workspace.migrations import prepare
 
 
@@ -123,10 +122,10 @@ def delete_account(cfg: DeleteConfig) -> None:
 @contextmanager
 def _opened(folder: str, database: str) -> Iterator[Workspace]:
     """A workspace that exists, at this version's tables. UsageError."""
-    if not Path(folder).is_dir():
-        raise UsageError(f"{folder}: there is no such workspace")
+    url = database or secret("CHATWRIGHT_DATABASE_URL")
+    require_workspace(folder, url)
     metadata()
-    with Workspace.open(folder, database or secret("CHATWRIGHT_DATABASE_URL")) as workspace:
+    with Workspace.open(folder, url) as workspace:
         prepare(workspace)
         yield workspace
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from chatwright.errors import UsageError
 from chatwright.workspace import migrations
 from chatwright.workspace.backup import back_up
-from chatwright.workspace.database import Workspace
+from chatwright.workspace.database import Workspace, require_workspace
 from chatwright.workspace.restore import bring_back
 
 
@@ -54,8 +54,7 @@ class UpgradeConfig:
 
 
 def _open(folder: str, database: str) -> Workspace:
-    if not Path(folder).is_dir():
-        raise UsageError(f"{folder}: there is no such folder")
+    require_workspace(folder, _url(database))
     return Workspace.open(folder, _url(database))
 
 

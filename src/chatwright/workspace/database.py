@@ -250,6 +250,18 @@ def _name_unusable_text(context: ExceptionContext) -> None:
         raise DataError("a text is too long for its column") from error
 
 
+def require_workspace(folder: str | Path, url: str = "", remedy: str = "") -> None:
+    """UsageError when a folder is no workspace, so that no command begins one in a folder that was named by mistake.
+
+    `url`: the database elsewhere, if there is one; `remedy`: what to do, for the end of the message.
+    """
+    place = Path(folder)
+    if not place.is_dir():
+        raise UsageError(f"{folder}: there is no such workspace{remedy}")
+    if not url and not (place / DATABASE_FILE).is_file():
+        raise UsageError(f"{folder}: is no workspace (there is no {DATABASE_FILE} in it){remedy}")
+
+
 def _prepare_sqlite(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def on_connect(connection: sqlite3.Connection, record: Any) -> None:

@@ -77,7 +77,7 @@ def test_restoring_over_a_running_server_is_refused(tmp_path: Path) -> None:
 
 def test_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = str(tmp_path / "w")
-    with pytest.raises(UsageError, match="no such folder"):
+    with pytest.raises(UsageError, match="no such workspace"):
         backup(BackupConfig(workspace=folder, out=str(tmp_path / "b")))
     Workspace.open(folder).close()
     upgrade(UpgradeConfig(workspace=folder))
