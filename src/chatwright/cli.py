@@ -6,7 +6,9 @@ Exit codes: 0 done, 1 failed, 2 called wrongly, 130 Ctrl-C, 141 the reader of ou
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -15,7 +17,10 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from chatwright.commands import COMMANDS, GROUPS, load, unknown_command
-from chatwright.errors import ChatwrightError, UsageError
+from chatwright.errors import ChatwrightError, ConfigError, UsageError
+
+_UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}
+_ASIDE = re.compile(r"\.(.+)\.(?:\d+\.(?:tmp|old)|building|[a-z0-9_]{8})")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
+        place = f"{_final_name(error.filename)}: " if error.filename else ""
         return _failed(prog, f"{place}{error.strerror or error}", 1)
     except Exception as error:
         summary = str(error).strip().splitlines()[0] if str(error).strip() else "no message"
@@ -125,8 +130,29 @@ def _call(name: str, args: list[str], prog: str) -> int:
         )
     except SystemExit as stop:  # --help has been printed
         return int(stop.code or 0)
-    function(cfg)
+    try:
+        function(cfg)
+    except OSError as error:
+        _refuse_output(str(getattr(cfg, "out", "") or ""), error)
+        raise
     return 0
+
+
+def _refuse_output(out: str, error: OSError) -> None:
+    """ConfigError for an error that says that nothing can be written at `--out`: the same words and exit code for every
+    command. A full disk is another matter: the command was called rightly."""
+    if not out or not error.filename or error.errno not in _UNWRITABLE:
+        return
+    wanted, failed = Path(os.path.abspath(out)), Path(os.path.abspath(_final_name(error.filename)))
+    if failed == wanted or wanted in failed.parents or failed in wanted.parents:
+        raise ConfigError(f"--out {out}: cannot be written ({error.strerror}); choose another place") from error
+
+
+def _final_name(path: Any) -> str:
+    """The name that a file or folder gets when it is whole, of the hidden one beside it that is written first."""
+    place = Path(os.fsdecode(path))
+    hidden = _ASIDE.fullmatch(place.name)
+    return str(place.with_name(hidden.group(1))) if hidden else str(place)
 
 
 def _failed(prog: str, message: str, code: int) -> int:

@@ -24,6 +24,7 @@ MAX_UNPACKED_BYTES = 16 * 2**30
 MAX_GZIP_RATIO = 200
 # Below this size the ratio does not matter: a small file of equal lines packs very well.
 FREE_UNPACKED_BYTES = 64 * 2**20
+_SHOWN = 30  # characters of a line in a message
 MAX_DEPTH = 200
 
 
@@ -166,9 +167,18 @@ def parse(text: str, where: Where) -> Any:
         hint = ""
         if text.lstrip()[:1] == "[" or text.strip() in "{[":
             hint = "; a JSON array over many lines is read by `chatwright data import`"
-        raise where.error("line", f"is not JSON: {error.msg} at column {error.colno}{hint}") from None
+        raise where.error("line", f"is not JSON: {_expected(text, error)}{hint}") from None
     except ValueError as error:
         raise where.error("line", reason(error)) from None
+
+
+def _expected(text: str, error: json.JSONDecodeError) -> str:
+    """What was expected: of a line that does not even begin like JSON, a whole object; else where the error is."""
+    begin = text.lstrip()
+    if begin[:1] in ("{", "[", '"') or not begin:
+        return f"{error.msg} at column {error.colno}"
+    shown = begin if len(begin) <= _SHOWN else f"{begin[:_SHOWN]}..."
+    return f'an object such as {{"prompt": "..."}} was expected on every line, not the text {shown.rstrip()!r}'
 
 
 def reason(error: ValueError) -> str:

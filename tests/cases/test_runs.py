@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 
 import tiny_training as tiny
 from chatwright import cli
+from chatwright.data.pretrain_corpus import write_corpus
 from chatwright.data.sft import load_examples
 from chatwright.records import load_demonstrations
 from chatwright.text.tokenizer import Tokenizer
@@ -135,3 +138,29 @@ def test_t15_a_finished_stage_of_a_chain_sees_that_its_data_have_changed(
     assert cli.main(["run", "chain.toml", "--fresh"]) == 0
     assert capsys.readouterr().err.count("It is made anew") == 1, "the stages before it are kept"
     assert tiny.tensor_hashes(home / "chain" / "1-sft" / "final") == after["1-sft/final"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["sft --data BAD --model MODEL", "reward BAD --model MODEL", "dpo --data BAD --model MODEL",
+     "embed-train --data BAD --model MODEL", "pretrain --data CORPUS --context 100000",
+     "sft --data GOOD --model nothing", "ppo --data BAD --model MODEL --reward MODEL"],
+)  # fmt: skip
+def test_a_run_that_fails_before_its_first_step_leaves_no_folder(
+    tmp_path: Path, command: str, make_tokenizer: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Settings of a run without a step are worth nothing; what somebody put into a folder stays."""
+    bad = tiny.write_rows(tmp_path / "bad.jsonl", [{"neither": "prompt"}])
+    good = tiny.write_rows(tmp_path / "good.jsonl", tiny.demonstration_rows())
+    model = tiny.save_tiny_model(tmp_path / "model", make_tokenizer(chat_template=tiny.SHORT_JINJA))
+    write_corpus(tmp_path / "corpus", make_tokenizer(), ["some text " * 30] * 3, ["some text"])
+    places = {"BAD": bad, "GOOD": good, "MODEL": model, "CORPUS": tmp_path / "corpus"}
+    words = [str(places.get(word, word)) for word in command.split()]
+    for out in (tmp_path / "new", tmp_path / "old"):
+        if out.name == "old":
+            out.mkdir()
+            (out / "notes.txt").write_text("mine", encoding="utf-8")
+        assert cli.main([*words, "--out", str(out), "--device", "cpu"]) != 0
+        gc.collect()
+    assert not (tmp_path / "new").exists(), list((tmp_path / "new").iterdir())
+    assert (tmp_path / "old" / "notes.txt").read_text(encoding="utf-8") == "mine"

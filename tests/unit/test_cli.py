@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from chatwright import __version__, cli, config
 from chatwright.commands import COMMANDS, load
 from chatwright.config import flags
 from chatwright.errors import CheckpointError, DataError, GateError, UsageError
+from chatwright.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,3 +262,33 @@ def test_signs_that_the_console_cannot_show_are_replaced(
     assert code in (0, 1, 2) and "unexpected" not in said and "traceback" not in said.lower(), said
     if encoding in ("gbk", "utf-8") and command[:2] in (["data", "check"], ["data", "import"], ["feedback", "import"]):
         assert "数据 一" in said
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "sample --data DEMOS --model nothing --n 2", "tokenizer train TEXT",
+        "corpus build TEXT --tokenizer TOKENIZER --raw", "data import DEMOS",
+    ],
+)  # fmt: skip
+def test_an_output_that_cannot_be_written_is_a_wrong_call(
+    command: str, tmp_path: Path, make_tokenizer: Callable[..., Tokenizer], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same exit code for every command, the name that was given, and nothing of the hidden names beside it."""
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    files = {"DEMOS": tmp_path / "d.jsonl", "TEXT": tmp_path / "t.txt", "TOKENIZER": tmp_path / "tokenizer"}
+    files["DEMOS"].write_text('{"prompt": "q", "completion": "a"}\n', encoding="utf-8")
+    files["TEXT"].write_text("some words of text " * 9, encoding="utf-8")
+    make_tokenizer().save(files["TOKENIZER"])
+    out = tmp_path / "file" / "inside"
+    code = cli.main([*(str(files.get(word, word)) for word in command.split()), "--out", str(out)])
+    said = capsys.readouterr().err
+    assert code == 2 and str(out) in said and "cannot be" in said and ".tmp" not in said and said.count("\n") == 1
+
+
+def test_an_error_names_the_file_that_was_wanted(fake: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+    def action(cfg: FakeConfig) -> None:
+        raise OSError(28, "No space left on device", "/data/.exp.17168.tmp")
+
+    fake.action = action
+    assert cli.main(["verify"]) == 1 and "/data/exp: No space left" in capsys.readouterr().err

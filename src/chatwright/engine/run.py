@@ -272,6 +272,7 @@ def start(kind: str, out: str, config: Any, save: SaveConfig, sources: Sources |
     _check_save(save)
     folder, fresh = Path(out), bool(getattr(config, "fresh", False))
     record = Record.of(kind, config, sources or {}, complete=is_complete(out) and not fresh)
+    made = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -280,10 +281,32 @@ def start(kind: str, out: str, config: Any, save: SaveConfig, sources: Sources |
     try:
         if fresh:
             _remove_run(folder, kind)
-        return _open(record, folder, config, save, lock)
+        run = _open(record, folder, config, save, lock)
     except BaseException:
         lock.close()
+        if made:
+            _remove_unstarted(folder)
         raise
+    if isinstance(run, Run):  # when a recipe raises, the folder is free as soon as the error is dealt with
+        weakref.finalize(run, _leave_folder, lock, folder if made else None)
+    return run
+
+
+def _leave_folder(lock: Any, made: Path | None) -> None:
+    if made is not None:
+        _remove_unstarted(made)
+    lock.close()
+
+
+def _remove_unstarted(folder: Path) -> None:
+    """Remove the folder of a run that failed before its first step: it holds settings and nothing that was learned. What
+    somebody else put there stays."""
+    metrics = folder / "metrics.jsonl"
+    if (folder / MANIFEST).exists() or (folder / CHECKPOINTS).exists() or (metrics.is_file() and metrics.stat().st_size):
+        return
+    with contextlib.suppress(OSError):
+        remove([folder / name for name in (*_OWN_FILES, ".lock")])
+        folder.rmdir()
 
 
 def _open(record: Record, folder: Path, config: Any, save: SaveConfig, lock: Any) -> Run | dict[str, Any]:
@@ -309,12 +332,10 @@ def _open(record: Record, folder: Path, config: Any, save: SaveConfig, lock: Any
         console().print(f"{kind}: resuming after step {resumed.step}")
     metrics = Metrics(folder, save.sinks, resume_step=resumed.step if resumed else 0)
     before = float(resumed.meta.get("seconds", 0.0)) if resumed else 0.0
-    run = Run(
+    return Run(
         kind=kind, folder=folder, record=record, store=store, metrics=metrics, resumed=resumed, save=save,
         seconds_before=before, _lock=lock,
     )  # fmt: skip
-    weakref.finalize(run, lock.close)  # when a recipe raises, the folder is free as soon as the error is dealt with
-    return run
 
 
 def _check_save(save: SaveConfig) -> None:

@@ -58,7 +58,10 @@ class ExportFilter:
         if not self.labeller_kinds:
             raise ConfigError("labeller_kinds: name at least one of human, simulated, ai")
         if self.rankings == "merged" and set(self.labeller_kinds) != set(KINDS):
-            raise ConfigError("rankings merged: a merged order is made of labels of every kind; leave labeller_kinds out")
+            raise ConfigError(
+                "rankings merged: a merged order is made of labels of every kind; leave labeller_kinds out, or take "
+                "rankings labels, which keeps single labels of the kinds that are named"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,12 +6,14 @@ emoji (`text.scripts.phrase_regex`), found by best-first search with its probabi
 
 from __future__ import annotations
 
+import math
+import statistics
 from dataclasses import dataclass
 from typing import Literal
 
 from chatwright.data.cldr_words import LANGUAGES, SCRIPT_OF, Language, normal, read_as, written
 from chatwright.errors import ConfigError, DataError, ModelError
-from chatwright.generation.api import Constraint
+from chatwright.generation.api import Constraint, SamplingParams
 from chatwright.generation.cloze import about_of
 from chatwright.generation.constrain import ConstraintCompiler
 from chatwright.generation.lm import LM
@@ -21,6 +23,10 @@ from chatwright.text.scripts import phrase_regex
 from chatwright.text.spelled import is_phrase
 
 RECIPE = "recipes/translate.toml"
+RARER_NATS = 2.5
+"""A word is unknown when the model takes it to be so much less likely, in nats, than the median of the words that it writes
+itself. Words of training are about equally likely (they are as many lines each); others are far below."""
+_OWN_WORDS = 48  # that the median is taken of
 _SPELLINGS = 2  # token sequences looked at for every answer wanted: a text can be spelled in several
 
 
@@ -47,6 +53,7 @@ class Translator:
         self._start = [start_id] if start_id is not None and start_id == tokenizer.bos_id else []
         self._search = Search(lm.model, tokenizer)
         self._compiler = ConstraintCompiler(tokenizer, lm.model.config.vocab_size)
+        self._usual: dict[tuple[Language, Language], float] = {}
 
     @classmethod
     def open(cls, lm: LM, folder: str) -> Translator:
@@ -54,13 +61,19 @@ class Translator:
         return cls(lm, start_id=about_of(folder).get("start_id"))
 
     def translate(
-        self, text: str, target: Language, *, source: Language | Literal["auto"] = "auto", top: int = 5
+        self, text: str, target: Language, *, source: Language | Literal["auto"] = "auto", top: int = 5, guess: bool = False
     ) -> list[Translation]:
-        """The `top` most probable translations, best first. DataError for a text that is no phrase of a language we know."""
+        """The `top` most probable translations, best first. DataError for a text that is no phrase of a language we know,
+        and unless `guess` for a word that the model has not learned."""
         language = self.language_of(text, target) if source == "auto" else source
         if language == target:
             raise ConfigError(f"translate: from {language} to {target} there is nothing to do; give another --to")
         word = _checked(text, language)
+        if not guess and not self.knows(word, language, target):
+            raise DataError(
+                f"translate: {text[:80].strip()!r} is no word that this model has learned ({language}), so an answer "
+                "would be invented; --guess shows it"
+            )
         prompt = self._start + self.lm.tokenizer.encode(read_as(word, language, target))
         matcher = self._compiler.matcher(Constraint(kind="regex", value=_answer_regex(target)))
         training = self.lm.model.training
@@ -83,6 +96,22 @@ class Translator:
         if len(fitting) == 1:
             return fitting[0]
         return max(fitting, key=lambda one: self._fit(normal(text, one), one, target))
+
+    def knows(self, word: str, language: Language, target: Language) -> bool:
+        """Whether a word in its `normal` form is like those of training: as likely, about, as words the model writes."""
+        return self._fit(word, language, target) >= self._usual_fit(language, target) - RARER_NATS
+
+    def _usual_fit(self, language: Language, target: Language) -> float:
+        """The median of `_fit` over words that the model draws itself, in nats."""
+        if (language, target) not in self._usual:
+            lm = self.lm
+            prompt = self._start + lm.tokenizer.encode(language)
+            params = SamplingParams(max_new_tokens=16, temperature=1.0, stop=("\t",), n=_OWN_WORDS, seed=0)
+            (drawn,) = lm.generator.generate([prompt], params)
+            words = [normal(one.text.partition("\t")[0], language) for one in drawn]
+            fits = [self._fit(word, language, target) for word in words if word]
+            self._usual[language, target] = statistics.median(fits) if fits else -math.inf
+        return self._usual[language, target]
 
     def _fit(self, word: str, language: Language, target: Language) -> float:
         """log p of a word after the name of its language, in nats."""

@@ -26,6 +26,8 @@ class TranslateConfig:
     """Language of the text; auto: by its script, English or Spanish as the model finds likelier."""
     model: str = ""
     """Model folder that `chatwright run recipes/translate.toml` made."""
+    guess: bool = False
+    """Answer for a word that the model has not learned as well; without it such a word is an error."""
     top: int = 5
     """Translations shown."""
     json: bool = False
@@ -49,7 +51,7 @@ def main(cfg: TranslateConfig) -> None:
     from chatwright.generation.translate import Translator
 
     translator = Translator.open(open_model(cfg.model, cfg.device, cfg.precision), cfg.model)
-    found = translator.translate(text, cfg.to, source=cfg.from_, top=cfg.top)
+    found = translator.translate(text, cfg.to, source=cfg.from_, top=cfg.top, guess=cfg.guess)
     if cfg.json:
         print(json.dumps([{"text": f.text, "probability": f.probability} for f in found], ensure_ascii=False))
         return

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from chatwright.errors import DataError
+from chatwright.jsonl import read_lines
 from chatwright.labellers.protocol import LabellerKind, LabelTask
 from chatwright.records import Ranking, Where, read_jsonl
+from chatwright.records.load import bad_rows_error
 
 TASKS_FILE = "tasks.jsonl"
 RANKINGS_FILE = "rankings.jsonl"
@@ -69,18 +71,26 @@ class HumanQueue:
         """Rankings that were not collected before.
 
         Raises:
-            DataError: naming file, line and field, for a row whose task is unknown or whose ranking is no weak order.
+            DataError: naming file, line and field of the first of all rows that are no JSON, whose task is unknown or whose
+                ranking is no weak order, with their number; none is collected then.
         """
         if not self.rankings_path.exists():
             return []
-        found = []
-        for line, row in read_jsonl(self.rankings_path):
-            mark = json.dumps(row, sort_keys=True, ensure_ascii=False)
-            if mark in self._collected or row.get("ranking") is None:
-                continue
-            found.append(self._ranking(row, line))
-            self._collected.add(mark)
-        return found
+        found: dict[str, Ranking] = {}
+        errors: list[DataError] = []
+        for line, row in read_lines(self.rankings_path):
+            try:
+                if isinstance(row, DataError):
+                    raise row
+                mark = json.dumps(row, sort_keys=True, ensure_ascii=False)
+                if mark not in self._collected and row.get("ranking") is not None:
+                    found.setdefault(mark, self._ranking(row, line))
+            except DataError as error:
+                errors.append(error)
+        if errors:
+            raise bad_rows_error(errors, used=len(found))
+        self._collected |= set(found)
+        return list(found.values())
 
     def pending(self) -> list[str]:
         """Ids of tasks without a ranking yet."""

@@ -139,6 +139,8 @@ def teach(cfg: TeachConfig) -> dict[str, Any]:
         if made is None:
             return {"waiting_for": chain.path("3-labels")}
         rankings = (made,)
+    else:
+        console().print(f"2-3/{chain.num_stages} sample, rankings: left out, the rankings are given", style="bold")
     reserved = judge_share(chain, rankings)
     chain.stage(4, "reward", lambda: train_reward(chain, rankings, inputs.demonstrations, reserved))
     if reserved:

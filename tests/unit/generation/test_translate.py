@@ -107,13 +107,28 @@ def test_what_cannot_be_translated_is_told(trained: str, capsys: pytest.CaptureF
     assert run(capsys, "apple", "--to", "zh", "--top", "0", "--model", trained)[0] == 2
 
 
+def test_a_word_that_was_never_seen_is_unknown(
+    trained: str, translator: Translator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is an error, with the word and the way to an answer all the same; words of training are all known."""
+    known = lexicon(NAMES)
+    missed = [(w, s, t) for s, t in DIRECTIONS for w in known.emoji[s] if not translator.knows(w, s, t)]
+    assert missed == []
+    unknown: dict[str, Any] = {"helicopter": "en", "amigo": "es", "zebra 7": "en", "木头": "zh", "apples": "en"}
+    assert [word for word, source in unknown.items() if translator.knows(word, source, "emoji")] == []
+    code, out, err = run(capsys, "helicopter", "--to", "emoji", "--model", trained)
+    assert (code, out) == (1, "") and "'helicopter' is no word that this model has learned" in err and "--guess" in err
+    code, out, err = run(capsys, "helicopter", "--to", "emoji", "--guess", "--model", trained)
+    assert code == 0 and out
+
+
 @pytest.mark.parametrize("target", LANGUAGES)
 def test_answers_never_leave_the_script(translator: Translator, target: Any) -> None:
     """To words that the model has never seen, where it has nothing to say."""
     unknown = (("🚗", "emoji"), ("木头", "zh"), ("zebra 7", "en"), ("perro", "es"))
     found = [
         one.text for word, source in unknown if source != target
-        for one in translator.translate(word, target, source=source, top=15)
+        for one in translator.translate(word, target, source=source, top=15, guess=True)
     ]  # fmt: skip
     assert len(found) >= 10
     assert [text for text in found if not is_phrase(SCRIPT_OF[target])(text)] == []

@@ -50,6 +50,19 @@ def test_a_restart_loses_nothing(tmp_path: Path) -> None:
     assert [ranking.labeller for ranking in queue.collect()] == ["desk"]
 
 
+def test_all_bad_rows_are_counted_and_none_is_collected(tmp_path: Path) -> None:
+    queue = HumanQueue(tmp_path)
+    queue.submit(task())
+    good = {"task": task().id, "ranking": "A>B>C", "labeller": "ann"}
+    answer(queue, {"task": "nobody", "ranking": "A"}, good, *({"task": task().id, "ranking": "Z", "n": n} for n in range(6)))
+    with open(queue.rankings_path, "a", encoding="utf-8") as file:
+        file.write("no JSON\n")
+    with pytest.raises(DataError, match=r"8 rows are not usable \(1 good\)(?s:.*):1: task(?s:.*):3: (?s:.*)and 3 more"):
+        queue.collect()
+    queue.rankings_path.write_text(json.dumps(good) + "\n", encoding="utf-8")
+    assert len(queue.collect()) == 1, "a row beside bad ones is not lost"
+
+
 def test_two_people_may_rank_one_task(tmp_path: Path) -> None:
     queue = HumanQueue(tmp_path)
     queue.submit(task())

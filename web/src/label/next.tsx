@@ -97,7 +97,7 @@ export default function NextTask() {
     return (
       <>
         {counts?.screening.required && counts.screening.passed === null ? <p className="notice calm desk-notice">{t("label.screening", { done: counts.screening.done + 1, total: counts.screening.total })}</p> : null}
-        {undo}
+        <div className="desk-last-place">{undo}</div>
         <TaskFrame
           key={`${current.task.id}-${current.number}`} task={current.task} given={current.given} onUndoSent={last ? () => void undoLast(last) : null}
           onSent={(sent) => { setLast(sent); leave(); }} onSkipped={() => { toast(t("label.skipped")); leave(); }}

@@ -131,6 +131,8 @@ def _hold(descriptor: int, out: Path) -> None:
 def _disk(folder: Path) -> Iterator[None]:
     try:
         yield
+    except (PermissionError, NotADirectoryError, FileExistsError):
+        raise  # `--out` cannot be written: said as for every command
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(f"{folder}: {reason}; a build takes about the size of its text beside the result") from error
