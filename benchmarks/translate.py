@@ -2,11 +2,11 @@
 
     python benchmarks/translate.py [--questions 100] [--few-shot smollm2-135m-instruct] [--model FOLDER]
 
-Runs recipes/translate.toml with a tenth of the emoji held out (every stage that is not complete) and asks, in each of the 12 directions between English,
-Chinese, Spanish and emoji, so many questions on words that were in training, and so many on words that only held-out emoji
-carry. An answer is right when it is in the word's accepted set: the union of the names of the emoji that the word names
-(docs/howto/translate.md). Beside it, "closest": the share of answers that are the very one of that set that stands with the
-same emoji most exactly; generic answers (food, face) do not get it.
+Runs recipes/translate.toml with a tenth of the emoji held out (every stage that is not complete) and asks, in each of
+the 12 directions between English, Chinese, Spanish and emoji, so many questions on words that were in training, and so
+many on words that only held-out emoji carry. An answer is right when it is in the word's accepted set: the union of the
+names of the emoji that the word names (docs/howto/translate.md). Beside it, "closest": the share of answers that are
+the very one of that set that stands with the same emoji most exactly; generic answers (food, face) do not get it.
 
 * The dictionary is the training pairs themselves: exact look-up, and, for a word it does not have, the translation of the
   word that shares most pairs of letters with it.

@@ -31,7 +31,7 @@ from chatwright.data.corpus_build.work import Counts, Task, frame
 from chatwright.data.shard_writer import ShardWriter
 from chatwright.data.shards import SPLITS
 from chatwright.data.splits import hash_of
-from chatwright.errors import DataError
+from chatwright.errors import DataError, RunChangedError
 from chatwright.text.tokenizer import Tokenizer
 
 DROPPED, TRAIN, HELD_OUT = -1, 0, 1
@@ -43,16 +43,18 @@ def build(cfg: BuildConfig) -> None:
     out = Path(cfg.out)
     tokenizer = open_tokenizer(cfg.tokenizer)
     found = sources.inputs(cfg.files)
+    origin = _origin(cfg, found, tokenizer)
     if out.exists():
-        if not _is_complete(out, cfg, found, tokenizer):
-            raise DataError(
-                f"{out}: exists already, of other text or settings; a corpus is never changed: remove it, "
-                "or give another --out"
+        changes = _changes(out, origin, found)
+        if not changes:
+            print(card.summary(shards.read_manifest(out), out))
+            return
+        if not cfg.fresh:
+            raise RunChangedError(
+                f"{out}: holds a corpus of other {'; '.join(changes)}. --fresh builds it anew; another --out keeps it"
             )
-        print(card.summary(shards.read_manifest(out), out))
-        return
     resume = not any(one.is_stdin for one in found)
-    with _work_folder(out, _identity(cfg, found, tokenizer), resume=resume) as work:
+    with _work_folder(out, _digest(origin), resume=resume) as work:
         tokenizer.save(work / "out" / shards.TOKENIZER)
         evaluation = contamination(cfg.decontaminate) if cfg.decontaminate else None
         task = Task(cfg=cfg, parts=work / "parts", tokenizer=work / "out" / shards.TOKENIZER, contamination=evaluation)
@@ -60,36 +62,69 @@ def build(cfg: BuildConfig) -> None:
             counts, sizes = _clean(workers, task.parts, found, cfg)
             chosen = _choose(work, sizes, counts, cfg)
             splits, languages = _tokenise(workers, work, sizes, chosen, tokenizer, cfg)
-        manifest = _manifest(cfg, found, tokenizer, counts, splits, languages)
+        manifest = _manifest(tokenizer, cfg, counts, splits, languages, origin)
         if evaluation is not None:
             manifest["build"]["evaluation_rows"] = {"looked_for": evaluation.num_rows, "too_short": evaluation.num_short}
         _finish(work / "out", out, manifest)
     print(card.summary(manifest, out))
 
 
-def _is_complete(out: Path, cfg: BuildConfig, found: Sequence[sources.Input], tokenizer: Tokenizer) -> bool:
-    """Whether `out` is what would be built: the same settings, tokenizer and inputs, none of them changed since."""
-    if not (out / shards.MANIFEST).is_file() or any(one.is_stdin for one in found):
-        return False
-    manifest, built_at = shards.read_manifest(out), (out / shards.MANIFEST).stat().st_mtime
-    other = [Path(name) for name in (*cfg.decontaminate, cfg.profanity_words) if name]
-    wanted = json.loads(json.dumps(_build_settings(cfg, found)))
-    return (
-        {name: manifest.get("build", {}).get(name) for name in wanted} == wanted
-        and manifest["tokenizer"]["sha256"] == shards.vocabulary_sha256(tokenizer)
-        and all(path.stat().st_mtime <= built_at for path in [*(one.path for one in found), *other])
-    )
+def _origin(cfg: BuildConfig, found: Sequence[sources.Input], tokenizer: Tokenizer) -> dict[str, Any]:
+    """All that decides what is built: settings, inputs and lists by their content, tokenizer (manifest: build)."""
+    lists = [str(one.path) for one in sources.inputs(cfg.decontaminate)] if cfg.decontaminate else []
+    lists += [cfg.profanity_words] if cfg.profanity_words else []
+    hashes = sources.hashes([one.path for one in found])
+    inputs = [
+        {"path": str(one.path), "bytes": one.size, "sha256": digest} for one, digest in zip(found, hashes, strict=True)
+    ]
+    whole = {
+        "settings": {name: value for name, value in to_dict(cfg).items() if name not in ("workers", "out", "fresh")},
+        "inputs": inputs,
+        "lists": [{"path": name, "sha256": digest} for name, digest in zip(lists, sources.hashes(lists), strict=True)],
+        "tokenizer": tokenizer.fingerprint,
+    }
+    return dict(json.loads(json.dumps(whole)))
+
+
+_PATHS = ("files", "decontaminate", "profanity_words", "tokenizer")
+"""Settings that name what is read: compared by content."""
+
+
+def _changes(out: Path, origin: dict[str, Any], found: Sequence[sources.Input]) -> list[str]:
+    """What `out` was built from that is not `origin`; empty: the same. DataError for a folder that is no corpus."""
+    if not (out / shards.MANIFEST).is_file():
+        raise DataError(f"{out}: exists already and is no corpus; remove it, or give another --out")
+    old = shards.read_manifest(out).get("build", {})
+    if any(one.is_stdin for one in found):
+        return ["text, or the same: standard input cannot be compared"]
+    if "lists" not in old:
+        return ["inputs or the same: an earlier version built it and did not note their content"]
+    settings = [name for name in origin["settings"] if name not in _PATHS]
+    changed = [f"--{name.replace('_', '-')}" for name in settings if old["settings"].get(name) != origin["settings"][name]]
+    parts = [f"settings ({', '.join(changed)})"] if changed else []
+    for name, words in (("inputs", "inputs"), ("lists", "word or evaluation lists")):
+        was, now = [one["sha256"] for one in old[name]], [one["sha256"] for one in origin[name]]
+        if was != now:
+            other = [one["path"] for one in origin[name] if one["sha256"] not in was]
+            gone = [one["path"] for one in old[name] if one["sha256"] not in now]
+            parts.append(f"{words} ({_first(other or gone) or 'in another order'})")
+    if old["tokenizer"] != origin["tokenizer"]:
+        parts.append("tokenizer")
+    return parts
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 # ---- where the work lies -----------------------------------------------------------------------------------
 
 
-def _identity(cfg: BuildConfig, found: Sequence[sources.Input], tokenizer: Tokenizer) -> str:
-    """Hash of all that decides the parts of the spool: a build goes on only from parts of the same."""
-    settings = {name: value for name, value in to_dict(cfg).items() if name not in ("workers", "out", "files", "licence")}
-    lists = sources.identity([*found, *sources.inputs(cfg.decontaminate)] if cfg.decontaminate else found)
-    words = [cfg.profanity_words, Path(cfg.profanity_words).stat().st_mtime_ns if Path(cfg.profanity_words).is_file() else 0]
-    value = [shards.VERSION, settings, lists, words, tokenizer.fingerprint]
+def _digest(origin: dict[str, Any]) -> str:
+    """Hash of all that decides the parts of the spool: a build resumes only from parts of the same."""
+    settings = {name: value for name, value in origin["settings"].items() if name not in ("files", "licence")}
+    inputs = [{"path": str(Path(one["path"]).resolve()), "sha256": one["sha256"]} for one in origin["inputs"]]
+    value = [shards.VERSION, {**origin, "settings": settings, "inputs": inputs}]
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
@@ -277,8 +312,8 @@ def _write(writer: ShardWriter, encoded: Any, languages: dict[str, dict[str, int
 
 
 def _manifest(
-    cfg: BuildConfig, found: Sequence[sources.Input], tokenizer: Tokenizer, counts: Counts, splits: dict[str, Any],
-    languages: dict[str, dict[str, int]],
+    tokenizer: Tokenizer, cfg: BuildConfig, counts: Counts, splits: dict[str, Any], languages: dict[str, dict[str, int]],
+    origin: dict[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
     bos, eos = frame(tokenizer, cfg)
     by_language = [{"language": tags.partition(" ")[0], "script": tags.partition(" ")[2], **sizes}
@@ -292,14 +327,7 @@ def _manifest(
         "splits": splits,
         "languages": by_language,
         "read": counts.to_dict(),
-        "build": _build_settings(cfg, found),
-    }
-
-
-def _build_settings(cfg: BuildConfig, found: Sequence[sources.Input]) -> dict[str, Any]:
-    return {
-        "settings": {name: value for name, value in to_dict(cfg).items() if name not in ("workers", "out")},
-        "inputs": [{"path": str(one.path), "bytes": one.size} for one in found],
+        "build": origin,
     }
 
 
@@ -313,6 +341,9 @@ def _finish(stage: Path, out: Path, manifest: dict[str, Any]) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+    old = stage.parent / "replaced"
+    if out.exists():  # --fresh
+        os.rename(out, old)
     os.rename(stage, out)
     descriptor = os.open(out.parent, os.O_RDONLY)
     try:

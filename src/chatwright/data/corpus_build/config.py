@@ -115,6 +115,8 @@ class BuildConfig:
     """Begin every document with the tokenizer's bos token, when it has one that is no turn marker."""
     shard_tokens: int = 100_000_000
     """Tokens of a shard."""
+    fresh: bool = False
+    """Replace the corpus in `out` when it is of other text or settings; without it, that is refused."""
     workers: int = 0
     """Processes; 0 for one per core, 1 for none beside this one."""
     licence: str = ""

@@ -60,7 +60,6 @@ class Input:
     path: Path
     kind: Literal["text", "jsonl", "parquet"]
     size: int
-    modified_ns: int
 
     @property
     def is_stdin(self) -> bool:
@@ -74,7 +73,7 @@ def inputs(names: Sequence[str]) -> list[Input]:
     found: list[Input] = []
     for name in names:
         if name == STDIN:
-            found.append(Input(path=Path(STDIN), kind="text", size=0, modified_ns=0))
+            found.append(Input(path=Path(STDIN), kind="text", size=0))
             continue
         path = Path(name).expanduser()
         if path.is_dir():
@@ -97,7 +96,7 @@ def _input(file: Path) -> Input:
         kind = _kind_by_name(file) or _kind_by_content(file)
     except OSError as error:
         raise DataError(f"{file}: cannot be read: {error.strerror}") from None
-    return Input(path=file, kind=kind, size=about.st_size, modified_ns=about.st_mtime_ns)
+    return Input(path=file, kind=kind, size=about.st_size)
 
 
 def _kind_by_name(file: Path) -> Literal["text", "jsonl", "parquet"] | None:
@@ -322,9 +321,20 @@ def _document(value: Any, text_field: str, where: Where) -> RawDocument | DataEr
         return error
 
 
-def identity(sources: Sequence[Input]) -> list[list[Any]]:
-    """What tells these inputs from others: path, size, time of change (not their content: they may be terabytes)."""
-    return [[str(one.path.resolve()) if not one.is_stdin else STDIN, one.size, one.modified_ns] for one in sources]
+def hashes(names: Sequence[str | Path]) -> list[str]:
+    """sha256 of each file, hex: what tells inputs from others, whatever their names and dates. Empty for standard input.
+    DataError for a file that cannot be read."""
+    found = []
+    for name in names:
+        if str(name) == STDIN:
+            found.append("")
+            continue
+        try:
+            with open(name, "rb") as file:
+                found.append(hashlib.file_digest(file, "sha256").hexdigest())
+        except OSError as error:
+            raise DataError(f"{name}: cannot be read: {error.strerror}") from None
+    return found
 
 
 def digest(value: str) -> str:
