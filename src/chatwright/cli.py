@@ -47,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         place = f"{_final_name(error.filename)}: " if error.filename else ""
         return _failed(prog, f"{place}{error.strerror or error}", 1)
     except Exception as error:
+        if said := _database_words(error):
+            return _failed(prog, said, 1)
         summary = str(error).strip().splitlines()[0] if str(error).strip() else "no message"
         kept = _save_traceback(args)
         return _failed(prog, f"unexpected {type(error).__name__}: {summary}. The traceback is in {kept}", 1)
@@ -163,6 +165,15 @@ def _failed(prog: str, message: str, code: int) -> int:
 
 def _on_sigterm(signum: int, frame: FrameType | None) -> NoReturn:
     sys.exit(143)  # as an exception, so that files being written are cleaned up
+
+
+def _database_words(error: Exception) -> str:
+    """What a database says that cannot work at all (a full disk, a folder that became read-only, a server that went
+    away); empty for other errors. The class is told by its name: commands without a database do not import SQLAlchemy."""
+    if type(error).__name__ != "OperationalError" or not type(error).__module__.startswith("sqlalchemy"):
+        return ""
+    words = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+    return f"database: {words}; nothing of the last step was stored, and the command can be repeated"
 
 
 def _save_traceback(args: Sequence[str]) -> str:

@@ -148,6 +148,24 @@ def test_failures_are_one_message(
         assert "/root/x: Permission denied" in error
 
 
+def test_a_database_that_cannot_work_is_no_unexpected_error(
+    fake: SimpleNamespace, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    from chatwright.workspace.database import Workspace
+
+    def fill(cfg: object) -> None:
+        with Workspace.open(tmp_path / "w") as workspace, workspace.engine.begin() as connection:
+            connection.exec_driver_sql("PRAGMA max_page_count = 2")  # what a full disk answers
+            connection.exec_driver_sql("CREATE TABLE t (x)")
+            connection.exec_driver_sql("INSERT INTO t VALUES (zeroblob(1000000))")
+
+    fake.action = fill
+    assert cli.main(["verify"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("chatwright verify: error: database: database or disk is full; ") and said.count("\n") == 1
+    assert not (tmp_path / "state").exists()
+
+
 def test_an_unexpected_error_saves_its_traceback(
     fake: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
