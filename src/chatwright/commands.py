@@ -108,6 +108,9 @@ GROUPS: dict[str, dict[str, Command]] = {
         "feedback merge": Command(
             "chatwright.feedback.commands:merge", "MergeConfig", "make one order of the labels of each complete ranking"
         ),
+        "feedback withdraw": Command(
+            "chatwright.feedback.commands:withdraw", "WithdrawConfig", "erase the texts of a person of imported data"
+        ),
         "feedback export": Command(
             "chatwright.feedback.commands:export", "ExportConfig", "freeze a workspace's labels into a folder"
         ),

@@ -14,14 +14,16 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from chatwright.errors import ConfigError, UsageError
+from chatwright.feedback import consent, withdrawals
 from chatwright.feedback import export as exporting
 from chatwright.feedback.judges import configured_judges
 from chatwright.feedback.projects import Project, default_project, project_of, projects
+from chatwright.feedback.purge import purge
 from chatwright.feedback.tables import ProjectRow
 from chatwright.feedback.worker import Limits, Worker
 from chatwright.progress import console
 from chatwright.workspace.database import Workspace, require_workspace
-from chatwright.workspace.migrations import prepare
+from chatwright.workspace.migrations import BACKUPS, prepare
 
 LabellerKind = Literal["human", "simulated", "ai"]
 
@@ -72,6 +74,20 @@ class MergeConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WithdrawConfig:
+    """Erase the texts of a person whom imported rows name. The server may be running.
+
+    People with an account withdraw in their settings, or an administrator does it for them (page Intake)."""
+
+    workspace: str = "workspace"
+    """Folder of the workspace."""
+    database: str = ""
+    """Database URL; empty: CHATWRIGHT_DATABASE_URL, else SQLite in the workspace."""
+    imported_user: str
+    """The person, as the `user` field of the imported rows names them."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class JobsConfig:
     """Run the jobs of a workspace; `chatwright serve` does so itself, unless it was started with --no-jobs."""
 
@@ -100,6 +116,7 @@ def opened(folder: str, database: str, *, begin: bool = False) -> Iterator[Works
     import_module("chatwright.feedback.tables")
     with Workspace.open(folder, url) as workspace:
         prepare(workspace)
+        withdrawals.apply_again(workspace)
         yield workspace
 
 
@@ -121,7 +138,7 @@ def export(cfg: ExportConfig) -> None:
     )
     with opened(cfg.workspace, cfg.database) as workspace:
         made = exporting.export(workspace, chosen, actor="cli", out=Path(cfg.out))
-        purged = exporting.purge_withdrawn(workspace, keep=made.id) if cfg.purge_withdrawn else []
+        purged = purge(workspace, keep=made.id).exports if cfg.purge_withdrawn else ()
     for split, files in made.counts.items():
         console().print(f"{split}: " + ", ".join(f"{number} {name}" for name, number in files.items()))
     for reason, number in sorted(made.left_out.items()):
@@ -129,6 +146,30 @@ def export(cfg: ExportConfig) -> None:
     for identity in purged:
         console().print(f"deleted: export {identity}, which held texts that were withdrawn since")
     print(f"{cfg.out}: export {made.id}")
+
+
+def withdraw(cfg: WithdrawConfig) -> None:
+    """Erase; prints how many texts, and what remains. UsageError for an empty name."""
+    if not cfg.imported_user.strip():
+        raise UsageError("--imported-user: is empty")
+    with opened(cfg.workspace, cfg.database) as workspace:
+        subjects = consent.imported_subjects(consent.subject_key(workspace.folder), cfg.imported_user)
+        withdrawals.note(workspace, subjects)
+        with workspace.session() as session:
+            erased = withdrawals.erase(session, subjects, actor="cli")
+        wiped = consent.wipe(workspace)
+        purge(workspace)
+        with workspace.reading() as session:
+            left = withdrawals.remains(workspace, session, subjects)
+            for model in left.models:
+                console().print(f"remains: model {model.name} ({model.manifest[:12]}) has learned from them; it is marked")
+            for copy in left.copies:
+                console().print(f"remains: copy of export {copy.export_id[:12]}: {copy.place} ({copy.actor}); delete it")
+            for name in left.backups:
+                console().print(f"remains: {workspace.folder / BACKUPS / name}; a restore applies the withdrawal again")
+    if not wiped:
+        console().print("a reader kept old pages of the database's log; they go with its next checkpoint")
+    print(f"erased: {erased} texts; deleted: {len(left.exports)} exports that held them")
 
 
 def merge(cfg: MergeConfig) -> None:

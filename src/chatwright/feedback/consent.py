@@ -6,6 +6,8 @@ by whoever holds the key, and nobody is named.
 
 from __future__ import annotations
 
+import hashlib
+import math
 import os
 import secrets
 from collections.abc import Mapping
@@ -69,6 +71,13 @@ def subject_of(key: bytes, owner: str) -> str:
     return keyed(key, "subject", owner)
 
 
+def imported_subjects(key: bytes, user: str) -> tuple[str, str]:
+    """Digests of a person whom the `user` field of imported rows names: the one in use, and the unkeyed one of rows that
+    an earlier version has imported."""
+    name = f"import:{user}"
+    return subject_of(key, name), hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
 def split_of(key: bytes, owner: str, held_out_share: float) -> str:
     """train or held_out: all of a person's texts are on one side, for good."""
     place = int(keyed(key, "split", owner)[:12], 16) / 16**12
@@ -88,11 +97,13 @@ def kept_texts(session: Session, subject: str) -> int:
     return session.scalar(select(func.count()).select_from(Payload).where(*mine)) or 0
 
 
-def withdraw(session: Session, subject: str, *, actor: str) -> int:
-    """Erase a person's texts and what knows them again; gives the number of texts. Afterwards call `wipe`."""
-    erased = store.erase(session, subject, actor=actor)
+def withdraw(session: Session, subject: str, *, actor: str, before: float = math.inf) -> int:
+    """Erase a person's texts (of `before` a time) and what knows them again; returns the number of texts. Afterwards call
+    `wipe`."""
+    erased = store.erase(session, subject, actor=actor, before=before)
     for table in (IntakeSeen, IntakeCandidates):
-        session.execute(delete(table).where(table.subject == subject))
+        mine = delete(table).where(table.subject == subject)
+        session.execute(mine.where(table.at <= before) if math.isfinite(before) else mine)
     return erased
 
 

@@ -28,9 +28,9 @@ from sqlalchemy.orm import Session
 
 from chatwright.errors import ConfigError, DataError, UsageError
 from chatwright.feedback.export_rows import FILES, SPLITS, Rows, read_items
-from chatwright.feedback.jobs_tables import ExportItem, ExportRow
-from chatwright.feedback.tables import Payload, ProjectRow
-from chatwright.workspace.database import Workspace, located_path, now, relative_path
+from chatwright.feedback.jobs_tables import ExportCopy, ExportItem, ExportRow
+from chatwright.feedback.tables import ProjectRow
+from chatwright.workspace.database import Workspace, now, relative_path
 
 MANIFEST = "MANIFEST.json"
 KINDS = ("human", "simulated", "ai")
@@ -102,6 +102,7 @@ def export(workspace: Workspace, chosen: ExportFilter, *, actor: str, out: Path 
         _record(workspace, frozen, chosen, items, actor)
     if out is not None:
         _copy(frozen, out)
+        note_copy(workspace, frozen.id, "folder", str(out.resolve()), actor)
     return frozen
 
 
@@ -199,29 +200,10 @@ def _record(workspace: Workspace, frozen: Export, chosen: ExportFilter, items: T
         session.get_one(ExportRow, frozen.id).path = relative_path(session, frozen.path)
 
 
-def purge_withdrawn(workspace: Workspace, *, keep: str = "") -> list[str]:
-    """Delete the workspace's folders of exports that hold texts withdrawn since; gives their ids. The records stay: what was
-    in them, and which models learned from it, is known still. An export is never changed, so it goes as a whole."""
-    erased = select(Payload.id).where(Payload.erased_at.is_not(None))
-    holds = select(ExportItem.export_id).where(ExportItem.payload_id.in_(erased)).distinct()
-    place = (workspace.folder / "exports").resolve()
-    if not place.is_dir():
-        return []
-    with workspace.reading() as session:
-        wanted = (ExportRow.id.in_(holds), ExportRow.id != keep, ExportRow.path != "")
-        rows = session.scalars(select(ExportRow).where(*wanted).order_by(ExportRow.id))
-        found = [(row.id, located_path(session, row.path)) for row in rows]
-    for left in place.glob(".purged-*"):  # of a purge that was cut off
-        shutil.rmtree(left)
-    purged = []
-    for identity, folder in found:
-        if folder.resolve().parent == place and folder.is_dir():
-            aside = folder.with_name(f".purged-{folder.name}")
-            folder.rename(aside)  # no half of an export is ever found under its name
-            shutil.rmtree(aside)
-            purged.append(identity)
-    _sync(place)
-    return purged
+def note_copy(workspace: Workspace, export_id: str, kind: Literal["download", "folder"], place: str, actor: str) -> None:
+    """Remember where a copy went: after a withdrawal it has to be deleted by hand."""
+    with workspace.session() as session:
+        session.add(ExportCopy(export_id=export_id, kind=kind, place=place, actor=actor, at=now()))
 
 
 def _copy(frozen: Export, out: Path) -> None:

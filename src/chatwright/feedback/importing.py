@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from chatwright.errors import ChatwrightError, ConfigError, DataError
-from chatwright.feedback import queue, store
+from chatwright.feedback import consent, queue, store
 from chatwright.feedback.labels import Submission
 from chatwright.feedback.projects import Project
 from chatwright.feedback.tables import LabelRow
@@ -53,6 +53,16 @@ class ImportSettings:
             raise ConfigError(f"labeller_kind {self.labeller_kind!r}: must be human, simulated or ai")
         if not 0 <= self.held_out < 1:
             raise ConfigError(f"held_out {self.held_out}: must be at least 0 and below 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Given:
+    """What holds for all rows of an import."""
+
+    settings: ImportSettings
+    actor: str
+    key: bytes
+    """The workspace's key of digests: users of imported rows are known by it only."""
 
 
 @dataclass(kw_only=True)
@@ -96,7 +106,7 @@ def import_rows(
     """Take in what `read` gives, which is called twice: (line, row or what is wrong with it), like `jsonl.read_lines`.
     `name`: of the file."""
     overlaps = Counter(_task_name(project, row) for _, row in read() if isinstance(row, Mapping) and _is_ranking(row))
-    done = Imported()
+    done, given = Imported(), _Given(settings=settings, actor=actor, key=consent.subject_key(workspace.folder))
     rest = iter(read())
     while batch := list(islice(rest, _AT_ONCE)):
         with workspace.session() as session:
@@ -106,7 +116,7 @@ def import_rows(
                     if isinstance(row, DataError):
                         raise row
                     with session.begin_nested():  # a bad row leaves nothing behind
-                        _take(session, project, row, Where(name, line), settings, actor, overlaps, done)
+                        _take(session, project, row, Where(name, line), given, overlaps, done)
                 except _WithoutKind:
                     done.without_kind.append(line)
                 except ChatwrightError as error:
@@ -122,19 +132,19 @@ class _WithoutKind(DataError):
 
 
 def _take(
-    session: Session, project: Project, row: Mapping[str, Any], where: Where, settings: ImportSettings, actor: str,
-    overlaps: Mapping[str, int], done: Imported,
+    session: Session, project: Project, row: Mapping[str, Any], where: Where, given: _Given, overlaps: Mapping[str, int],
+    done: Imported,
 ) -> None:  # fmt: skip
     kind = kind_of(row)
     if kind == "rankings":
-        new = _ranking(session, project, row, where, settings, actor, overlaps[_task_name(project, row)])
+        new = _ranking(session, project, row, where, given, overlaps[_task_name(project, row)])
     elif kind == "samples":
-        new = _sample(session, project, row, where, settings, actor)
+        new = _sample(session, project, row, where, given)
     elif kind == "demonstrations":
-        new = _demonstration(session, project, row, where, settings, actor)
+        new = _demonstration(session, project, row, where, given)
     else:
         prompt = Prompt.from_dict(row, where)
-        new = _task(session, project, "demonstrate", prompt.messages, (), row, settings, actor, overlap=0)[1], ""
+        new = _task(session, project, "demonstrate", prompt.messages, (), row, given, overlap=0)[1], ""
     made, state = new
     done.kinds[kind] += 1
     done.tasks += made
@@ -164,13 +174,12 @@ def kind_of(row: Mapping[str, Any]) -> str:
 
 
 def _ranking(
-    session: Session, project: Project, row: Mapping[str, Any], where: Where, settings: ImportSettings, actor: str,
-    overlap: int,
-) -> tuple[bool, str]:  # fmt: skip
+    session: Session, project: Project, row: Mapping[str, Any], where: Where, given: _Given, overlap: int
+) -> tuple[bool, str]:
     ranking = Ranking.from_dict(row, where)
     if ranking.equal_apart:
         raise where.error("ranking", "puts one of two equal answers above the other; nothing can be learned from it")
-    kind = ranking.labeller_kind or settings.labeller_kind
+    kind = ranking.labeller_kind or given.settings.labeller_kind
     if not kind:
         raise _WithoutKind
     flags = None if ranking.flags is None else [[name for name in names if name in FLAGS] for names in ranking.flags]
@@ -180,7 +189,7 @@ def _ranking(
         "none_acceptable": bool(ranking.meta.get("none_acceptable")),
     }  # fmt: skip
     answers = _answers(row, ranking.completions, where)
-    task, made = _task(session, project, "rank", ranking.messages, answers, row, settings, actor, overlap=min(100, overlap))
+    task, made = _task(session, project, "rank", ranking.messages, answers, row, given, overlap=min(100, overlap))
     label = Submission(
         uuid=name_of("label", row), task=task, labeller=ranking.labeller or f"imported:{kind}", labeller_kind=kind,
         value=value, seconds=_seconds(ranking.seconds), shown_order=ranking.shown_order,
@@ -189,25 +198,25 @@ def _ranking(
 
 
 def _sample(
-    session: Session, project: Project, row: Mapping[str, Any], where: Where, settings: ImportSettings, actor: str
+    session: Session, project: Project, row: Mapping[str, Any], where: Where, given: _Given
 ) -> tuple[bool, str]:
     messages = Prompt.from_dict(row, where).messages
     texts = [where.text(c, f"completions[{i}]") for i, c in enumerate(where.list(row.get("completions"), "completions"))]
     answers = _answers(row, texts, where)
-    return _task(session, project, "rank", messages, answers, row, settings, actor, overlap=0)[1], ""
+    return _task(session, project, "rank", messages, answers, row, given, overlap=0)[1], ""
 
 
 def _demonstration(
-    session: Session, project: Project, row: Mapping[str, Any], where: Where, settings: ImportSettings, actor: str
+    session: Session, project: Project, row: Mapping[str, Any], where: Where, given: _Given
 ) -> tuple[bool, str]:
     demonstration = Demonstration.from_dict(row, where)
-    kind = where.optional_text(row, "labeller_kind") or settings.labeller_kind
+    kind = where.optional_text(row, "labeller_kind") or given.settings.labeller_kind
     if not kind:
         raise _WithoutKind
     if kind not in ("human", "simulated", "ai"):
         raise where.error("labeller_kind", f"is {kind!r}; use human, simulated or ai")
     before = demonstration.messages[:-1]
-    task, made = _task(session, project, "demonstrate", before, (), row, settings, actor, overlap=1)
+    task, made = _task(session, project, "demonstrate", before, (), row, given, overlap=1)
     label = Submission(
         uuid=name_of("label", row), task=task, labeller=where.optional_text(row, "labeller") or f"imported:{kind}",
         labeller_kind=kind, value={}, payload={"messages": [demonstration.messages[-1].to_dict()]},
@@ -223,7 +232,7 @@ def _label(session: Session, label: Submission) -> str:
 
 def _task(
     session: Session, project: Project, kind: str, messages: Conversation, answers: Sequence[Answer],
-    row: Mapping[str, Any], settings: ImportSettings, actor: str, *, overlap: int,
+    row: Mapping[str, Any], given: _Given, *, overlap: int,
 ) -> tuple[str, bool]:  # fmt: skip
     """(id, whether it is new) of the task with these texts."""
     texts = {"messages": [message.to_dict() for message in messages], "answers": [answer.text for answer in answers]}
@@ -231,16 +240,16 @@ def _task(
     if (stored := store.find(session, uuid)) is not None:
         return stored.task_id, False
     user = str(row.get("user") or "")
-    subject = hashlib.sha256(f"import:{user}".encode()).hexdigest()[:32] if user else ""
-    split = str(row.get("split") or split_of(subject or conversation_id(messages), settings.held_out))
-    language = str(row.get("language") or settings.language)
+    subject, place = consent.imported_subjects(given.key, user) if user else ("", conversation_id(messages))
+    split = str(row.get("split") or split_of(place, given.settings.held_out))
+    language = str(row.get("language") or given.settings.language)
     own = {*_OURS, "messages", "prompt", "system", "completion", "completions", "ranking", *_LABEL_FIELDS}
     meta = {key: value for key, value in row.items() if key not in own}
     task = NewTask(
         project=project.id, kind=kind, messages=messages, answers=tuple(answers), language=language, split=split,
         subject=subject, source="import", overlap=overlap, meta=meta,
     )  # fmt: skip
-    return queue.add_task(session, task, actor=actor, uuid=uuid), True
+    return queue.add_task(session, task, actor=given.actor, uuid=uuid), True
 
 
 _LABEL_FIELDS = (

@@ -68,7 +68,7 @@ def take(
     while (job := session.scalar(query.with_for_update(skip_locked=True))) is not None:
         job.fence += 1  # also where the job ends here: a silent worker may come back
         if job.cancel or job.attempts >= max_attempts:
-            reason = "" if job.cancel else f"its worker died {job.attempts} times"
+            reason = job.message if job.cancel else f"its worker died {job.attempts} times"
             job.state, job.message, job.ended_at = "cancelled" if job.cancel else "failed", reason, now()
             session.flush()
             continue
@@ -116,6 +116,12 @@ def finish(session: Session, lease: Lease, state: str, *, message: str = "", **r
     assert state in ENDED, state
     job = _held(session, lease)
     job.state, job.message, job.ended_at, job.result = state, message, now(), {**job.result, **result}
+
+
+def told(session: Session, job_id: str) -> str:
+    """The message of a job so far: of a cancelled one, why."""
+    job = session.get(JobRow, job_id)
+    return job.message if job is not None else ""
 
 
 def give_back(session: Session, lease: Lease) -> None:

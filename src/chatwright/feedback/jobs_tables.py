@@ -70,6 +70,21 @@ class ExportItem(Base):
     payload_id: Mapped[str] = mapped_column(String(64), primary_key=True, index=True)
 
 
+class ExportCopy(Base):
+    """A copy of an export that left the workspace: a download, or a folder given as `--out`."""
+
+    __tablename__ = "feedback_export_copies"
+    id: Mapped[int] = mapped_column(_SEQUENCE, primary_key=True, autoincrement=True)
+    export_id: Mapped[str] = mapped_column(ForeignKey("feedback_exports.id", ondelete="CASCADE"), index=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    """download or folder."""
+    place: Mapped[str] = mapped_column(Text)
+    """`split/file` of a download; the folder's path."""
+    actor: Mapped[str] = mapped_column(String(128))
+    """Id of the account that downloaded it; cli."""
+    at: Mapped[float] = mapped_column(Float, default=now)
+
+
 class ModelRow(Base):
     """A trained model; `figures` holds its report card and its comparison with the model that served."""
 

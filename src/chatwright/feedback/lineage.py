@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ class Withdrawn:
     """Export id -> erased texts in it."""
     models: Mapping[str, int]
     """Model id -> erased texts that it, or a model it was trained from, has learned from."""
+    undone: Mapping[str, int] = field(default_factory=dict)
+    """Export id -> labels in it that their labellers took back afterwards."""
 
 
 def manifest_hash(folder: Path) -> str:
@@ -150,6 +152,14 @@ def ancestors(session: Session, model_id: str) -> list[ModelRow]:
     return found
 
 
+def models_of_exports(session: Session, exports: Select[Any]) -> list[ModelRow]:
+    """Models that learned from one of these exports (a query of ids), or grew from such a model; the newest first."""
+    line = _exports_of(None).subquery()
+    taught = select(line.c.model).where(line.c.export_id.in_(exports))
+    query = select(ModelRow).where(ModelRow.id.in_(taught)).order_by(ModelRow.created_at.desc(), ModelRow.id.desc())
+    return list(session.scalars(query))
+
+
 def withdrawn(session: Session) -> Withdrawn:
     """What was erased after it had been exported, by export and by model."""
     erased = select(Payload.id).where(Payload.erased_at.is_not(None)).subquery()
@@ -160,9 +170,13 @@ def withdrawn(session: Session) -> Withdrawn:
     by_model = session.execute(
         select(line.c.model, number).join(gone, gone.c.export_id == line.c.export_id).group_by(line.c.model)
     )
+    labels = func.count(distinct(ExportItem.label_uuid)).label("number")
+    taken_back = select(ExportItem.export_id, labels).join(LabelRow, LabelRow.uuid == ExportItem.label_uuid)
+    undone = session.execute(taken_back.where(LabelRow.state == "undone").group_by(ExportItem.export_id))
     return Withdrawn(
-        exports={one.export_id: one.number for one in by_export}, models={one.model: one.number for one in by_model}
-    )
+        exports={one.export_id: one.number for one in by_export}, models={one.model: one.number for one in by_model},
+        undone={one.export_id: one.number for one in undone},
+    )  # fmt: skip
 
 
 # ---- what serves ---------------------------------------------------------------------------------------------------------

@@ -164,8 +164,11 @@ def _merged(session: Session, event: LabelEvent) -> None:
 
 def _withdrawn(session: Session, event: LabelEvent) -> None:
     session.flush()
-    closed = update(TaskRow).where(TaskRow.subject == event.subject).values(state="closed")
-    session.execute(closed.execution_options(synchronize_session="fetch"))
+    tasks = list(event.data["tasks"])
+    for start in range(0, len(tasks), _BATCH):
+        some = tasks[start : start + _BATCH]
+        closed = update(TaskRow).where(TaskRow.subject == event.subject, TaskRow.id.in_(some)).values(state="closed")
+        session.execute(closed.execution_options(synchronize_session="fetch"))
 
 
 HANDLERS: dict[str, Callable[[Session, LabelEvent], Any]] = {

@@ -6,10 +6,11 @@ durable when that session has ended.
 
 from __future__ import annotations
 
+import math
 import zlib
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -21,7 +22,7 @@ from chatwright.feedback.projections import rebuild
 from chatwright.feedback.tables import DraftRow, LabelEvent, Payload, TaskRow
 from chatwright.workspace.database import Workspace, now
 
-__all__ = ["append", "content", "erase", "find", "hold_subject", "rebuild", "scrub"]
+__all__ = ["append", "content", "erase", "find", "hold_subject", "live_texts", "rebuild", "scrub"]
 
 
 def append(session: Session, event: NewEvent) -> LabelEvent:
@@ -74,6 +75,12 @@ def same_payload(session: Session, stored: LabelEvent, given: Any) -> bool:
     return given is None or kept is None or kept == payloads.plain(given, "payload")
 
 
+def live_texts(subject: str, before: float = math.inf) -> tuple[ColumnElement[bool], ...]:
+    """Conditions on `Payload`: a person's texts that are not erased and came before a time."""
+    mine = (Payload.subject == subject, Payload.erased_at.is_(None))
+    return (*mine, Payload.created_at <= before) if math.isfinite(before) else mine
+
+
 def hold_subject(session: Session, subject: str) -> None:
     """On PostgreSQL: what concerns a person happens one after another, in the order of the events. SQLite has one
     writer anyway."""
@@ -81,20 +88,21 @@ def hold_subject(session: Session, subject: str) -> None:
         session.execute(select(func.pg_advisory_xact_lock(zlib.crc32(subject.encode()))))
 
 
-def erase(session: Session, subject: str, *, actor: str) -> int:
+def erase(session: Session, subject: str, *, actor: str, before: float = math.inf) -> int:
     """Withdrawal: empty every text of, and derived from, a person; close the tasks made of them; leave a tombstone event
-    with the ids. Gives the number of texts erased now. Backups made before still hold them."""
+    with the ids. `before`: only tasks of until then (seconds since 1970), with what was written for them. Returns the number
+    of texts erased now. Backups made before still hold them (`withdrawals.py`)."""
     assert subject, "the empty subject means texts of nobody in particular"
     hold_subject(session, subject)
-    tasks = session.scalars(
-        select(TaskRow.id).where(TaskRow.subject == subject).order_by(TaskRow.seq).with_for_update()
-    ).all()
-    erased = session.scalars(
-        select(Payload.id).where(Payload.subject == subject, Payload.erased_at.is_(None)).order_by(Payload.id)
-    ).all()
-    empty = update(Payload).where(Payload.subject == subject, Payload.erased_at.is_(None))
+    of_person: tuple[ColumnElement[bool], ...] = (TaskRow.subject == subject,)
+    if math.isfinite(before):
+        of_person = (*of_person, TaskRow.created_at <= before)
+    tasks = session.scalars(select(TaskRow.id).where(*of_person).order_by(TaskRow.seq).with_for_update()).all()
+    live = live_texts(subject, before)
+    erased = session.scalars(select(Payload.id).where(*live).order_by(Payload.id)).all()
+    empty = update(Payload).where(*live)
     session.execute(empty.values(content=None, erased_at=now()).execution_options(synchronize_session="fetch"))
-    mine = select(TaskRow.id).where(TaskRow.subject == subject)
+    mine = select(TaskRow.id).where(*of_person)
     session.execute(delete(DraftRow).where(DraftRow.task_id.in_(mine)).execution_options(synchronize_session="fetch"))
     data = {"payloads": list(erased), "tasks": list(tasks)}
     append(session, NewEvent(kind="content.withdrawn", uuid=new_uuid(), actor=actor, subject=subject, data=data))

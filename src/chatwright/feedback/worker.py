@@ -20,6 +20,7 @@ from chatwright.errors import ConfigError
 from chatwright.feedback import jobs
 from chatwright.feedback.jobs import FencedOff, Lease
 from chatwright.feedback.judges import ConfiguredJudge, environment_for, resolve_judge
+from chatwright.feedback.purge import purge
 from chatwright.workspace.database import Workspace, new_id
 
 log = logging.getLogger("chatwright.jobs")
@@ -136,6 +137,7 @@ class Worker:
         log.info("job started", extra={"fields": {"job": lease.job, "kind": lease.kind, "attempt": lease.attempt}})
         with contextlib.suppress(FencedOff):
             self._run(lease)
+        purge(self.workspace)  # what the job wrote after a withdrawal of its texts
         return True
 
     def _run(self, lease: Lease) -> None:
@@ -157,7 +159,7 @@ class Worker:
         code, last = process.returncode, last_line(folder / LOG_FILE)
         with self.workspace.session() as session:
             if wanted == "cancel":
-                jobs.finish(session, lease, "cancelled")
+                jobs.finish(session, lease, "cancelled", message=jobs.told(session, lease.job))
             elif wanted == "stop" and code in _STOPPED:
                 jobs.give_back(session, lease)
             elif code == 0:

@@ -16,6 +16,7 @@ from chatwright.evals.winrate import win_rate
 from chatwright.feedback import queue
 from chatwright.feedback.commands import project_named
 from chatwright.feedback.export import Export
+from chatwright.feedback.tables import TaskRow
 from chatwright.feedback.tasks import Answer, NewTask
 from chatwright.labellers.ai_judge import AIJudge, AIJudgeConfig, UnreadableError
 from chatwright.labellers.commands import with_key
@@ -50,9 +51,16 @@ class Comparison:
             task = NewTask(
                 project=home.id, kind="compare", messages=prompt.messages, answers=(new, old), split="held_out",
                 language=str(prompt.meta.get("language", "en")), priority=1.0, overlap=1,  # one vote of each pair counts
+                subject=_subject(session, prompt),
             )  # fmt: skip
             found.append(queue.add_task(session, task, actor=actor))
         return found
+
+
+def _subject(session: Session, prompt: Prompt) -> str:
+    """Whose prompt it is: a withdrawal reaches the comparison too."""
+    source = session.get(TaskRow, str(prompt.meta.get("task", "")))
+    return source.subject if source is not None else ""
 
 
 def compare(

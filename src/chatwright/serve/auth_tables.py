@@ -98,6 +98,25 @@ class Usage(Base):
     completion_tokens: Mapped[int] = mapped_column(BigInteger, default=0)
 
 
+class BlindUsage(Base):
+    """Usage of an answer whose model its reader must not know yet; it becomes `Usage` with the vote or the label. Limits
+    count `estimate` meanwhile, which does not depend on the model."""
+
+    __tablename__ = "blind_usage"
+    id: Mapped[str] = mapped_column(String(128), primary_key=True)
+    """Of the request."""
+    about: Mapped[str] = mapped_column(String(64), index=True)
+    """Id of the battle or the task."""
+    day: Mapped[str] = mapped_column(String(10))
+    owner: Mapped[str] = mapped_column(String(64), index=True)
+    user_id: Mapped[str] = mapped_column(String(64), default="", index=True)
+    model: Mapped[str] = mapped_column(String(256))
+    prompt_tokens: Mapped[int] = mapped_column(BigInteger, default=0)
+    completion_tokens: Mapped[int] = mapped_column(BigInteger, default=0)
+    estimate: Mapped[int] = mapped_column(BigInteger, default=0)
+    at: Mapped[float] = mapped_column(Float, default=now)
+
+
 class AuditEvent(Base):
     """Who did what to whom; rows are only ever added."""
 

@@ -14,17 +14,16 @@ from pydantic import BaseModel, Field
 from sqlalchemy import delete, update
 from sqlalchemy.orm import Session
 
-from chatwright.feedback import consent
-from chatwright.feedback.export import purge_withdrawn
+from chatwright.feedback import consent, withdrawals
+from chatwright.feedback.purge import purge
 from chatwright.feedback.tables import DraftRow, LabellerRow, Lease
 from chatwright.serve import audit
-from chatwright.serve.arena.tables import ArenaVote, Battle
 from chatwright.serve.auth import Principal, require_user
 from chatwright.serve.auth_tables import ApiKey, Identity, LoginSession, User
 from chatwright.serve.chat.answers import hub_of
 from chatwright.serve.chat.tables import ChatPreferences, ConversationRow, PromptEntry
+from chatwright.serve.desk import withdrawal
 from chatwright.serve.desk.hooks import intake_of
-from chatwright.serve.moderation.tables import ModerationEvent
 from chatwright.serve.openai.errors import APIError, responses
 from chatwright.serve.services import Services, services
 from chatwright.serve.users import check_password, end_access, keep_an_admin
@@ -101,7 +100,8 @@ def close(session: Session, user_id: str) -> None:
 
 def erase(workspace: Workspace, user_id: str, actor: str, request: Request | None = None) -> str:
     """Erase a closed account, all or nothing. Gives the pseudonym that is left."""
-    subject = consent.subject_of(consent.subject_key(workspace.folder), user_id)
+    subjects = withdrawal.subjects_of(consent.subject_key(workspace.folder), user_id)
+    withdrawals.note(workspace, subjects)
     with workspace.session() as session:
         user = session.get_one(User, user_id, with_for_update=True)
         if user.deleted_at is not None:
@@ -115,20 +115,11 @@ def erase(workspace: Workspace, user_id: str, actor: str, request: Request | Non
         session.execute(delete(PromptEntry).where(PromptEntry.owner == user_id, PromptEntry.shared.is_(False)))
         for table_of_desk in (DraftRow, Lease, LabellerRow):
             session.execute(delete(table_of_desk).where(table_of_desk.labeller == user_id))
-        _erase_battles(session, user_id)
-        session.execute(update(ModerationEvent).where(ModerationEvent.owner == user_id).values(text=None))
-        erased = consent.withdraw(session, subject, actor=actor)
-        consent.record(session, subject, given=False, scope="account")
+        withdrawal.erase_traces(session, user_id)
+        erased = withdrawals.erase(session, subjects, actor=actor)
+        consent.record(session, subjects[0], given=False, scope="account")
         audit.record(session, request, actor, "user.delete", user_id, texts=erased)
         name = user.name
     consent.wipe(workspace)
-    purge_withdrawn(workspace)
+    purge(workspace)
     return name
-
-
-def _erase_battles(session: Session, user_id: str) -> None:
-    """Remove the texts of arena battles; a vote on texts that are gone counts no more."""
-    votes = update(ArenaVote).where(ArenaVote.user_id == user_id)
-    session.execute(votes.values(void="withdrawn", question=ArenaVote.battle_id))
-    battles = update(Battle).where(Battle.owner == user_id)
-    session.execute(battles.values(prompt="", answer_a="", answer_b="", status_a="stopped", status_b="stopped"))

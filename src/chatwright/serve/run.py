@@ -29,6 +29,7 @@ from chatwright.serve import logs
 from chatwright.serve.app import create_app
 from chatwright.serve.auth import KEY_PREFIX, new_secret
 from chatwright.serve.chat.answers import hub_of
+from chatwright.serve.desk import withdrawal
 from chatwright.serve.desk.hooks import intake_of
 from chatwright.serve.desk.models import entry_to_serve
 from chatwright.serve.engine import Engine, EngineRegistry
@@ -71,6 +72,8 @@ def serve(cfg: ServeConfig) -> None:
         listener = listen(cfg)
         with contextlib.closing(listener):
             prepare(workspace)
+            if erased := withdrawal.apply_again(workspace):
+                log.warning("texts withdrawn before are erased again", extra={"fields": {"texts": erased}})
             _find_models(cfg, workspace)
             _greet(cfg, workspace, listener.getsockname()[1])
             _run(cfg, workspace, listener, open_moderator(cfg, workspace), tracing)

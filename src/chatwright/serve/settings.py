@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from chatwright.errors import ConfigError
 
 FilterAction = Literal["off", "flag", "refuse", "block"]
+MAX_SHARE_DAYS = 365
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +87,10 @@ class ServeConfig:
     """Log flagged texts themselves, not only their hashes."""
     refusal: str = "brief"
     """How refusals are worded: brief, explain, support, or a text of your own ({category} is filled in)."""
+    share_links: bool = True
+    """Whether chats can be shared by link. Off: no link is made, and those that exist show nothing."""
+    share_days: int = 30
+    """Days after which a link to a chat expires, unless its owner chooses otherwise (1 to 365)."""
     jobs: bool = True
     """Run the desk's jobs (retraining, AI labellers) on this machine; otherwise `chatwright jobs run` elsewhere does."""
     judge: tuple[str, ...] = ()
@@ -119,6 +124,8 @@ class ServeConfig:
         if min(self.requests_per_minute, self.tokens_per_minute, self.tokens_per_day) < 0:
             names = "requests_per_minute, tokens_per_minute, tokens_per_day"
             raise ConfigError(f"{names}: must not be negative; 0 sets no limit")
+        if not 1 <= self.share_days <= MAX_SHARE_DAYS:
+            raise ConfigError(f"share_days {self.share_days}: must be between 1 and {MAX_SHARE_DAYS}")
         for name in ("job_threads", "prefix_mb", "session_idle_hours"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} {getattr(self, name)}: must not be negative")

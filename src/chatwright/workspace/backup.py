@@ -25,6 +25,7 @@ FILES = "files"
 FORMAT = 1
 DATABASE_FILES = (DATABASE_FILE, f"{DATABASE_FILE}-wal", f"{DATABASE_FILE}-shm")
 CACHE = "cache"  # what a server measures again
+WITHDRAWALS = "withdrawals.jsonl"  # the journal that outlives a restored database (feedback/withdrawals.py)
 ASIDE = ".restore-"  # begins the names of folders in which a restore prepares
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from chatwright.errors import UsageError
 from chatwright.workspace import migrations
-from chatwright.workspace.backup import back_up
+from chatwright.workspace.backup import WITHDRAWALS, back_up
 from chatwright.workspace.database import Workspace, require_workspace
 from chatwright.workspace.restore import bring_back
 
@@ -78,6 +78,13 @@ def restore(cfg: RestoreConfig) -> None:
     print(f"{cfg.workspace}: restored from {cfg.backup}")
     if old is not None:
         print(f"what was there before is in {old}")
+    if (Path(cfg.workspace) / WITHDRAWALS).is_file():
+        print(f"the withdrawals in {WITHDRAWALS} are applied again at the next start")
+    if old is None:
+        print(
+            f"withdrawals that are newer than the backup are in the old workspace's {WITHDRAWALS}: put that file into "
+            f"{cfg.workspace} before the server starts"
+        )
 
 
 def upgrade(cfg: UpgradeConfig) -> None:

@@ -6,6 +6,8 @@
     4 database   PostgreSQL: dump the old database into backups/, then replace it in one transaction
     5 exchange   move the old files into backups/, the new ones into their places; remove the mark
 
+The journal of withdrawals stays, with the backup's lines added: the next start erases again what the backup brings back.
+
 After a kill in step 3 to 5 the workspace is refused until the restore is run again.
 """
 
@@ -20,13 +22,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from chatwright.errors import DataError, UsageError
-from chatwright.workspace.backup import ASIDE, DATABASE_FILES, DUMP_FILE, FILES, sync, verify
+from chatwright.workspace.backup import ASIDE, DATABASE_FILES, DUMP_FILE, FILES, WITHDRAWALS, sync, verify
 from chatwright.workspace.copies import copy_sqlite, replace_postgres, run_postgres_tool
 from chatwright.workspace.database import DATABASE_FILE, LOCK_FILE, RESTORING, Workspace, lock_folder
 from chatwright.workspace.migrations import BACKUPS, current, pending, schema
 
 _COPIES = {".sqlite3": "sqlite", ".postgresql": "postgresql"}
-_STAY = {LOCK_FILE, BACKUPS, RESTORING}
+_STAY = {LOCK_FILE, BACKUPS, RESTORING, WITHDRAWALS}
 
 
 def bring_back(backup: Path, folder: Path, url: str, *, force: bool) -> Path | None:
@@ -43,7 +45,7 @@ def bring_back(backup: Path, folder: Path, url: str, *, force: bool) -> Path | N
         if content and not force:
             raise UsageError(f"{folder}: is not empty; restore into a new folder, or overwrite it with --force")
         for left in folder.glob(f"{ASIDE}*"):  # of a restore that was killed
-            shutil.rmtree(left)
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
         aside = Path(tempfile.mkdtemp(prefix=ASIDE, dir=folder))
         try:
             old = folder / BACKUPS / f"before-restore-{time.strftime('%Y%m%d-%H%M%S')}-{aside.name[-4:]}"
@@ -92,6 +94,7 @@ def _replace(
             pending(workspace)  # refuses one of a newer version
         else:
             _replace_postgres(workspace, backup / DUMP_FILE if whole else backup, folder, kind["revision"], old, force=force)
+    _keep_withdrawals(folder, new)
     _mark(folder)
     _exchange(folder, new, old, None if whole else DATABASE_FILES)
     (folder / RESTORING).unlink()
@@ -116,6 +119,23 @@ def _replace_postgres(workspace: Workspace, dump: Path, folder: Path, revision: 
         if not was_marked:
             (folder / RESTORING).unlink()
         raise
+
+
+def _keep_withdrawals(folder: Path, new: Path) -> None:
+    """Let the folder's journal of withdrawals hold its own lines and those of the backup. An older database brings erased
+    texts back; the next start erases them again by this journal."""
+    brought = new / WITHDRAWALS
+    lines: dict[bytes, None] = {}
+    for path in (brought, folder / WITHDRAWALS):
+        if path.is_file():
+            lines |= dict.fromkeys(line for line in path.read_bytes().split(b"\n") if line.strip())
+    brought.unlink(missing_ok=True)
+    if lines:
+        aside = folder / f"{ASIDE}{WITHDRAWALS}"
+        aside.write_bytes(b"".join(line + b"\n" for line in lines))
+        aside.chmod(0o600)
+        aside.replace(folder / WITHDRAWALS)
+        sync(folder)
 
 
 def _mark(folder: Path) -> None:

@@ -197,7 +197,7 @@ export interface paths {
         };
         /**
          * Export
-         * @description Votes that count as rankings (JSON lines), ready for `chatwright reward`.
+         * @description Votes that count as rankings (JSON lines), ready for `chatwright reward`, of people who agreed to training.
          */
         get: operations["export_api_arena_export_get"];
         put?: never;
@@ -376,16 +376,20 @@ export interface paths {
             cookie?: never;
         };
         get?: never;
-        put?: never;
+        /**
+         * Renew
+         * @description Let the link show the conversation as it is now. Link and expiry stay.
+         */
+        put: operations["renew_api_conversations__conversation_id__share_put"];
         /**
          * Share
-         * @description Make a link that shows the conversation as it is now to everybody who has it, or bring its content up to date.
-         *     Later messages stay private until this is called again.
+         * @description Make a link that shows the conversation as it is now to everyone who has it, until it expires. An earlier link to it
+         *     stops working. Later messages stay private until the copy is renewed.
          */
         post: operations["share_api_conversations__conversation_id__share_post"];
         /**
          * Revoke
-         * @description Make the link void; its copy is deleted.
+         * @description Switch the link off; its copy is deleted.
          */
         delete: operations["revoke_api_conversations__conversation_id__share_delete"];
         options?: never;
@@ -1149,8 +1153,9 @@ export interface paths {
          * Withdraw
          * @description Erase what was kept of an account: one's own, or any as an administrator. Consent ends with it.
          *
-         *     Exports in the workspace that hold an erased text are deleted as a whole, and texts in the log of flagged requests are
-         *     removed. Models that learned from them are marked.
+         *     Deleted with the texts: exports in the workspace that hold one, as a whole; the texts in run folders that were made from
+         *     them; texts in the log of flagged requests and in battles of the arena. Jobs that train on such an export end. The answer
+         *     names what remains.
          */
         post: operations["withdraw_api_desk_withdrawals_post"];
         delete?: never;
@@ -1734,6 +1739,30 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/shares": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Links
+         * @description Links that work, the newest first: one's own, or everyone's for administrators.
+         */
+        get: operations["links_api_shares_get"];
+        put?: never;
+        post?: never;
+        /**
+         * End All
+         * @description Switch off every link of one's own, or everyone's for administrators. Their copies are deleted.
+         */
+        delete: operations["end_all_api_shares_delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/shares/{token}": {
         parameters: {
             query?: never;
@@ -2147,10 +2176,17 @@ export interface components {
             notice: string;
             /** Notice Version */
             notice_version: number;
+            /**
+             * Remains
+             * @default []
+             */
+            remains: components["schemas"]["Remaining"][];
             /** Since */
             since: number | null;
             /** Training Consent */
             training_consent: boolean;
+            /** Withdrawn At */
+            withdrawn_at?: number | null;
         };
         /**
          * Conversation
@@ -2173,8 +2209,7 @@ export interface components {
             /** Model */
             model: string;
             settings: components["schemas"]["Settings"];
-            /** Share Token */
-            share_token: string | null;
+            share: components["schemas"]["ShareInfo"] | null;
             /** System */
             system: string;
             /** Title */
@@ -2382,6 +2417,8 @@ export interface components {
          * @description A frozen folder.
          */
         Export: {
+            /** Copies */
+            copies: components["schemas"]["ExportCopy"][];
             /** Counts */
             counts: {
                 [key: string]: {
@@ -2406,8 +2443,27 @@ export interface components {
             models: string[];
             /** Path */
             path: string;
+            /** Undone */
+            undone: number;
             /** Withdrawn */
             withdrawn: number;
+        };
+        /**
+         * ExportCopy
+         * @description A copy of an export that left the workspace.
+         */
+        ExportCopy: {
+            /** Actor */
+            actor: string;
+            /** At */
+            at: number;
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "download" | "folder";
+            /** Place */
+            place: string;
         };
         /**
          * ExportedConversation
@@ -3207,6 +3263,24 @@ export interface components {
             user_id: string | null;
         };
         /**
+         * MadeShare
+         * @description A new link; `token` is shown this once.
+         */
+        MadeShare: {
+            /** Conversation Id */
+            conversation_id: string;
+            /** Created At */
+            created_at: number;
+            /** Expires At */
+            expires_at: number;
+            /** Owner */
+            owner: string;
+            /** Title */
+            title: string;
+            /** Token */
+            token: string;
+        };
+        /**
          * MergeCounts
          * @description What merging a project did.
          */
@@ -3666,6 +3740,14 @@ export interface components {
             title: string;
         };
         /**
+         * NewShare
+         * @description A link to make.
+         */
+        NewShare: {
+            /** Expires In Days */
+            expires_in_days?: number | null;
+        };
+        /**
          * NewTask
          * @description A task that a lead adds by hand.
          */
@@ -3725,6 +3807,11 @@ export interface components {
          * @description Whose texts to erase. Empty: one's own; others only by administrators.
          */
         NewWithdrawal: {
+            /**
+             * Imported User
+             * @default
+             */
+            imported_user: string;
             /**
              * Key
              * @default
@@ -4026,6 +4113,42 @@ export interface components {
             token: string;
         };
         /**
+         * Remaining
+         * @description Something that a withdrawal does not erase.
+         */
+        Remaining: {
+            /**
+             * At
+             * @default 0
+             */
+            at: number;
+            /**
+             * By
+             * @default
+             */
+            by: string;
+            /**
+             * Count
+             * @default 1
+             */
+            count: number;
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "model" | "copy" | "backups" | "chats" | "links";
+            /**
+             * Name
+             * @default
+             */
+            name: string;
+            /**
+             * Version
+             * @default
+             */
+            version: string;
+        };
+        /**
          * Rendered
          * @description A prompt with its values.
          */
@@ -4302,13 +4425,19 @@ export interface components {
         };
         /**
          * ShareInfo
-         * @description A link.
+         * @description A link without its secret.
          */
         ShareInfo: {
+            /** Conversation Id */
+            conversation_id: string;
             /** Created At */
             created_at: number;
-            /** Token */
-            token: string;
+            /** Expires At */
+            expires_at: number;
+            /** Owner */
+            owner: string;
+            /** Title */
+            title: string;
         };
         /**
          * SharedConversation
@@ -4336,6 +4465,14 @@ export interface components {
              * @enum {string}
              */
             role: "user" | "assistant";
+        };
+        /**
+         * SharesEnded
+         * @description How many links were switched off.
+         */
+        SharesEnded: {
+            /** Ended */
+            ended: number;
         };
         /**
          * Side
@@ -4687,6 +4824,8 @@ export interface components {
             exports: number;
             /** Models */
             models: number;
+            /** Remains */
+            remains: components["schemas"]["Remaining"][];
             /** Wiped */
             wiped: boolean;
         };
@@ -5689,7 +5828,7 @@ export interface operations {
             };
         };
     };
-    share_api_conversations__conversation_id__share_post: {
+    renew_api_conversations__conversation_id__share_put: {
         parameters: {
             query?: never;
             header?: never;
@@ -5707,6 +5846,41 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ShareInfo"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    share_api_conversations__conversation_id__share_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                conversation_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["NewShare"] | null;
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MadeShare"];
                 };
             };
             /** @description An error */
@@ -11543,6 +11717,70 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    links_api_shares_get: {
+        parameters: {
+            query?: {
+                /** @description Every account's links; for administrators. */
+                everyone?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ShareInfo"][];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    end_all_api_shares_delete: {
+        parameters: {
+            query?: {
+                /** @description Every account's links; for administrators. */
+                everyone?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SharesEnded"];
                 };
             };
             /** @description An error */

@@ -2,13 +2,14 @@ import { Copy } from "lucide-react";
 import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import type { Message, Reason } from "../api/chat";
-import client, { ok } from "../api/client";
+import client, { ok, type Schemas } from "../api/client";
 import { messageOf } from "../api/message";
-import { copyText } from "../lib/format";
+import { copyText, formatDate } from "../lib/format";
 import { Dialog } from "../ui/dialog";
 import { Field } from "../ui/fields";
 import { toast, warn } from "../ui/toast";
 
+const DAYS = [1, 7, 30, 90, 365];
 const GOOD: Reason[] = ["correct", "helpful", "clear", "creative", "style", "other"];
 const BAD: Reason[] = ["incorrect", "unhelpful", "off_topic", "wrong_language", "too_long", "too_short", "unsafe", "style", "other"];
 
@@ -33,11 +34,14 @@ export function FeedbackDialog(props: { message: Message; vote: "up" | "down"; o
   );
 }
 
-/** A read-only copy behind a link, and taking it back. */
-export function ShareDialog(props: { conversationId: string; token: string | null; onChange: (token: string | null) => void; onClose: () => void }) {
-  const { t } = useTranslation();
+type Link = Schemas["ShareInfo"];
+
+/** A read-only copy behind a link: made for some days, renewed, switched off. The link itself is shown once. */
+export function ShareDialog(props: { conversationId: string; link: Link | null; onChange: (link: Link | null) => void; onClose: () => void }) {
+  const { t, i18n } = useTranslation();
   const [busy, setBusy] = useState(false);
-  const url = props.token ? `${location.origin}/share/${props.token}` : "";
+  const [url, setUrl] = useState("");
+  const [days, setDays] = useState("");
   const path = { params: { path: { conversation_id: props.conversationId } } };
   async function run(action: () => Promise<void>) {
     setBusy(true);
@@ -49,27 +53,45 @@ export function ShareDialog(props: { conversationId: string; token: string | nul
     setBusy(false);
   }
   const create = () => run(async () => {
-    const share = await ok(client.POST("/api/conversations/{conversation_id}/share", path));
-    props.onChange(share.token);
-    if (await copyText(`${location.origin}/share/${share.token}`)) toast(t("share.linkCopied"));
+    const { token, ...link } = await ok(client.POST("/api/conversations/{conversation_id}/share", { ...path, body: { expires_in_days: days ? Number(days) : null } }));
+    props.onChange(link);
+    setUrl(`${location.origin}/share/${token}`);
+    if (await copyText(`${location.origin}/share/${token}`)) toast(t("share.linkCopied"));
+  });
+  const renew = () => run(async () => {
+    props.onChange(await ok(client.PUT("/api/conversations/{conversation_id}/share", path)));
+    toast(t("share.renewed"));
   });
   const revoke = () => run(async () => {
-    await client.DELETE("/api/conversations/{conversation_id}/share", path);
+    await ok(client.DELETE("/api/conversations/{conversation_id}/share", path));
     props.onChange(null);
+    setUrl("");
     toast(t("share.revoked"));
   });
   return (
     <Dialog title={t("share.title")} onClose={props.onClose}>
       <p className="soft">{t("share.text")}</p>
+      {props.link ? <p>{t("share.until", { made: formatDate(props.link.created_at, i18n.language), ends: formatDate(props.link.expires_at, i18n.language) })}{url ? "" : ` ${t("share.once")}`}</p> : null}
       {url ? (
         <div className="secret">
           <span className="grow" data-testid="share-url">{url}</span>
           <button type="button" className="icon-button" aria-label={t("common.copy")} onClick={() => void copyText(url).then((done) => (done ? toast(t("share.linkCopied")) : warn(t("common.copyFailed"))))}><Copy size={16} aria-hidden /></button>
         </div>
       ) : null}
+      {url ? null : (
+        <Field label={t("share.expires")}>
+          {(ids) => (
+            <select className="input" {...ids} value={days} onChange={(event) => setDays(event.target.value)}>
+              <option value="">{t("share.serverDays")}</option>
+              {DAYS.map((count) => <option key={count} value={count}>{t("share.days", { count })}</option>)}
+            </select>
+          )}
+        </Field>
+      )}
       <div className="row end wrap">
-        {url ? <button type="button" className="button danger" disabled={busy} onClick={() => void revoke()}>{t("share.revoke")}</button> : null}
-        <button type="button" className="button primary" disabled={busy} onClick={() => void create()}>{url ? t("share.renew") : t("share.create")}</button>
+        {props.link ? <button type="button" className="button danger" disabled={busy} onClick={() => void revoke()}>{t("share.revoke")}</button> : null}
+        {props.link ? <button type="button" className="button" disabled={busy} onClick={() => void renew()}>{t("share.renew")}</button> : null}
+        {url ? null : <button type="button" className="button primary" disabled={busy} onClick={() => void create()}>{props.link ? t("share.createNew") : t("share.create")}</button>}
       </div>
     </Dialog>
   );

@@ -195,7 +195,7 @@ export default function ChatPage() {
       {open === "models" ? <ModelPicker chosen={models} onChange={(list) => void pick(list)} onClose={() => setOpen(null)} /> : null}
       {open === "panel" ? <SettingsPanel system={system} settings={settings} onSave={(nextSystem, nextSettings) => void save({ system: nextSystem, settings: nextSettings })} onClose={() => setOpen(null)} /> : null}
       {open === "script" ? <ScriptPicker value={settings.script} onChange={(script) => void save({ settings: { ...settings, script } })} onClose={() => setOpen(null)} /> : null}
-      {open === "share" && id ? <ShareDialog conversationId={id} token={conversation?.share_token ?? null} onChange={(token) => thread?.update({ share_token: token })} onClose={() => setOpen(null)} /> : null}
+      {open === "share" && id ? <ShareDialog conversationId={id} link={conversation?.share ?? null} onChange={(share) => thread?.update({ share })} onClose={() => setOpen(null)} /> : null}
       {open === "delete" && id ? (
         <Confirm title={t("side.deleteTitle")} text={t("side.deleteText", { title: conversation?.title ?? "" })} action={t("common.delete")} onClose={() => setOpen(null)}
           onConfirm={() => void deleteConversation(id).then(() => { void queries.invalidateQueries({ queryKey: ["conversations"] }); navigate("/"); }, complain)} />

@@ -9,6 +9,7 @@ import { Segments, TextField } from "../ui/fields";
 import { Menu } from "../ui/menu";
 import { toast, warn } from "../ui/toast";
 import { exportFile, exportsQuery, importRows, makeExport, type Export, type Imported } from "./api";
+import { useNames } from "./names";
 import { Empty, Figure, KindBadge, KindFilter, KINDS, Loaded, Section, Select, Table, Warning, type Kind } from "./parts";
 import { partsOf, sum } from "./parts-of-file";
 import { ProjectSelect, useProject } from "./project";
@@ -144,12 +145,13 @@ export function ExportTable({ exports }: { exports: Export[] }) {
   return (
     <>
       {exports.some((each) => each.withdrawn) ? <Warning>{t("lead.export.withdrawnText")}</Warning> : null}
+      {exports.some((each) => each.undone && !each.withdrawn) ? <p className="soft small">{t("lead.export.undoneText")}</p> : null}
       <Table label={t("lead.export.title")} head={<><th>{t("lead.export.hash")}</th><th>{t("lead.data.at")}</th><th>{t("lead.export.what")}</th>{FILES.map((file) => <th key={file} className="number">{t(`lead.files.${file}`)}</th>)}<th><span className="sr-only">{t("apiKeys.action")}</span></th></>}>
         {exports.map((each) => (
           <tr key={each.id}>
-            <td><span className="mono" title={each.id}>{each.id.slice(0, 12)}</span>{each.withdrawn ? <> <span className="badge bad">{t("lead.export.withdrawn", { count: each.withdrawn })}</span></> : null}{each.models.length ? <> <span className="badge accent">{t("lead.export.models", { count: each.models.length })}</span></> : null}</td>
+            <td><span className="mono" title={each.id}>{each.id.slice(0, 12)}</span>{each.withdrawn ? <> <span className="badge bad">{t("lead.export.withdrawn", { count: each.withdrawn })}</span></> : null}{each.undone ? <> <span className="badge">{t("lead.export.undone", { count: each.undone })}</span></> : null}{each.models.length ? <> <span className="badge accent">{t("lead.export.models", { count: each.models.length })}</span></> : null}</td>
             <td className="nowrap">{formatDate(each.created_at, i18n.language)}</td>
-            <td><div className="row wrap"><span>{projectOf(each.filters)}</span>{kindsOf(each).map((kind) => <KindBadge key={kind} kind={kind} />)}{each.filters["rankings"] === "merged" ? <span className="badge">{t("lead.export.merged")}</span> : null}</div><LeftOut counts={each.left_out} /></td>
+            <td><div className="row wrap"><span>{projectOf(each.filters)}</span>{kindsOf(each).map((kind) => <KindBadge key={kind} kind={kind} />)}{each.filters["rankings"] === "merged" ? <span className="badge">{t("lead.export.merged")}</span> : null}</div><LeftOut counts={each.left_out} />{each.withdrawn ? <Copies made={each} /> : null}</td>
             {FILES.map((file) => <td key={file} className="number" title={t("lead.export.split")}>{formatNumber(each.counts["train"]?.[file] ?? 0, i18n.language)} + {formatNumber(each.counts["held_out"]?.[file] ?? 0, i18n.language)}</td>)}
             <td><Downloads made={each} /></td>
           </tr>
@@ -168,6 +170,14 @@ function LeftOut({ counts }: { counts: Export["left_out"] }) {
   const reasons = Object.entries(counts).filter(([, count]) => count);
   if (!reasons.length) return null;
   return <span className="soft small">{t("lead.export.leftOut")}: {reasons.map(([reason, count]) => `${t(`lead.leftOut.${slug(reason)}`, { defaultValue: reason })} ${formatNumber(count, i18n.language)}`).join(" · ")}</span>;
+}
+
+/** Where copies of an export went whose texts were withdrawn: they are deleted by hand. */
+function Copies({ made }: { made: Export }) {
+  const { t, i18n } = useTranslation();
+  const nameOf = useNames();
+  if (!made.copies.length) return null;
+  return <ul className="small">{made.copies.map((copy, index) => <li key={index}>{t("lead.export.copy", { file: copy.place, by: nameOf(copy.actor), date: formatDate(copy.at, i18n.language) })}</li>)}</ul>;
 }
 
 function Downloads({ made }: { made: Export }) {

@@ -7,6 +7,7 @@ import { formatDate } from "../lib/format";
 import { showAnswer } from "../lib/queries";
 import { Confirm } from "../ui/dialog";
 import { Check } from "../ui/fields";
+import { Remains } from "../ui/remains";
 import { toast, warn } from "../ui/toast";
 
 /** Whether one's chats, and what comes with each API key, may be collected: what that means stands beside the switch. */
@@ -29,7 +30,7 @@ export function Consent() {
 
   async function erase() {
     try {
-      const done = await ok(client.POST("/api/desk/withdrawals", { body: { user: "", key: "" } }));
+      const done = await ok(client.POST("/api/desk/withdrawals", { body: { user: "", key: "", imported_user: "" } }));
       toast(t("consent.erased", { count: done.erased }));
     } catch (failure) {
       warn(messageOf(failure, t));
@@ -47,6 +48,7 @@ export function Consent() {
         <Check label={t("settings.trainingAllow")} checked={data?.training_consent ?? false} disabled={!data} onChange={(on) => change(on)} />
         {data?.keys.map((each) => <Check key={each.id} label={t("consent.key", { name: each.name })} checked={each.training_consent} onChange={(on) => change(on, each.id)} />)}
         {data?.since ? <span className="soft small">{t("consent.since", { date: formatDate(data.since, i18n.language) })}</span> : null}
+        {data?.withdrawn_at ? <div role="status" className="stack"><span className="small">{t("consent.withdrawn", { date: formatDate(data.withdrawn_at, i18n.language) })}</span><Remains items={data.remains ?? []} /></div> : null}
         {data?.kept_texts ? <div className="row wrap"><span className="small">{t("consent.kept", { count: data.kept_texts })}</span><button type="button" className="button danger" onClick={() => setErasing(true)}>{t("consent.erase")}</button></div> : null}
       </div>
       {erasing ? <Confirm title={t("consent.eraseTitle")} text={t("consent.eraseText")} action={t("consent.erase")} onConfirm={() => void erase()} onClose={() => setErasing(false)} /> : null}

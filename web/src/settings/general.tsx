@@ -13,6 +13,7 @@ import { Segments } from "../ui/fields";
 import { toast, warn } from "../ui/toast";
 import { Account } from "./account";
 import { Consent } from "./consent";
+import { ChatLinks } from "./chat-links";
 
 function Row(props: { title: string; text?: string; children: ReactNode }) {
   return <div className="setting"><div><strong>{props.title}</strong>{props.text ? <p className="soft small">{props.text}</p> : null}</div>{props.children}</div>;
@@ -62,6 +63,7 @@ export function General() {
         <Segments label={t("settings.theme")} value={theme} options={[["system", t("theme.system")], ["light", t("theme.light")], ["dark", t("theme.dark")]]} onChange={setTheme} />
       </Row>
       <Consent />
+      <ChatLinks />
       <Row title={t("settings.import")} text={t("settings.importText")}>
         <label className="button">{t("settings.importChoose")}<input className="sr-only" type="file" accept="application/json,.json" onChange={(event) => void importFile(event.target.files?.[0])} /></label>
       </Row>

@@ -10,6 +10,7 @@ import { Confirm, Dialog } from "../ui/dialog";
 import { Segments } from "../ui/fields";
 import { Menu } from "../ui/menu";
 import { toast, warn } from "../ui/toast";
+import { ChatLinks } from "./chat-links";
 import { Secret } from "./keys";
 import { LimitsDialog, limitsOf } from "./limits";
 import { Links, LINKS } from "./links";
@@ -77,6 +78,7 @@ export default function Users() {
         </table>
       </div>
       <Links />
+      <div className="card"><ChatLinks everyone /></div>
       {inviting ? <Invite onClose={() => setInviting(false)} onMade={(url) => { setInviting(false); void queries.invalidateQueries({ queryKey: LINKS }); setLink({ title: t("users.inviteLink"), url }); }} /> : null}
       {limiting ? <LimitsDialog title={t("limits.of", { name: limiting.name })} text={t("limits.text")} row={limiting} onSave={(limits) => change(limiting, limits)} onClose={() => setLimiting(null)} /> : null}
       {deleting ? <Confirm title={t("users.deleteTitle", { name: deleting.name })} text={t("users.deleteText")} action={t("users.delete")} onConfirm={() => void remove(deleting)} onClose={() => setDeleting(null)} /> : null}

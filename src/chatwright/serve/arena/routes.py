@@ -88,7 +88,7 @@ def _answer(
     def save(answer: LiveAnswer) -> None:
         with shared.workspace.session() as session:
             row = session.get(Battle, battle_id)
-            if row is None:
+            if row is None or not row.prompt:  # deleted, or withdrawn meanwhile
                 return
             setattr(row, f"answer_{side}", answer.text.replace("\x00", "\ufffd"))
             setattr(row, f"status_{side}", answer.status)
@@ -166,9 +166,9 @@ def board(who: Member, shared: Shared, length_control: bool = False) -> wire.Boa
 
 @router.get("/export")
 def export(who: Lead, shared: Shared) -> Response:
-    """Votes that count as rankings (JSON lines), ready for `chatwright reward`."""
+    """Votes that count as rankings (JSON lines), ready for `chatwright reward`, of people who agreed to training."""
     with shared.workspace.reading() as session:
-        rows = [store.ranking(battle, made).to_dict() for battle, made in store.votes(session) if not made.void]
+        rows = [made.to_dict() for made in store.consented(session)]
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     headers = {"content-disposition": 'attachment; filename="arena.jsonl"'}
     return Response(text, media_type="application/jsonl", headers=headers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import secrets
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from chatwright.records.messages import Message
 from chatwright.serve.arena import wire
 from chatwright.serve.arena.tables import ArenaVote, Battle, EntrantRow
 from chatwright.serve.chat.store import missing
+from chatwright.serve.chat.tables import ChatPreferences
 from chatwright.serve.chat.wire import Settings
 from chatwright.serve.engine import EngineRegistry
 
@@ -154,6 +156,15 @@ def votes(session: Session) -> Iterator[tuple[Battle, ArenaVote]]:
     query = select(Battle, ArenaVote).join(ArenaVote, ArenaVote.battle_id == Battle.id)
     for row in session.execute(query.order_by(ArenaVote.created_at, ArenaVote.battle_id)):
         yield row[0], row[1]
+
+
+def consented(session: Session) -> Iterator[Ranking]:
+    """Votes that count, as rankings, of people who agree to training now and did when the battle began."""
+    agreed = select(ChatPreferences.user_id, ChatPreferences.changed_at).where(ChatPreferences.training_consent.is_(True))
+    since = {row.user_id: row.changed_at for row in session.execute(agreed)}
+    for battle, made in votes(session):
+        if not made.void and battle.created_at >= since.get(battle.owner, math.inf):
+            yield ranking(battle, made)
 
 
 def counted(session: Session) -> tuple[list[Vote], int]:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, Depends, Header, HTTPException, Query, Response
 from fastapi.responses import StreamingResponse
-from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
 
-from chatwright.serve.auth import Principal, public, require_user
-from chatwright.serve.chat import answers, exchange, library, store, wire
+from chatwright.serve.auth import Principal, require_user
+from chatwright.serve.chat import answers, exchange, library, shares, store, wire
 from chatwright.serve.chat.live import LiveAnswer, follow, sse, stream
-from chatwright.serve.chat.tables import ConversationRow, FeedbackEvent, MessageTokens, Share
+from chatwright.serve.chat.tables import ConversationRow, FeedbackEvent, MessageTokens
 from chatwright.serve.chat.tokens import mark_script, unpack
 from chatwright.serve.desk.hooks import set_consent
 from chatwright.serve.engine import Engine
@@ -263,46 +261,6 @@ def feedback(message_id: str, new: wire.NewFeedback, who: Member, shared: Shared
     return new
 
 
-# ---- links -------------------------------------------------------------------------------------------------
-
-
-@chat.post("/conversations/{conversation_id}/share")
-def share(conversation_id: str, who: Member, shared: Shared) -> wire.ShareInfo:
-    """Make a link that shows the conversation as it is now to everybody who has it, or bring its content up to date.
-    Later messages stay private until this is called again."""
-    with shared.workspace.session() as session:
-        row = store.conversation_of(session, who.id, conversation_id)
-        found = session.scalar(select(Share).where(Share.conversation_id == row.id))
-        kept = found or Share(token=secrets.token_urlsafe(32), conversation_id=row.id)
-        kept.snapshot = store.snapshot(session, row)
-        session.add(kept)
-        session.flush()
-        return wire.ShareInfo(token=kept.token, created_at=kept.created_at)
-
-
-@chat.delete("/conversations/{conversation_id}/share", status_code=204)
-def revoke(conversation_id: str, who: Member, shared: Shared) -> Response:
-    """Make the link void; its copy is deleted."""
-    with shared.workspace.session() as session:
-        row = store.conversation_of(session, who.id, conversation_id)
-        found = session.scalar(select(Share).where(Share.conversation_id == row.id))
-        if found is None:
-            raise store.missing("link")
-        session.delete(found)
-    return Response(status_code=204)
-
-
-@chat.get("/shares/{token}", dependencies=[Depends(public)])
-def shared_conversation(token: str, shared: Shared, response: Response) -> wire.SharedConversation:
-    """What a link shows."""
-    with shared.workspace.reading() as session:
-        found = session.get(Share, token) if len(token) <= 64 else None
-        if found is None:
-            raise store.missing("link; it may have been revoked")
-        response.headers.update({"cache-control": "no-store", "x-robots-tag": "noindex"})
-        return wire.SharedConversation(created_at=found.created_at, **found.snapshot)
-
-
 def _storable(text: str) -> str:
     try:
         return wire.whole_characters(text)
@@ -322,4 +280,5 @@ def _in_reading(shared: Services, work: Callable[[Any], Result]) -> Result:
 
 router = APIRouter()
 router.include_router(chat)
+router.include_router(shares.router)
 router.include_router(library.router)

@@ -110,11 +110,19 @@ def whole(session: Session, row: ConversationRow, writing: Writing) -> wire.Conv
         .order_by(FeedbackEvent.id)
     )
     thumbs = {event.message_id: event for event in events}  # the last one counts
-    token = session.scalar(select(Share.token).where(Share.conversation_id == row.id))
+    link = session.scalar(select(Share).where(Share.conversation_id == row.id, Share.expires_at > now()))
     return wire.Conversation(
         **head(row).model_dump(), system=row.system, settings=wire.Settings(**row.settings),
-        active_leaf=row.active_leaf, share_token=token,
+        active_leaf=row.active_leaf, share=share_info(link) if link else None,
         messages=[message(m, writing, m.id in with_tokens, thumbs.get(m.id)) for m in rows],
+    )  # fmt: skip
+
+
+def share_info(link: Share, owner: str = "") -> wire.ShareInfo:
+    """A link as it is sent."""
+    return wire.ShareInfo(
+        conversation_id=link.conversation_id, title=str(link.snapshot.get("title", "")), created_at=link.created_at,
+        expires_at=link.expires_at, owner=owner,
     )  # fmt: skip
 
 

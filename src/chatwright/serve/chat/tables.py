@@ -75,13 +75,15 @@ class FeedbackEvent(Base):
 
 
 class Share(Base):
-    """A read-only copy of a conversation as it was, for everybody who has the link."""
+    """A read-only copy of a conversation as it was, for everyone who has the link. The link's secret is not kept."""
 
     __tablename__ = "shares"
-    token: Mapped[str] = mapped_column(String(64), primary_key=True)
+    token_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    """sha256 of the secret in the link."""
     conversation_id: Mapped[str] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"), unique=True)
     snapshot: Mapped[dict[str, Any]] = mapped_column(JSON)
     created_at: Mapped[float] = mapped_column(Float, default=now)
+    expires_at: Mapped[float] = mapped_column(Float)
 
 
 class ChatPreferences(Base):

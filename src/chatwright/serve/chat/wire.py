@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from chatwright.generation.api import Constraint, SamplingParams
+from chatwright.serve.settings import MAX_SHARE_DAYS
 from chatwright.text.scripts import script_regex
 
 MAX_TEXT = 200_000  # characters of a message
@@ -193,7 +194,8 @@ class Conversation(ConversationHead):
     system: str
     settings: Settings
     active_leaf: str | None
-    share_token: str | None
+    share: ShareInfo | None
+    """The link to it, while it works."""
     messages: list[Message]
     """Parents before their children."""
 
@@ -264,11 +266,35 @@ class TokenView(BaseModel):
     tokens: list[Token]
 
 
+class NewShare(Wire):
+    """A link to make."""
+
+    expires_in_days: Annotated[int, Field(ge=1, le=MAX_SHARE_DAYS)] | None = None
+    """None: the server's `--share-days`."""
+
+
 class ShareInfo(BaseModel):
-    """A link."""
+    """A link without its secret."""
+
+    conversation_id: str
+    title: str
+    """Of the copy that the link shows."""
+    created_at: float
+    expires_at: float
+    owner: str
+    """The account's name."""
+
+
+class MadeShare(ShareInfo):
+    """A new link; `token` is shown this once."""
 
     token: str
-    created_at: float
+
+
+class SharesEnded(BaseModel):
+    """How many links were switched off."""
+
+    ended: int
 
 
 class SharedMessage(BaseModel):

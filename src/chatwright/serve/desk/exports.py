@@ -15,14 +15,15 @@ from chatwright.errors import MissingError
 from chatwright.feedback import export as exporting
 from chatwright.feedback import lineage
 from chatwright.feedback.apart import run_apart
-from chatwright.feedback.jobs_tables import ExportRow, ModelExport
+from chatwright.feedback.jobs_tables import ExportCopy, ExportRow, ModelExport
 from chatwright.feedback.lineage import Withdrawn
 from chatwright.serve import audit
 from chatwright.serve.auth import Principal, require_user
 from chatwright.serve.desk.wire_loop import Export, ExportFile, NewExport, Split
+from chatwright.serve.desk.wire_loop import ExportCopy as WireCopy
 from chatwright.serve.openai.errors import APIError, responses
 from chatwright.serve.services import services
-from chatwright.workspace.database import located_path
+from chatwright.workspace.database import located_path, now
 
 router = APIRouter(prefix="/api/desk", tags=["desk"], responses=responses(400, 401, 403, 404, 410))
 Lead = Annotated[Principal, Depends(require_user("lead"))]
@@ -66,6 +67,7 @@ def download(request: Request, who: Lead, export_id: str, split: Split, file: Ex
         path = located_path(session, row.path) / split / f"{file}.jsonl" if row is not None else None
         if path is None or not path.is_file():
             raise MissingError(f"export {export_id}: is not there, or its folder was removed")
+        session.add(ExportCopy(export_id=export_id, kind="download", place=f"{split}/{file}", actor=who.id, at=now()))
         audit.record(session, request, who.id, "export.downloaded", export_id, file=f"{split}/{file}")
     return FileResponse(path, media_type="application/jsonl", filename=f"{split}-{file}.jsonl")
 
@@ -74,9 +76,11 @@ def export_of(session: Session, row: ExportRow, withdrawn: Withdrawn) -> Export:
     """As it is sent."""
     counts = {split: dict(files) for split, files in row.counts.items()}
     models = session.scalars(select(ModelExport.model_id).where(ModelExport.export_id == row.id))
+    copies = session.scalars(select(ExportCopy).where(ExportCopy.export_id == row.id).order_by(ExportCopy.id))
     return Export(
         id=row.id, path=str(located_path(session, row.path)), filters=row.filters,
         left_out=counts.pop("left_out", {}), counts=counts,
-        withdrawn=withdrawn.exports.get(row.id, 0), models=sorted(models), created_by=row.created_by,
+        withdrawn=withdrawn.exports.get(row.id, 0), undone=withdrawn.undone.get(row.id, 0), models=sorted(models),
+        copies=[WireCopy.model_validate(copy, from_attributes=True) for copy in copies], created_by=row.created_by,
         created_at=row.created_at,
     )  # fmt: skip

@@ -5,17 +5,18 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from chatwright.errors import MissingError
-from chatwright.feedback import consent, funnel, lineage
-from chatwright.feedback.export import purge_withdrawn
+from chatwright.feedback import consent, funnel, withdrawals
 from chatwright.feedback.intake_tables import IntakeSeen
+from chatwright.feedback.purge import purge
 from chatwright.serve import audit
 from chatwright.serve.auth import Principal, require_user
 from chatwright.serve.auth_tables import ApiKey, User
 from chatwright.serve.chat.tables import ChatPreferences
+from chatwright.serve.desk import withdrawal
 from chatwright.serve.desk.collect import collect
 from chatwright.serve.desk.hooks import intake_of, set_consent, set_key_consent
 from chatwright.serve.desk.wire_intake import (
@@ -30,7 +31,6 @@ from chatwright.serve.desk.wire_intake import (
     NewWithdrawal,
     Withdrawal,
 )
-from chatwright.serve.moderation.tables import ModerationEvent
 from chatwright.serve.openai.errors import APIError, responses
 from chatwright.serve.services import Services, services
 
@@ -79,11 +79,14 @@ def _info(shared: Services, session: Session, who: Principal, language: Language
         )
         for key in _keys(session, who)
     ]  # fmt: skip
-    subject = consent.subject_of(intake_of(shared).key, who.id)
+    intake = intake_of(shared)
+    subjects = withdrawal.subjects_of(intake.key, who.id)
+    at = withdrawals.last_asked(shared.workspace, subjects[:1])
+    remains = withdrawal.remaining(shared.workspace, session, who.id, subjects, names=False) if at else []
     return ConsentInfo(
         training_consent=row is not None and row.training_consent, since=row.changed_at if row else None, keys=keys,
         notice=consent.NOTICE[language], notice_version=consent.NOTICE_VERSION,
-        kept_texts=consent.kept_texts(session, subject),
+        kept_texts=sum(consent.kept_texts(session, subject) for subject in subjects), withdrawn_at=at, remains=remains,
     )  # fmt: skip
 
 
@@ -91,25 +94,38 @@ def _info(shared: Services, session: Session, who: Principal, language: Language
 def withdraw(new: NewWithdrawal, request: Request, who: Member) -> Withdrawal:
     """Erase what was kept of an account: one's own, or any as an administrator. Consent ends with it.
 
-    Exports in the workspace that hold an erased text are deleted as a whole, and texts in the log of flagged requests are
-    removed. Models that learned from them are marked."""
+    Deleted with the texts: exports in the workspace that hold one, as a whole; the texts in run folders that were made from
+    them; texts in the log of flagged requests and in battles of the arena. Jobs that train on such an export end. The answer
+    names what remains."""
     shared = services(request)
-    if (new.user not in ("", who.id) or new.key) and who.role != "admin":
-        raise APIError(403, "user, key: only administrators erase what is not their own", code="insufficient_role")
+    of_others = new.user not in ("", who.id) or new.key or new.imported_user
+    if of_others and who.role != "admin":
+        raise APIError(
+            403, "user, key, imported_user: only administrators erase what is not their own", code="insufficient_role"
+        )  # fmt: skip
+    if new.imported_user and (new.user or new.key):
+        raise APIError(400, "imported_user: is a person without an account; leave user and key out", param="imported_user")
     intake = intake_of(shared)
-    owner = new.key or new.user or who.id
+    owner = "" if new.imported_user else new.key or new.user or who.id
+    if owner:
+        with shared.workspace.session() as session:
+            _end_consent(shared, session, new, owner)
+        intake.idle()  # what waits was handed over before, and is refused now
+        subjects = withdrawal.subjects_of(intake.key, owner)
+    else:
+        subjects = consent.imported_subjects(intake.key, new.imported_user)
+    withdrawals.note(shared.workspace, subjects)
     with shared.workspace.session() as session:
-        _end_consent(shared, session, new, owner)
-    intake.idle()  # what waits was handed over before, and is refused now
-    with shared.workspace.session() as session:
-        erased = consent.withdraw(session, consent.subject_of(intake.key, owner), actor=who.id)
-        session.execute(update(ModerationEvent).where(ModerationEvent.owner == owner).values(text=None))
-        audit.record(session, request, who.id, "content.withdraw", owner, erased=erased)
+        erased = withdrawals.erase(session, subjects, actor=who.id)
+        if owner:
+            withdrawal.erase_traces(session, owner)
+        audit.record(session, request, who.id, "content.withdraw", owner or subjects[0], erased=erased)
     wiped = intake.wipe()
-    purge_withdrawn(shared.workspace)
+    purge(shared.workspace)
     with shared.workspace.reading() as session:
-        marked = lineage.withdrawn(session)
-    return Withdrawal(erased=erased, exports=len(marked.exports), models=len(marked.models), wiped=wiped)
+        left = withdrawals.remains(shared.workspace, session, subjects)
+        remains = withdrawal.remaining(shared.workspace, session, owner, subjects, names=who.role == "admin")
+    return Withdrawal(erased=erased, exports=len(left.exports), models=len(left.models), remains=remains, wiped=wiped)
 
 
 def _end_consent(shared: Services, session: Session, new: NewWithdrawal, owner: str) -> None:

@@ -61,8 +61,9 @@ def report(request: Request, _: Lead, model_id: str) -> HTMLResponse:
     with services(request).workspace.reading() as session:
         row = lineage.model(session, model_id)
         name, folder = row.name, located_path(session, row.path)
+        withdrawn = lineage.withdrawn(session).models.get(model_id, 0)
     try:
-        page = model_page(name, folder)
+        page = model_page(name, folder, withdrawn=withdrawn)
     except DataError as error:
         raise APIError(404, str(error), code="no_report") from error
     return HTMLResponse(page, headers={"content-security-policy": REPORT_CSP, "cache-control": "no-cache"})

@@ -25,6 +25,23 @@ class KeyConsent(BaseModel):
     """Whether it is the server's own key, for administrators to decide about."""
 
 
+class Remaining(BaseModel):
+    """Something that a withdrawal does not erase."""
+
+    kind: Literal["model", "copy", "backups", "chats", "links"]
+    """model: it learned from the texts. copy: a download or copy of an export that held them. backups: copies of the
+    database in the workspace. chats, links: the person's own, which only they delete."""
+    name: str = ""
+    """Of the model; of an export, the beginning of its id; of backups, for administrators."""
+    version: str = ""
+    """The beginning of the hash of the model's files. Of a copy, for administrators: which file, or which folder."""
+    by: str = ""
+    """Who has a copy, for administrators: the id of an account, or cli."""
+    at: float = 0.0
+    """When it was made, in seconds since 1970; 0: not known."""
+    count: int = 1
+
+
 class ConsentInfo(BaseModel):
     """What somebody has agreed to."""
 
@@ -38,6 +55,10 @@ class ConsentInfo(BaseModel):
     notice_version: int
     kept_texts: int
     """Texts of, or made from those of, this person that are kept now."""
+    withdrawn_at: float | None = None
+    """When the person withdrew last."""
+    remains: list[Remaining] = []
+    """After a withdrawal: what it could not erase."""
 
 
 class ConsentChange(_Wire):
@@ -54,6 +75,8 @@ class NewWithdrawal(_Wire):
     user: Id = ""
     key: Id = ""
     """An API key that belongs to nobody, such as the server's own."""
+    imported_user: Annotated[str, Field(max_length=1024)] = ""
+    """A person without an account, as the `user` field of imported rows names them."""
 
 
 class Withdrawal(BaseModel):
@@ -62,9 +85,11 @@ class Withdrawal(BaseModel):
     erased: int
     """Texts that were erased now."""
     exports: int
-    """Exports that hold some of what was ever erased; their lists mark them."""
+    """Exports that held texts of this person; their folders are deleted."""
     models: int
-    """Models that have learned from such exports."""
+    """Models that have learned from such exports; `remains` names them."""
+    remains: list[Remaining]
+    """What could not be erased."""
     wiped: bool
     """Whether the database's files hold none of it any more. False: a reader was in the way; it is done within a minute."""
 

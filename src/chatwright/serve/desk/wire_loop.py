@@ -75,6 +75,17 @@ class NewExport(Wire):
     """A row per label, or per task with the merged order."""
 
 
+class ExportCopy(BaseModel):
+    """A copy of an export that left the workspace."""
+
+    kind: Literal["download", "folder"]
+    place: str
+    """The file that was downloaded, or the folder of `--out`."""
+    actor: str
+    """Id of the account; cli."""
+    at: float
+
+
 class Export(BaseModel):
     """A frozen folder."""
 
@@ -87,7 +98,11 @@ class Export(BaseModel):
     left_out: dict[str, int]
     """Reason -> rows."""
     withdrawn: int
-    """Texts in it that were withdrawn since: above 0 it should not be trained on again."""
+    """Texts in it that were withdrawn since: above 0 its folder is deleted, and copies are to be deleted by hand."""
+    undone: int
+    """Labels in it that were taken back since. The next export leaves them out."""
+    copies: list[ExportCopy]
+    """Known copies outside the workspace, the oldest first."""
     models: list[str]
     """Ids of models trained on it."""
     created_by: str

@@ -9,10 +9,12 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import select
 
 from chat_server import ScriptedEngine, events_of, on_loop, server_of, text_of, until
 from chatwright.records import load_rankings
 from chatwright.serve.arena.store import names_of
+from chatwright.serve.arena.tables import Battle
 from workspaces import KINDS, admin_of, member_of
 
 Client = httpx.AsyncClient
@@ -161,8 +163,33 @@ def test_one_model_takes_part_in_several_variants(tmp_path: Path) -> None:
         played(app, admin_of(app), scenario)
 
 
+def test_the_export_holds_votes_of_people_who_agree(app: FastAPI) -> None:
+    async def scenario(client: Client) -> None:
+        async def ask(prompt: str, agrees: bool) -> list[str]:
+            await client.put("/api/consent", json={"training_consent": agrees})
+            made, _ = await battle(client, prompt)
+            assert (await client.post(f"/api/arena/battles/{made}/vote", json={"vote": "a"})).status_code == 200
+            text = (await client.get("/api/arena/export")).text
+            return [json.loads(line)["messages"][-1]["content"] for line in text.splitlines()]
+
+        assert await ask("before consent", False) == []
+        assert await ask("with consent", True) == ["with consent"]
+        assert await ask("after it ended", False) == []
+        assert await ask("again", True) == ["again"]
+        await client.post("/api/desk/withdrawals", json={})
+        assert (await client.get("/api/arena/export")).text == ""
+        board = (await client.get("/api/arena/board")).json()
+        assert (board["num_votes"], board["num_void"]) == (0, 4)
+
+    played(app, admin_of(app), scenario)
+    with app.state.services.workspace.reading() as session:
+        kept = session.execute(select(Battle.prompt, Battle.answer_a, Battle.answer_b)).all()
+    assert [tuple(row) for row in kept] == [("", "", "")] * 4
+
+
 def test_the_board_and_the_export_follow_from_the_votes(app: FastAPI, tmp_path: Path) -> None:
     async def scenario(client: Client) -> str:
+        assert (await client.put("/api/consent", json={"training_consent": True})).status_code == 200
         for n, wanted in enumerate((["omega"] * 3 + ["alpha-7b-instruct", "tie", "both_bad"]) * 2):
             made, stream = await battle(client, f"question {n}")
             side = next(s for s in "ab" if (text_of(events_of(stream), side=s) == "短") == (wanted == "omega"))

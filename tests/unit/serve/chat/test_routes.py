@@ -1,21 +1,24 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import zlib
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import inspect, text
+from sqlalchemy import inspect, select, text
 
 from chat_server import ScriptedEngine, events_of, on_loop, server_of, text_of, until
 from chatwright.serve.auth_tables import Usage
 from chatwright.serve.chat import live
 from chatwright.serve.chat.live import MAX_PER_OWNER
+from chatwright.serve.chat.tables import Share
 from chatwright.serve.chat.tokens import unpack
 from chatwright.serve.chat.wire import MAX_MESSAGES
 from workspaces import KINDS, PASSWORD, admin_of, browser, member_of
@@ -370,24 +373,81 @@ def test_files_of_other_programs_are_refused_by_what_they_are(given: Any, play: 
     play(scenario)
 
 
-def test_links_show_a_copy_until_they_are_revoked(app: FastAPI, play: Any) -> None:
+def test_links_show_a_copy_until_they_are_switched_off(app: FastAPI, play: Any) -> None:
     async def scenario(client: Client) -> None:
         chat = await begin(client, system="hidden instructions")
         await say(client, chat, "public question")
-        token = (await client.post(f"/api/conversations/{chat}/share")).json()["token"]
-        assert len(token) >= 43 and (await tree(client, chat))["share_token"] == token
+        path = f"/api/conversations/{chat}/share"
+        made = (await client.post(path)).json()
+        token = made.pop("token")
+        assert len(token) >= 43 and (await tree(client, chat))["share"] == {**made, "owner": ""}
+        assert made["expires_at"] - made["created_at"] == pytest.approx(30 * 86_400, abs=60)
+        assert token not in json.dumps(await tree(client, chat)) + (await client.get("/api/shares")).text
+        with app.state.services.workspace.reading() as session:
+            assert session.scalars(select(Share.token_hash)).all() == [hashlib.sha256(token.encode()).hexdigest()]
         await say(client, chat, "private afterthought")
         stranger = browser(app)
         answer = await asyncio.to_thread(stranger.get, f"/api/shares/{token}")
         assert answer.status_code == 200 and answer.headers["x-robots-tag"] == "noindex"
         shown = json.dumps(answer.json())
         assert "public question" in shown and "afterthought" not in shown and "hidden" not in shown
-        assert (await client.post(f"/api/conversations/{chat}/share")).json()["token"] == token
+        assert (await client.put(path)).json()["expires_at"] == made["expires_at"]
         assert len((await client.get(f"/api/shares/{token}")).json()["messages"]) == 4
-        assert (await client.delete(f"/api/conversations/{chat}/share")).status_code == 204
+        newer = (await client.post(path, json={"expires_in_days": 1})).json()
+        assert newer["expires_at"] - newer["created_at"] == pytest.approx(86_400, abs=60)
         assert (await client.get(f"/api/shares/{token}")).status_code == 404
+        assert (await client.get(f"/api/shares/{newer['token']}")).status_code == 200
+        for days in (0, 366, "x"):
+            assert (await client.post(path, json={"expires_in_days": days})).status_code == 400
+        assert [one["conversation_id"] for one in (await client.get("/api/shares")).json()] == [chat]
+        assert (await client.delete(path)).status_code == 204
+        for gone in (client.get(f"/api/shares/{newer['token']}"), client.put(path), client.delete(path)):
+            assert (await gone).status_code == 404
 
     play(scenario)
+
+
+def test_links_end_by_time_by_their_owner_and_by_an_administrator(app: FastAPI) -> None:
+    root = admin_of(app)
+    other, others = member_of(app, root, "lee"), []
+    for _ in range(2):
+        chat = other.post("/api/conversations", json={}).json()["id"]
+        others.append(other.post(f"/api/conversations/{chat}/share").json()["token"])
+    _end_of(app, others[0])
+    assert browser(app).get(f"/api/shares/{others[0]}").status_code == 404
+    assert len(other.get("/api/shares").json()) == 1
+    assert other.get("/api/shares?everyone=true").status_code == 403
+    assert other.delete("/api/shares?everyone=true").status_code == 403
+
+    mia = member_of(app, root, "mia")
+    chat = mia.post("/api/conversations", json={}).json()["id"]
+    token = mia.post(f"/api/conversations/{chat}/share").json()["token"]
+    listed = root.get("/api/shares?everyone=true").json()
+    assert {one["owner"] for one in listed} == {"lee", "mia"} and {one["title"] for one in listed} == {""}
+    assert mia.delete("/api/shares").json() == {"ended": 1}
+    assert browser(app).get(f"/api/shares/{token}").status_code == 404
+    assert browser(app).get(f"/api/shares/{others[1]}").status_code == 200
+    assert root.delete("/api/shares?everyone=true").json() == {"ended": 2}  # one has expired
+    assert browser(app).get(f"/api/shares/{others[1]}").status_code == 404
+
+
+def _end_of(app: FastAPI, token: str) -> None:
+    with app.state.services.workspace.session() as session:
+        session.get_one(Share, hashlib.sha256(token.encode()).hexdigest()).expires_at = 1.0
+
+
+def test_a_server_can_switch_links_off(tmp_path: Path) -> None:
+    with server_of(tmp_path, ScriptedEngine("solo", answer="x")) as app:
+        root = admin_of(app)
+        path = f"/api/conversations/{root.post('/api/conversations', json={}).json()['id']}/share"
+        token = root.post(path).json()["token"]
+        shared = app.state.services
+        app.state.services = replace(shared, settings=replace(shared.settings, share_links=False))
+        assert browser(app).get(f"/api/shares/{token}").status_code == 404
+        for refused in (root.post(path), root.put(path)):
+            assert refused.status_code == 403 and refused.json()["error"]["code"] == "share_links_off"
+        assert root.delete(path).status_code == 204
+
 
 
 def test_thumbs_are_events_and_the_last_one_counts(app: FastAPI, play: Any) -> None:
