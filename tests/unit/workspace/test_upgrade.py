@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,8 @@ EARLIER = Path(__file__).parent / "earlier_schemas"
 FIXED = {"0001_initial_tables.py": "f1a763bc16068d5cf8109acf9cea9640f06341705d56498dd463ec0015af9bf8"}
 # Columns whose values a revision changes on purpose: (table, column).
 CHANGED_ON_PURPOSE: set[tuple[str, str]] = {("shares", "token")}  # kept as its hash
+# Tables whose primary key a revision changes: rows are compared in the order of this column.
+ORDERED_BY = {"shares": "conversation_id"}
 
 REBUILDS = """
 import sqlalchemy as sa
@@ -87,7 +90,9 @@ def rows_of(workspace: Workspace) -> Content:
 def assert_nothing_lost(before: Content, after: Content) -> None:
     for table, rows in before.items():
         assert len(after[table]) == len(rows), table
-        for old, new in zip(rows, after[table], strict=True):
+        by = ORDERED_BY.get(table)
+        pairs = zip(*(sorted(one, key=lambda row: row[by]) if by else one for one in (rows, after[table])), strict=True)
+        for old, new in pairs:
             for column, value in old.items():
                 if (table, column) not in CHANGED_ON_PURPOSE:
                     assert new[column] == value, (table, column)
@@ -134,6 +139,25 @@ def test_an_upgrade_keeps_every_row(
                 session.execute(text(change))
         with pytest.raises(DBAPIError), workspace.session() as session:  # foreign keys are on again
             session.execute(text("UPDATE api_keys SET user_id = 'nobody'"))
+
+
+def test_links_made_before_0005_work_for_thirty_days_and_downloads_are_known(tmp_path: Path) -> None:
+    with at_revision("sqlite", tmp_path, "0004") as workspace:
+        tokens = {row["conversation_id"]: row["token"] for row in rows_of(workspace)["shares"]}
+        (export, *_) = (row["id"] for row in rows_of(workspace)["feedback_exports"])
+        with workspace.session() as session:
+            columns = "at, actor, action, target, detail, address"
+            event = f"INSERT INTO audit_events ({columns}) VALUES (5.0, 'lea', :what, :id, :of, '')"
+            for action in ("export.downloaded", "export.made"):
+                session.execute(text(event), {"what": action, "id": export, "of": '{"file": "train/prompts"}'})
+        migrations.upgrade(workspace)
+        after = rows_of(workspace)
+        for row in after["shares"]:
+            assert row["token_hash"] == hashlib.sha256(tokens[row["conversation_id"]].encode()).hexdigest()
+            assert abs(row["expires_at"] - time.time() - 30 * 86_400) < 3600
+        (copy,) = after["feedback_export_copies"]
+        of_export = {"export_id": export, "kind": "download", "place": "train/prompts", "actor": "lea", "at": 5.0}
+        assert {name: copy[name] for name in of_export} == of_export
 
 
 @pytest.mark.parametrize("kind", KINDS)
