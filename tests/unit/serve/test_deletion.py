@@ -59,7 +59,8 @@ def fill(app: FastAPI, user: str) -> None:
         session.add(first)
         session.flush()
         answer = MessageRow(conversation_id=row.id, parent_id=first.id, place=1, role="assistant", content=SECRET)
-        session.add_all([answer, Share(token="t" * 43, conversation_id=row.id, snapshot={"title": SECRET, "messages": []})])
+        snapshot = {"title": SECRET, "messages": []}
+        session.add_all([answer, Share(token_hash="t" * 43, expires_at=1e12, conversation_id=row.id, snapshot=snapshot)])
         session.flush()
         session.add(FeedbackEvent(message_id=answer.id, user_id=user, vote="up", comment=SECRET))
         sides = {side: {"id": side, "name": f"model {side}", "model": side, "system": ""} for side in "ab"}
