@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from chat_families import FAMILIES
 from chatwright.errors import ModelError
 from chatwright.generation.api import Constraint, SamplingParams
 from chatwright.generation.explain import explain
-from chatwright.generation.lm import LM, load, save_model
+from chatwright.generation.lm import LM, load, load_model, save_model
 from chatwright.generation.score import score_parts
 from chatwright.model import lora
 from chatwright.model.formats.gguf import read_gguf
@@ -319,19 +320,51 @@ def test_a_gguf_file_keeps_template_and_stop_tokens(
     assert theirs == ours
 
 
-def test_a_part_of_a_split_file_is_named(tmp_path: Path) -> None:
+@pytest.fixture
+def split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, list[Path]]:
+    """A GGUF file, and the same as three parts in a folder of their own, written by gguf's own writer."""
     import gguf
 
-    file = tmp_path / "split-00002-of-00003.gguf"
-    writer = gguf.GGUFWriter(str(file), "llama")
-    for name, number in (("split.no", 1), ("split.count", 3)):
-        writer.add_uint16(name, number)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    with pytest.raises(ModelError, match="is part 2 of 3 of a split file"):
-        read_gguf(file)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    whole, _ = _gguf(tmp_path, "qwen3")
+    num = -(-len(read_gguf(whole).header.tensors) // 3)
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    writer = gguf.GGUFWriter
+    with monkeypatch.context() as patch:
+        patch.setattr(gguf, "GGUFWriter", lambda path, architecture: writer(path, architecture, split_max_tensors=num))
+        with pytest.raises(FileNotFoundError):  # our writer renames one file; these are three
+            write_gguf(load_model(whole)[0], folder / "model.gguf", tmp_path / "vocabulary", "f32", name="tiny")
+    parts = []
+    for part in sorted(folder.iterdir()):
+        number, _, count = part.stem.rsplit("-", 3)[1:]
+        parts.append(part.rename(folder / f"big-{number}-of-{count}.gguf"))
+    assert len(parts) == 3
+    return whole, parts
+
+
+def test_a_split_file_is_joined_whichever_part_or_folder_is_named(split: tuple[Path, list[Path]]) -> None:
+    whole, parts = split
+    wanted = dict(read_gguf(whole).tensors())
+    for name in (parts[0], parts[2]):
+        found = dict(read_gguf(name).tensors())
+        assert found.keys() == wanted.keys() and all(torch.equal(found[key], wanted[key]) for key in wanted)
+    before, after = load(whole), load(parts[0].parent)
+    assert torch.equal(before.logits([5, 6, 7]), after.logits([5, 6, 7]))
+    assert after.tokenizer.fingerprint == load(parts[1]).tokenizer.fingerprint == before.tokenizer.fingerprint
+
+
+def test_parts_that_are_missing_or_mixed_up_are_named(split: tuple[Path, list[Path]]) -> None:
+    _, parts = split
+    parts[1].rename(parts[1].with_name("elsewhere"))
+    with pytest.raises(ModelError, match="one of 3 parts of a split file, and big-00002-of-00003.gguf is not beside it"):
+        read_gguf(parts[0])
+    shutil.copyfile(parts[2], parts[1])
+    with pytest.raises(ModelError, match=r"big-00002-of-00003.gguf: says that it is part 3 of 3"):
+        load(parts[0])
+    alone = parts[2].rename(parts[2].with_name("renamed.gguf"))
+    with pytest.raises(ModelError, match=r"part 3 of 3 of a split file. Name the parts as llama.cpp does"):
+        read_gguf(alone)
 
 
 def test_a_file_without_its_splitting_rule_is_warned_of(

@@ -312,6 +312,17 @@ def test_pickled_weights_are_named_and_refused(stub: Stub) -> None:
     assert not stub.paths("resolve")
 
 
+def test_all_parts_of_a_split_file_are_fetched(stub: Stub) -> None:
+    """By the name of a part, or of the repository when it holds nothing else."""
+    parts = {f"big-0000{n}-of-00002.gguf": b"GGUF %d" % n for n in (1, 2)}
+    stub.files = {**parts, "other.gguf": b"GGUF", "README.md": b"x"}
+    file = hub.resolve("owner/name/big-00002-of-00002.gguf")
+    assert file.name == "big-00002-of-00002.gguf" and parts.keys() <= names(file.parent)
+    assert "other.gguf" not in names(file.parent)
+    stub.files = {**parts, "README.md": b"x"}
+    assert hub.resolve("owner/name").name == "big-00001-of-00002.gguf"
+
+
 def test_a_gguf_file_of_a_repository_is_fetched_by_its_name(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
     stub.files = {"q4.gguf": b"GGUF four", "q8.gguf": b"GGUF eight", "README.md": b"x"}
     with pytest.raises(HubError, match=r"name one of its GGUF files: owner/name/q4\.gguf, owner/name/q8\.gguf"):

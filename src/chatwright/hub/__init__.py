@@ -12,7 +12,7 @@ from pathlib import Path
 from chatwright.errors import HubError
 from chatwright.hub import remote
 from chatwright.hub.named import DEFAULT, NAMED, NamedModel
-from chatwright.hub.remote import cached_snapshots
+from chatwright.hub.remote import cached_snapshots, split_key
 from chatwright.hub.run_folders import model_folder, names_in
 from chatwright.hub.store import cache_folder
 from chatwright.hub.wheels import cached_file, fetch
@@ -66,8 +66,8 @@ def _local_folder(path: Path) -> Path:
     if any((path / name).is_file() for name in ("config.json", "adapter_config.json")):
         return path
     files = sorted(path.glob("*.gguf"))
-    if len(files) == 1:
-        return files[0]
+    if len({split_key(file.name) for file in files}) == 1:
+        return files[0]  # of a split file its first part
     if files:
         raise HubError(f"{path}: {len(files)} .gguf files: name one of them ({names_in(path, files)})")
     inside = names_in(path, sorted(item for item in path.iterdir() if not item.name.startswith(".")))

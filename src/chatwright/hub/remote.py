@@ -34,6 +34,7 @@ from chatwright.hub.store import (
 )
 from chatwright.hub.transfer import Expected, download, endpoint, get_json, mismatch
 
+_PART = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
 _NAME = re.compile(
     r"^(?P<repo>[\w.-]{1,96}/[\w.-]{1,96})(/(?P<file>[\w.-]{1,160}\.gguf))?(@(?P<revision>[\w./-]{1,100}))?$", re.ASCII
 )
@@ -192,11 +193,12 @@ def _listing(place: _Place) -> tuple[str, list[RemoteFile]]:
     if place.file:
         if place.file not in siblings:
             raise HubError(f"model {place.repo}: has no {place.file}; its .gguf files: {', '.join(ggufs) or 'none'}")
-        return commit, [RemoteFile(name=place.file, expected=_expected(siblings[place.file]))]
+        parts = [name for name in ggufs if split_key(name) == split_key(place.file)]
+        return commit, [RemoteFile(name=name, expected=_expected(siblings[name])) for name in parts]
     wanted = [name for name in siblings if name in _FILES or name == _INDEX or _WEIGHTS.match(name)]
     if _INDEX in siblings and "model.safetensors" in wanted:
         wanted.remove("model.safetensors")  # some repositories hold both forms
-    if not any(_WEIGHTS.match(name) for name in wanted) and len(ggufs) == 1:
+    if not any(_WEIGHTS.match(name) for name in wanted) and len({split_key(name) for name in ggufs}) == 1:
         wanted = ggufs
     elif not any(_WEIGHTS.match(name) for name in wanted):
         kinds = sorted({Path(name).suffix for name in siblings if Path(name).suffix in (".bin", ".pt", ".pth")})
@@ -205,6 +207,11 @@ def _listing(place: _Place) -> tuple[str, list[RemoteFile]]:
             there = f"; name one of its GGUF files: {', '.join(f'{place.repo}/{name}' for name in ggufs[:4])}"
         raise HubError(f"model {place.repo}: has no model.safetensors{there}")
     return commit, [RemoteFile(name=name, expected=_expected(siblings[name])) for name in sorted(wanted)]
+
+
+def split_key(name: str) -> str:
+    """A name that all parts of a split GGUF file share (`NAME-00001-of-00003.gguf`); of any other file its own."""
+    return _PART.sub(r"-of-\1.gguf", name)
 
 
 def _is_commit(text: str) -> bool:

@@ -59,6 +59,9 @@ class EvaluateConfig:
     """Folder for answers and evaluation.json."""
     fresh: bool = False
     """Delete what is there and start anew; without it, an output of other inputs or settings is refused."""
+    template: str = ""
+    """Chat template of all models instead of their own: a Jinja file, a layout (chatml, llama3, gemma, mistral, plain), or
+    settings of it: thinking=on, thinking=off, date=YYYY-MM-DD. Several are joined by commas."""
     judge: str = "museum-en"
     """museum-en or museum-zh (the noise-free rubric; prompts carry key words), general-en, or a reward run folder."""
     samples: int = 4
@@ -175,7 +178,7 @@ def _answer_all(
     for name, source in models.items():
         if name in kls and all(_file(folder, name, d).is_file() for d in ("sampled", "greedy")):
             continue
-        model, tokenizer = load_model(source, dtype=dtype, device=device)
+        model, tokenizer = load_model(source, dtype=dtype, device=device, template=cfg.template)
         check_room(prompts, tokenizer, model.config.max_positions, cfg.max_new_tokens, f"evaluate {name}")
         generator = LocalGenerator(model, tokenizer, max_batch=cfg.batch_size)
         for decoding in ("sampled", "greedy"):

@@ -163,6 +163,18 @@ def evaluate_config(bench: Any, sft_run: str, folder: Path, **changes: Any) -> e
     return evaluate.EvaluateConfig(**{**settings, **changes})
 
 
+def test_evaluation_asks_in_another_template(bench: Any, sft_run: str, tmp_path: Path) -> None:
+    """The prompts of the answers are those of the template; answers by another one are refused, not mixed in."""
+    own = evaluate_config(bench, sft_run, tmp_path, models=(f"base={bench.model}",), reference="", samples=1)
+    plain = dataclasses.replace(own, template="plain", out=str(tmp_path / "p"))
+    evaluate.main(own)
+    evaluate.main(plain)
+    asked = [tiny.read_rows(Path(cfg.out) / "base-greedy.jsonl")[0]["prompt_ids"] for cfg in (own, plain)]
+    assert asked[0] != asked[1]
+    with pytest.raises(RunChangedError, match="template"):
+        evaluate.main(dataclasses.replace(plain, template=""))
+
+
 def test_evaluation_tabulates_models_win_rates_and_kl(bench: Any, sft_run: str, tmp_path: Path) -> None:
     result = evaluate.main(evaluate_config(bench, sft_run, tmp_path))
     assert json.loads((tmp_path / "e" / "evaluation.json").read_text()) == result

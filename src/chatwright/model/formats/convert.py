@@ -6,7 +6,9 @@ and the point of the conversion is that everybody computes with the same numbers
 
 from __future__ import annotations
 
+import hashlib
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from chatwright.errors import HubError, ModelError
@@ -21,6 +23,7 @@ from chatwright.hub.store import (
     write_manifest,
 )
 from chatwright.model.formats.gguf import GGUFModel, read_gguf
+from chatwright.model.formats.gguf_header import split_parts
 from chatwright.model.formats.gguf_tokenizer import stop_ids, write_tokenizer
 from chatwright.model.formats.hf_config import config_to_hf
 from chatwright.model.formats.huggingface import write_json, write_weights
@@ -37,13 +40,16 @@ def ensure_hf_folder(resolved: str | Path) -> Path:
     resolved = Path(resolved)
     if resolved.is_dir():
         return resolved
-    digest = _digest(resolved)
+    parts = split_parts(resolved)
+    resolved = parts[0]
+    digest = _digest(resolved) if len(parts) == 1 else _digest_of_parts(parts)
     folder = cache_folder() / "converted" / f"{resolved.stem}-{digest[:16]}-f32-v{_VERSION}"
     if _usable(folder):
         return folder
     with locked(folder.name):
         if not _usable(folder):
-            _check_source(resolved, digest)
+            if len(parts) == 1:
+                _check_source(resolved, digest)
             model = read_gguf(resolved)
             with (
                 staging(folder, num_bytes=4 * model.config.num_parameters()) as stage,
@@ -62,6 +68,10 @@ def _digest(file: Path) -> str:
         return sha256(file)
     except OSError as error:
         raise ModelError(f"{file}: cannot be read: {error.strerror}") from error
+
+
+def _digest_of_parts(parts: Sequence[Path]) -> str:
+    return hashlib.sha256("".join(_digest(part) for part in parts).encode()).hexdigest()
 
 
 def _check_source(file: Path, digest: str) -> None:

@@ -18,7 +18,7 @@ import torch
 from chatwright.errors import ModelError
 from chatwright.model.attention import llama3_factors
 from chatwright.model.config import Family, ModelConfig, RopeScaling
-from chatwright.model.formats.gguf_header import Header, TensorInfo, read_header
+from chatwright.model.formats.gguf_header import Header, TensorInfo, read_parts
 from chatwright.model.formats.gguf_names import ARCHITECTURES, gguf_name, unpermute
 from chatwright.model.formats.hf_config import MAX_LAYERS, MAX_SIZE, whole
 from chatwright.model.formats.huggingface import tensor_map
@@ -42,30 +42,17 @@ class GGUFModel:
 
 
 def read_gguf(path: str | Path) -> GGUFModel:
-    """Header, config and lazily dequantised tensors of a GGUF file.
+    """Header, config and lazily dequantised tensors of a GGUF file, or of all parts of a split one.
 
     Raises ModelError: damaged file, unsupported architecture, missing or extra tensors.
     """
-    header = read_header(Path(path))
-    _check_whole(header)
+    header = read_parts(Path(path))
     architecture = header.metadata.get("general.architecture")
     if architecture not in ARCHITECTURES:
         raise ModelError(f"{path}: architecture {architecture!r} is not supported; supported are {', '.join(ARCHITECTURES)}")
     config = _config(header, ARCHITECTURES[architecture], architecture)
     _check_names(header, config)
     return GGUFModel(header=header, config=config)
-
-
-def _check_whole(header: Header) -> None:
-    """Refuse a part of a file that was split: the other parts hold the other tensors."""
-    count = header.metadata.get("split.count", 1)
-    if isinstance(count, int) and count > 1:
-        number = header.metadata.get("split.no", 0)
-        place = f"part {number + 1} of {count}" if isinstance(number, int) else f"a part of {count}"
-        raise ModelError(
-            f"{header.path}: is {place} of a split file. Join the parts with llama.cpp (llama-gguf-split --merge, given the "
-            "first part and a new name) and load the result"
-        )
 
 
 def _config(header: Header, family: Family, architecture: str) -> ModelConfig:
@@ -180,7 +167,7 @@ def dequantise(header: Header, info: TensorInfo, rows: int | None = None) -> tor
     kind = GGMLQuantizationType(info.kind)
     per_row = info.num_bytes // info.shape[0]
     shape = info.shape if rows is None else (rows, *info.shape[1:])
-    raw = np.fromfile(header.path, np.uint8, count=shape[0] * per_row, offset=info.start)
+    raw = np.fromfile(info.path, np.uint8, count=shape[0] * per_row, offset=info.start)
     if kind in (GGMLQuantizationType.F32, GGMLQuantizationType.F16):
         values = raw.view(np.float32 if kind == GGMLQuantizationType.F32 else np.float16).astype(np.float32)
     elif kind == GGMLQuantizationType.BF16:

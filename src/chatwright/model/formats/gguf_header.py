@@ -8,6 +8,7 @@ to it.
 from __future__ import annotations
 
 import mmap
+import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ MAX_ARRAY_ITEMS = 4_000_000
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
+_PART = re.compile(r"(.+)-\d{5}-of-(\d{5})\.gguf")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,8 @@ class TensorInfo:
     """First byte, from the beginning of the file."""
     num_bytes: int
     """Length in bytes."""
+    path: Path
+    """The file: of a split model one of several."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +52,7 @@ class Header:
     """Metadata and tensor table of one GGUF file."""
 
     path: Path
-    """The file."""
+    """The file; of a split model its first part."""
     metadata: dict[str, Any]
     """Numbers, bools and strings; arrays as lists of str or as numpy arrays."""
     tensors: dict[str, TensorInfo]
@@ -116,6 +120,38 @@ def read_header(path: Path) -> Header:
         raise ModelError(f"{path}: cannot be read as a GGUF file: {error}") from error
 
 
+def split_parts(path: Path) -> list[Path]:
+    """The files of a model that llama.cpp split, named `NAME-00001-of-00003.gguf`, whichever of them is given; `[path]` for
+    any other. ModelError when one is not there."""
+    match = _PART.fullmatch(path.name)
+    count = int(match.group(2)) if match else 1
+    if match is None or count < 2:
+        return [path]
+    parts = [path.with_name(f"{match.group(1)}-{number:05d}-of-{count:05d}.gguf") for number in range(1, count + 1)]
+    if missing := [part.name for part in parts if not part.is_file()]:
+        raise ModelError(f"{path}: is one of {count} parts of a split file, and {missing[0]} is not beside it; fetch it too")
+    return parts
+
+
+def read_parts(path: Path) -> Header:
+    """The header of a file, or of all parts of a split one as one: the metadata of the first, the tensors of all."""
+    files = split_parts(path)
+    headers = [read_header(file) for file in files]
+    tensors: dict[str, TensorInfo] = {}
+    for number, header in enumerate(headers):
+        count, place = header.metadata.get("split.count", 1), header.metadata.get("split.no", 0)
+        if (count, place) != (len(files), number):
+            told = f"part {place + 1} of {count}" if isinstance(place, int) else f"a part of {count}"
+            raise ModelError(
+                f"{header.path}: says that it is {told} of a split file. Name the parts as llama.cpp does, "
+                "NAME-00001-of-00003.gguf, in one folder"
+            )
+        if twice := tensors.keys() & header.tensors.keys():
+            raise ModelError(f"{header.path}: tensor {min(twice)!r} is in another part too; fetch the parts again")
+        tensors |= header.tensors
+    return Header(path=files[0], metadata=headers[0].metadata, tensors=tensors)
+
+
 def _parse(cursor: _Cursor) -> Header:
     if cursor.number("4s") != b"GGUF":
         raise ModelError(f"{cursor.path}: not a GGUF file (it does not begin with 'GGUF')")
@@ -163,4 +199,4 @@ def _locate(cursor: _Cursor, base: int, name: str, shape: tuple[int, ...], kind:
     num_bytes, start = items // block_items * block_bytes, base + offset
     if start + num_bytes > len(cursor.data):
         raise cursor.fail(f"tensor {name!r} reaches past the end of the file (an incomplete download?)")
-    return TensorInfo(name=name, shape=shape, kind=kind, start=start, num_bytes=num_bytes)
+    return TensorInfo(name=name, shape=shape, kind=kind, start=start, num_bytes=num_bytes, path=cursor.path)
