@@ -91,8 +91,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def order(names: list[str], seconds: dict[str, float]) -> list[str]:
-    """Tests of one file together, in their own order; files by what they took, longest first, unknown ones before all."""
-    return sorted(names, key=lambda name: -seconds.get(file_of(name), float("inf")))
+    """Tests of one file together, in their own order; files by what they took, longest first. Unknown files come before all,
+    tests/web first: its tests are the longest, and a long test at the end leaves one process idle."""
+    by_name = sorted(names, key=file_of, reverse=True)
+    return sorted(by_name, key=lambda name: -seconds.get(file_of(name), float("inf")))
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -86,8 +86,8 @@ def test_green_only_if_all_have_run_and_passed(outcomes: tuple[str, ...], status
 
 
 def test_files_are_ordered_by_what_they_took() -> None:
-    names = ["a.py::1", "a.py::2", "b.py::1", "new.py::1", "c.py::1"]
-    expected = ["new.py::1", "b.py::1", "a.py::1", "a.py::2", "c.py::1"]
+    names = ["a.py::1", "a.py::2", "b.py::1", "new.py::1", "c.py::1", "web.py::1"]
+    expected = ["web.py::1", "new.py::1", "b.py::1", "a.py::1", "a.py::2", "c.py::1"]
     assert slow_suite.order(names, {"a.py": 2.0, "b.py": 3.0, "c.py": 1.0}) == expected
 
 

@@ -104,6 +104,7 @@ for (const language of languages) {
       await section.getByLabel(t("lead.project")).selectOption({ label: "Empty project" });
       const row = (text: string) => JSON.stringify({ messages: [{ role: "user", content: text }], completions: ["a good answer", "a bad one"], ranking: "A>B", labeller: "eva", labeller_kind: "human" });
       const file = { name: "rows.jsonl", mimeType: "application/jsonl", buffer: Buffer.from(`${row(`one ${language}`)}\n{"messages": 3}\n${row(`two ${language}`)}\n`) };
+      await expect(page.locator("input[type=file]")).toBeEnabled(); // its project is known
       await page.locator("input[type=file]").setInputFiles(file);
       const figure = (key: string) => page.locator(".figure", { hasText: t(key) }).locator("strong");
       await expect(figure("lead.import.tasks")).toHaveText("2");
@@ -113,7 +114,7 @@ for (const language of languages) {
       await page.locator("input[type=file]").setInputFiles(file);
       await expect(figure("lead.import.known")).toHaveText("2");
       await page.getByRole("button", { name: t("lead.export.make") }).click();
-      await expect(page.locator(".toast")).toBeVisible();
+      await expect(page.locator(".toast")).toBeVisible({ timeout: 60_000 * patience }); // a process of its own makes it
       await page.locator("tbody tr").first().getByRole("button").click();
       const [saved] = await Promise.all([page.waitForEvent("download"), page.getByRole("menuitem", { name: `${t("lead.splits.train")} · ${t("lead.files.rankings")}` }).click()]);
       const rows = readFileSync(await saved.path(), "utf8").trim().split("\n").map((line) => JSON.parse(line) as { labeller_kind: string; ranking: string });

@@ -85,7 +85,7 @@ for (const language of languages) {
 
       await page.goto("/lead/transfer");
       await page.getByRole("button", { name: t("lead.export.make") }).click();
-      await expect(page.locator(".toast")).toBeVisible();
+      await expect(page.locator(".toast")).toBeVisible({ timeout: 60_000 * patience });
       const newest = page.locator("tbody tr").first();
       const marked = newest.locator(".badge.bad");
       await expect(marked).toHaveCount(0);
