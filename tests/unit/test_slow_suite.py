@@ -37,6 +37,7 @@ def run(folder: Path, *, bad: bool) -> dict[str, str]:
     environment = {
         "PYTHONPATH": str(Path(slow_suite.__file__).parent), "SLOW_SUITE_LINES": str(lines),
         "SLOW_SUITE_DONE": json.dumps(done), "SLOW_SUITE_SECONDS": "{}",
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # they take seconds to import
     }  # fmt: skip
     command = [
         sys.executable,
@@ -97,14 +98,15 @@ def test_a_torn_line_is_left_out(tmp_path: Path) -> None:
     assert slow_suite.read_lines(lines) == [row("a::b")]
 
 
-def test_an_environment_that_cannot_be_made_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_environment_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    installer = tmp_path / "installer"
+    installer.write_text("#!/bin/sh\necho no such host >&2\nexit 1\n", encoding="utf-8")
+    installer.chmod(0o755)
+    monkeypatch.setattr(client_environments.sys, "executable", str(installer))
     monkeypatch.setitem(client_environments.PYTHON, "absent", ("absent==1.0",))
     (reason,) = client_environments.prepare(["absent"]).values()
-    assert "environment absent (absent==1.0) cannot be made" in reason and "needs a package registry" in reason
+    assert "environment absent (absent==1.0) cannot be made" in reason and "needs a package registry: no such host" in reason
     assert not list(tmp_path.rglob("complete"))
 
 
