@@ -113,7 +113,7 @@ def test_parts(app: Path) -> None:
 # those in `SMOKE` the tests tagged @smoke: each page once.
 FEATURES = ("chat", "label", "lead", "loop", "offline", "pages")
 IN_CI = ("offline", "pages")
-SMOKE = ("chat", "label", "lead")
+SMOKE = ("chat", "label")
 
 
 @needs_chromium

@@ -44,7 +44,7 @@ export const test = base.extend<{ language: Language; t: Texts; member: Page; pr
       child.stdin.end();
       await new Promise((resolve) => child.once("exit", resolve));
     },
-    { scope: "worker", timeout: 60_000 * patience },
+    { scope: "worker", timeout: 180_000 * patience },
   ],
   admin: [
     async ({ server, browser }, use) => {

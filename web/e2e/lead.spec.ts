@@ -30,7 +30,7 @@ for (const language of languages) {
       await checkAxe(page);
     });
 
-    test("find a task by filters and see all that was said about it", { tag: "@smoke" }, async ({ root: page, t }) => {
+    test("find a task by filters and see all that was said about it", async ({ root: page, t }) => {
       await open(page, "/lead/data", t("lead.title"));
       await page.getByLabel(t("lead.project")).selectOption({ label: "General helper" });
       await expect(page.getByText(/1–25/)).toBeVisible();
