@@ -42,17 +42,17 @@ def app() -> Iterator[Path]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         stamp = WEB / "node_modules/.installed"
         if not stamp.is_file() or stamp.stat().st_mtime < (WEB / "package-lock.json").stat().st_mtime:
-            run("npm", "ci", "--no-progress")
+            run("npm", "ci", "--no-progress", seconds=560)
             stamp.touch()
         sources = [path for part in ("src", "public") for path in (WEB / part).rglob("*") if path.is_file()]
         sources += [WEB / name for name in ("index.html", "vite.config.ts", "package-lock.json")]
         page = STATIC / "index.html"
         if not page.is_file() or page.stat().st_mtime < max(path.stat().st_mtime for path in sources):
-            run("npm", "run", "build")
+            run("npm", "run", "build", seconds=560)
     yield STATIC
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_types_are_the_servers(app: Path) -> None:
     assert as_text() == (WEB / "openapi.json").read_text(encoding="utf-8"), "stale: run `make web-types`"
     run("npm", "run", "types", "--", "--check")
@@ -66,7 +66,7 @@ def _static_imports(manifest: dict[str, dict[str, list[str]]], name: str) -> set
     return found
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize(
     "page",
     [
@@ -88,7 +88,7 @@ def test_first_load_is_small(app: Path, page: str) -> None:
     assert 20_000 < size <= INITIAL_BYTES
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_page_obeys_its_policy(app: Path) -> None:
     """No inline script or style, and nothing from another server."""
     page = (app / "index.html").read_text(encoding="utf-8")
@@ -104,7 +104,7 @@ def test_lock_file_names_no_registry() -> None:
     assert all("integrity" in package for name, package in lock["packages"].items() if name)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_parts(app: Path) -> None:
     run("npx", "vitest", "run")
 
