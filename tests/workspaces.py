@@ -9,11 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from argon2 import PasswordHasher
 from fastapi import FastAPI
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 from starlette.testclient import TestClient
 
+from chatwright.serve import users
 from chatwright.serve.tables import metadata
 from chatwright.serve.users import first_admin_link
 from chatwright.workspace.database import Workspace
@@ -53,6 +55,13 @@ def workspace_of(kind: str, folder: Path) -> Iterator[Workspace]:
     with empty_database(kind) as url, Workspace.open(folder / "workspace", url) as workspace:
         prepare(workspace)
         yield workspace
+
+
+def cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let hashes of passwords take no time."""
+    hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    monkeypatch.setattr(users, "_hasher", hasher)
+    monkeypatch.setattr(users, "_NOBODY", hasher.hash("nothing"))
 
 
 def browser(app: FastAPI) -> TestClient:

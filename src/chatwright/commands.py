@@ -85,6 +85,9 @@ GROUPS: dict[str, dict[str, Command]] = {
             "delete an account for good",
             positional="name",
         ),
+        "audit export": Command(
+            "chatwright.serve.audit_commands:export", "AuditConfig", "the audit log as a file", positional="out"
+        ),
         "workspace backup": Command(
             "chatwright.workspace.commands:backup", "BackupConfig", "copy a workspace while it is used", positional="out"
         ),

@@ -59,9 +59,11 @@ def test_reasons_to_leave_rows_out_have_texts() -> None:
 def test_audited_actions_have_texts() -> None:
     said: set[str] = set()
     for path in SERVE.rglob("*.py"):
-        said |= {text for call in calls(path, "record") if len(call.args) > 3 for text in literals(call.args[3])}
+        for name in ("record", "record_refusal", "record_reading"):
+            said |= {text for call in calls(path, name) if len(call.args) > 3 for text in literals(call.args[3])}
         said |= {f"desk.{text}" for call in calls(path, "note") if len(call.args) > 3 for text in literals(call.args[3])}
     said -= {"desk.{}"}
+    said |= {"audit.prune"}  # by the server itself, retention.py
     filled = {"link.{}": ("admin", "invite", "reset"), "desk.task.{}": ("clear", "close")}
     names = {slug(text.replace("{}", one)) for text in said for one in filled.get(text, ("",))}
     assert len(names) > 25 and names == set(TEXTS["audit"]["actions"])

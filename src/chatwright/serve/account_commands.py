@@ -41,7 +41,7 @@ class ResetAdminConfig:
 
 def reset_admin(cfg: ResetAdminConfig) -> None:
     """Print the link. UsageError for an unknown account or a workspace that does not exist."""
-    with _opened(cfg.workspace, cfg.database) as workspace, workspace.session() as session:
+    with opened(cfg.workspace, cfg.database) as workspace, workspace.session() as session:
         user = _account(session, cfg.name)
         if user is None:
             token, _ = make_link(session, kind="admin", role="admin", created_by="cli")
@@ -67,7 +67,7 @@ class LinksConfig:
 
 def list_links(cfg: LinksConfig) -> None:
     """Print the links. UsageError for an unknown id or a workspace that does not exist."""
-    with _opened(cfg.workspace, cfg.database) as workspace:
+    with opened(cfg.workspace, cfg.database) as workspace:
         if cfg.revoke:
             with workspace.session() as session:
                 try:
@@ -102,7 +102,7 @@ class DeleteConfig:
 
 def delete_account(cfg: DeleteConfig) -> None:
     """Delete, or say what would go. UsageError for an unknown name and for the last administrator."""
-    with _opened(cfg.workspace, cfg.database) as workspace:
+    with opened(cfg.workspace, cfg.database) as workspace:
         with workspace.reading() as session:
             user = _named(session, cfg.name)
             chats = session.scalar(select(func.count()).where(ConversationRow.owner == user.id)) or 0
@@ -120,7 +120,7 @@ def delete_account(cfg: DeleteConfig) -> None:
 
 
 @contextmanager
-def _opened(folder: str, database: str) -> Iterator[Workspace]:
+def opened(folder: str, database: str) -> Iterator[Workspace]:
     """A workspace that exists, at this version's tables. UsageError."""
     url = database or secret("CHATWRIGHT_DATABASE_URL")
     require_workspace(folder, url)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from chatwright.serve.address import client_address
+from chatwright.serve.audit_export import Format, lines
 from chatwright.serve.auth import Principal, require_user
 from chatwright.serve.auth_tables import AuditEvent
 from chatwright.serve.openai.errors import responses
@@ -35,6 +37,24 @@ def record(session: Session, request: Request | None, actor: str, action: str, t
     session.add(
         AuditEvent(actor=actor, action=action, target=target, detail=detail, address=client_address(request))
     )
+
+
+@router.get("/audit/export", response_class=StreamingResponse)
+def export(
+    request: Request,
+    who: Annotated[Principal, Depends(require_user("admin"))],
+    format: Format = "jsonl",
+    since: Annotated[float, Query(ge=0, le=1e12, allow_inf_nan=False)] = 0.0,
+    until: Annotated[float | None, Query(ge=0, le=1e12, allow_inf_nan=False)] = None,
+) -> StreamingResponse:
+    """The log as a file, the oldest entry first; `since` and `until` (excluded) in seconds since 1970."""
+    workspace = services(request).workspace
+    with workspace.session() as session:
+        record(session, request, who.id, "audit.export", format=format)
+    pieces = lines(workspace, format, since=since, until=float("inf") if until is None else until)
+    kind = "text/csv; charset=utf-8" if format == "csv" else "application/jsonl"
+    headers = {"content-disposition": f'attachment; filename="audit.{format}"'}
+    return StreamingResponse(pieces, media_type=kind, headers=headers)
 
 
 @router.get("/audit")

@@ -18,6 +18,7 @@ from fastapi.routing import APIRoute
 from sqlalchemy import select
 
 from chatwright.errors import ConfigError
+from chatwright.serve.audit_bounds import record_refusal
 from chatwright.serve.auth_tables import ApiKey, LoginSession, User
 from chatwright.serve.limits import Allowance, allowance_of_account, allowance_of_key
 from chatwright.serve.openai.errors import APIError
@@ -74,9 +75,10 @@ def require_scope(scope: str) -> Callable[[Request], Principal]:
 
     def check(request: Request) -> Principal:
         shared = services(request)
-        principal = _key_principal(shared, request)
+        principal = _key_principal(shared, request, log_refusal=True)
         allowed = {scope, "admin"} | ({"inference"} if scope in INFERENCE else set())
         if not principal.scopes & allowed:
+            record_refusal(shared, request, principal.id, "key.refused", principal.key_id, reason="scope", scope=scope)
             raise APIError(403, f"this API key does not allow {scope!r}", code="insufficient_scope")
         shared.limits.admit(shared, request, principal)
         return principal
@@ -163,13 +165,18 @@ def is_known(request: Request) -> bool:
     return True
 
 
-def _key_principal(shared: Services, request: Request) -> Principal:
+def _key_principal(shared: Services, request: Request, *, log_refusal: bool = False) -> Principal:
+    """The owner of a request's key. APIError 401; `log_refusal` counts it in the audit log."""
     kind, _, value = request.headers.get("authorization", "").partition(" ")
     value = value.strip()
     if kind.lower() != "bearer" or not value:
         raise APIError(401, "give an API key: Authorization: Bearer KEY", code="missing_api_key")
     key, user = _find_key(shared, value)
-    if key is None or key.revoked_at is not None or (key.expires_at or now() + 1) < now() or (user and user.disabled_at):
+    reason = _refusal(key, user)
+    if key is None or reason:
+        if log_refusal:
+            target = key.id if key else ""
+            record_refusal(shared, request, (key.user_id or "") if key else "", "key.refused", target, reason=reason)
         raise APIError(401, "this API key is not valid", code="invalid_api_key")
     request.state.principal_id = key.id
     of_account = allowance_of_account(shared.settings, user) if user else None
@@ -179,6 +186,17 @@ def _key_principal(shared: Services, request: Request) -> Principal:
         allowances=(allowance_of_key(shared.settings, key, user), *([of_account] if of_account else [])),
         training_consent=key.training_consent,
     )  # fmt: skip
+
+
+def _refusal(key: ApiKey | None, user: User | None) -> str:
+    """The reason to refuse a key; "" for a valid one."""
+    if key is None:
+        return "unknown"
+    if key.revoked_at is not None:
+        return "revoked"
+    if (key.expires_at or now() + 1) < now():
+        return "expired"
+    return "account disabled" if user and user.disabled_at else ""
 
 
 def _find_key(shared: Services, value: str) -> tuple[ApiKey | None, User | None]:

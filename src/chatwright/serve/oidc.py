@@ -23,6 +23,7 @@ from chatwright.config.secrets import secret
 from chatwright.errors import ConfigError
 from chatwright.serve import audit
 from chatwright.serve.address import client_address, network_of
+from chatwright.serve.audit_bounds import record_refusal
 from chatwright.serve.auth import public
 from chatwright.serve.auth_tables import Identity, User
 from chatwright.serve.oidc_provider import PENDING_S, Pending, Provider, ProviderError, safe_address
@@ -161,12 +162,12 @@ def _sign_in(request: Request, shared: Services, claims: Mapping[str, Any], answ
     issuer = _provider(shared).issuer
     with shared.workspace.session() as session:
         user = account_of(session, issuer, claims, shared.settings)
-        if user is None or user.disabled_at is not None:
-            audit.record(session, request, user.id if user else "", "login.refused", issuer=issuer)
-            return False
-        audit.record(session, request, user.id, "login", issuer=issuer)
-        sign_in(session, shared, answer, request, user)
-    return True
+        if user is not None and user.disabled_at is None:
+            audit.record(session, request, user.id, "login", issuer=issuer)
+            sign_in(session, shared, answer, request, user)
+            return True
+    record_refusal(shared, request, user.id if user else "", "login.refused", issuer=issuer)
+    return False
 
 
 def _needed_claims(settings: ServeConfig) -> tuple[str, ...]:

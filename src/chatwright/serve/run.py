@@ -37,6 +37,7 @@ from chatwright.serve.http import DeadlineProtocol
 from chatwright.serve.keys import keep_bootstrap_key
 from chatwright.serve.moderation.filters import Moderator
 from chatwright.serve.moderation.service import guarded, open_moderator
+from chatwright.serve.retention import Housekeeper
 from chatwright.serve.settings import ServeConfig
 from chatwright.serve.tables import metadata
 from chatwright.serve.tracing import open_tracing
@@ -184,6 +185,8 @@ def _run(
             worker.start()
         intake = intake_of(app.state.services)
         intake.start()
+        housekeeper = Housekeeper(app.state.services)
+        housekeeper.start()
         provider = app.state.services.parts.get("oidc")
         if provider is not None:
             provider.known_metadata()  # fetched now, so that the first sign-in does not wait for it
@@ -196,6 +199,7 @@ def _run(
         await server.drain(registry)
         await hub_of(app.state.services).finish(SAVE_S)
         await asyncio.to_thread(intake.close, SAVE_S)
+        await asyncio.to_thread(housekeeper.stop)
 
     async def load() -> None:
         try:

@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import Request
 
+from chatwright.serve.audit_bounds import Reads, Refusals
 from chatwright.serve.engine import EngineRegistry
 from chatwright.serve.limits import Limits, Throttle
 from chatwright.serve.metrics import Metrics
@@ -24,6 +25,8 @@ class Services:
     limits: Limits
     throttle: Throttle
     metrics: Metrics
+    refusals: Refusals = field(default_factory=Refusals)
+    reads: Reads = field(default_factory=Reads)
     parts: dict[str, Any] = field(default_factory=dict)
     """What packages of the server keep for themselves, by their name: `chat`, `moderation`, ..."""
 

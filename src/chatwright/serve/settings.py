@@ -62,6 +62,8 @@ class ServeConfig:
     session_idle_hours: float = 72.0
     """A browser's session ends after this long without a request, and 14 days after signing in at the latest; 0: only
     then."""
+    audit_days: float = 365.0
+    """Entries of the audit log that are older are deleted; 0: none are."""
     oidc_issuer: str = ""
     """OpenID Connect provider that people may sign in with, such as https://login.example.org; needs `chatwright[oidc]`."""
     oidc_client_id: str = ""
@@ -126,7 +128,7 @@ class ServeConfig:
             raise ConfigError(f"{names}: must not be negative; 0 sets no limit")
         if not 1 <= self.share_days <= MAX_SHARE_DAYS:
             raise ConfigError(f"share_days {self.share_days}: must be between 1 and {MAX_SHARE_DAYS}")
-        for name in ("job_threads", "prefix_mb", "session_idle_hours"):
+        for name in ("job_threads", "prefix_mb", "session_idle_hours", "audit_days"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} {getattr(self, name)}: must not be negative")
 

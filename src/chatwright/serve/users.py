@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from chatwright.serve import audit
 from chatwright.serve.address import client_address
+from chatwright.serve.audit_bounds import record_refusal
 from chatwright.serve.auth import Principal, digest, new_secret, public, require_user, same_origin, session_principal
 from chatwright.serve.auth_tables import Link, LoginSession, User
 from chatwright.serve.devices import device_of, remember
@@ -221,12 +222,11 @@ def login(body: Login, request: Request, response: Response) -> SessionInfo:
     with shared.workspace.reading() as session:
         user = session.scalar(select(User).where(User.name == name))
     right = check_password(shared, request, name, user, body.password)
-    with shared.workspace.session() as session:
-        if user is None or not right or user.disabled_at is not None:
-            audit.record(session, request, user.id if user else "", "login.refused")
-        else:
+    if user is not None and right and user.disabled_at is None:
+        with shared.workspace.session() as session:
             audit.record(session, request, user.id, "login")
             return sign_in(session, shared, response, request, user)
+    record_refusal(shared, request, user.id if user else "", "login.refused")
     raise APIError(401, "name or password is wrong", code="wrong_password")
 
 

@@ -7,14 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from argon2 import PasswordHasher
 from fastapi import FastAPI
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import OperationalError
 from starlette.testclient import TestClient
 
 from chatwright.errors import ChatwrightError, ConfigError, UsageError
-from chatwright.serve import limits, links, users
+from chatwright.serve import limits, links
 from chatwright.serve.account_commands import LinksConfig, ResetAdminConfig, list_links, reset_admin
 from chatwright.serve.address import network_of
 from chatwright.serve.app import create_app
@@ -22,7 +21,7 @@ from chatwright.serve.auth import digest
 from chatwright.serve.auth_tables import LoginSession
 from chatwright.serve.engine import EngineRegistry
 from chatwright.serve.settings import ServeConfig
-from workspaces import KINDS, ORIGIN, PASSWORD, admin_of, browser, member_of, workspace_of
+from workspaces import KINDS, ORIGIN, PASSWORD, admin_of, browser, cheap_hashes, member_of, workspace_of
 
 NEW = "a much better password"
 
@@ -30,9 +29,7 @@ NEW = "a much better password"
 @pytest.fixture(params=KINDS)
 def app(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FastAPI]:
     """A server behind a proxy; its throttle's clock stands still, and its hashes are cheap."""
-    hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    monkeypatch.setattr(users, "_hasher", hasher)
-    monkeypatch.setattr(users, "_NOBODY", hasher.hash("nothing"))
+    cheap_hashes(monkeypatch)
     with workspace_of(request.param, tmp_path) as workspace:
         app = create_app(ServeConfig(trusted_proxy=("10.0.0.0/8", "fd00::/8")), EngineRegistry(), workspace)
         app.state.services = replace(app.state.services, throttle=limits.Throttle(lambda: 0.0))

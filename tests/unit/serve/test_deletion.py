@@ -23,13 +23,14 @@ from chatwright.serve.chat.tables import ChatPreferences, ConversationRow, Feedb
 from chatwright.serve.engine import EngineRegistry
 from chatwright.serve.moderation.tables import ModerationEvent
 from chatwright.serve.settings import ServeConfig
-from workspaces import KINDS, PASSWORD, admin_of, browser, member_of, workspace_of
+from workspaces import KINDS, PASSWORD, admin_of, browser, cheap_hashes, member_of, workspace_of
 
 SECRET = "the wedding is on Tuesday"
 
 
 @pytest.fixture(params=KINDS)
-def app(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FastAPI]:
+def app(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FastAPI]:
+    cheap_hashes(monkeypatch)
     with workspace_of(request.param, tmp_path) as workspace:
         yield create_app(ServeConfig(), EngineRegistry(), workspace)
 

@@ -40,7 +40,11 @@ export default function Audit() {
   const rows = log.data?.pages.flat() ?? [];
   return (
     <div className="stack">
-      <p className="soft">{t("audit.text")}</p>
+      <div className="row wrap">
+        <p className="soft grow">{t("audit.text")}</p>
+        <a className="button" href="/api/audit/export?format=csv" download>{t("audit.exportCsv")}</a>
+        <a className="button" href="/api/audit/export?format=jsonl" download>{t("audit.exportJson")}</a>
+      </div>
       <div className="card table-scroll" tabIndex={0} role="group" aria-label={t("settings.audit")}>
         <table className="data">
           <thead><tr><th>{t("audit.at")}</th><th>{t("audit.actor")}</th><th>{t("audit.action")}</th><th>{t("audit.target")}</th><th>{t("audit.address")}</th></tr></thead>

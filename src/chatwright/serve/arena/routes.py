@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, HTTPException, Response
+from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from chatwright.records import Message
+from chatwright.serve import audit
 from chatwright.serve.arena import store, wire
 from chatwright.serve.arena.tables import Battle, EntrantRow
 from chatwright.serve.auth import Principal, require_user
@@ -37,20 +38,23 @@ def entrants(who: Member, shared: Shared) -> list[wire.Entrant]:
 
 
 @router.post("/entrants", status_code=201)
-def add_entrant(new: wire.NewEntrant, who: Lead, shared: Shared) -> wire.Entrant:
+def add_entrant(new: wire.NewEntrant, request: Request, who: Lead, shared: Shared) -> wire.Entrant:
     """Let a variant of a model take part."""
     with shared.workspace.session() as session:
-        return store.add_entrant(session, shared.registry, new)
+        made = store.add_entrant(session, shared.registry, new)
+        audit.record(session, request, who.id, "entrant.add", made.id, name=made.name, model=made.model)
+        return made
 
 
 @router.delete("/entrants/{entrant_id}", status_code=204)
-def remove_entrant(entrant_id: str, who: Lead, shared: Shared) -> Response:
+def remove_entrant(entrant_id: str, request: Request, who: Lead, shared: Shared) -> Response:
     """Let a variant take part no more; its votes stay on the board."""
     with shared.workspace.session() as session:
         row = session.get(EntrantRow, entrant_id)
         if row is None:
             raise store.missing("entrant")
         session.delete(row)
+        audit.record(session, request, who.id, "entrant.remove", row.id, name=row.name, model=row.model)
     return Response(status_code=204)
 
 
@@ -165,10 +169,12 @@ def board(who: Member, shared: Shared, length_control: bool = False) -> wire.Boa
 
 
 @router.get("/export")
-def export(who: Lead, shared: Shared) -> Response:
+def export(request: Request, who: Lead, shared: Shared) -> Response:
     """Votes that count as rankings (JSON lines), ready for `chatwright reward`, of people who agreed to training."""
     with shared.workspace.reading() as session:
         rows = [made.to_dict() for made in store.consented(session)]
+    with shared.workspace.session() as session:
+        audit.record(session, request, who.id, "arena.export", rows=len(rows))
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     headers = {"content-disposition": 'attachment; filename="arena.jsonl"'}
     return Response(text, media_type="application/jsonl", headers=headers)

@@ -7,11 +7,12 @@ from functools import cache
 from importlib.resources import files
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, HTTPException, Response
+from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from chatwright.records.prompt_template import PromptTemplate
+from chatwright.serve import audit
 from chatwright.serve.auth import Principal, require_user
 from chatwright.serve.chat import store, wire
 from chatwright.serve.chat.tables import PromptEntry
@@ -42,7 +43,7 @@ def prompts(who: Member, shared: Shared) -> list[wire.PromptInfo]:
 
 
 @router.post("", status_code=201)
-def keep(new: wire.NewPrompt, who: Member, shared: Shared) -> wire.PromptInfo:
+def keep(new: wire.NewPrompt, request: Request, who: Member, shared: Shared) -> wire.PromptInfo:
     """Keep a prompt."""
     PromptTemplate.parse(new.text)
     with shared.workspace.session() as session:
@@ -52,15 +53,19 @@ def keep(new: wire.NewPrompt, who: Member, shared: Shared) -> wire.PromptInfo:
         row = PromptEntry(owner=who.id, **new.model_dump())
         session.add(row)
         session.flush()
+        if row.shared:
+            audit.record(session, request, who.id, "prompt.share", row.id)
         return _info(row, who)
 
 
 @router.put("/{prompt_id}")
-def rewrite(prompt_id: str, new: wire.NewPrompt, who: Member, shared: Shared) -> wire.PromptInfo:
+def rewrite(prompt_id: str, new: wire.NewPrompt, request: Request, who: Member, shared: Shared) -> wire.PromptInfo:
     """Change an own prompt."""
     PromptTemplate.parse(new.text)
     with shared.workspace.session() as session:
         row = _own(session, who, prompt_id)
+        if new.shared or row.shared:  # also another text of one that all see
+            audit.record(session, request, who.id, "prompt.share" if new.shared else "prompt.unshare", row.id)
         for name, value in new.model_dump().items():
             setattr(row, name, value)
         row.updated_at = now()
@@ -68,10 +73,12 @@ def rewrite(prompt_id: str, new: wire.NewPrompt, who: Member, shared: Shared) ->
 
 
 @router.delete("/{prompt_id}", status_code=204)
-def forget(prompt_id: str, who: Member, shared: Shared) -> Response:
+def forget(prompt_id: str, request: Request, who: Member, shared: Shared) -> Response:
     """Delete an own prompt."""
     with shared.workspace.session() as session:
-        session.delete(_own(session, who, prompt_id))
+        row = _own(session, who, prompt_id)
+        session.delete(row)
+        audit.record(session, request, who.id, "prompt.delete", row.id, shared=row.shared)
     return Response(status_code=204)
 
 

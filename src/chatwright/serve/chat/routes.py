@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal, TypeVar
 
-from fastapi import APIRouter, Depends, Header, HTTPException, Query, Response
+from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
+from chatwright.serve import audit
 from chatwright.serve.auth import Principal, require_user
 from chatwright.serve.chat import answers, exchange, library, shares, store, wire
 from chatwright.serve.chat.live import LiveAnswer, follow, sse, stream
@@ -53,10 +54,11 @@ def preferences(who: Member, shared: Shared) -> wire.Preferences:
 
 
 @chat.put("/preferences")
-def set_preferences(new: wire.Preferences, who: Member, shared: Shared) -> wire.Preferences:
+def set_preferences(new: wire.Preferences, request: Request, who: Member, shared: Shared) -> wire.Preferences:
     """Allow, or withdraw, the use of own conversations as training data."""
     with shared.workspace.session() as session:
         set_consent(shared, session, who.id, new.training_consent)
+        audit.record(session, request, who.id, "consent.change", who.id, given=new.training_consent)
     return new
 
 
@@ -85,11 +87,16 @@ def begin(new: wire.NewConversation, who: Member, shared: Shared) -> wire.Conver
 
 
 @chat.delete("/conversations", status_code=204)
-async def delete_all(who: Member, shared: Shared) -> Response:
+async def delete_all(request: Request, who: Member, shared: Shared) -> Response:
     """Delete every conversation of the user, for good."""
     with_answers = [a for a in answers.hub_of(shared).of_owner(who.id) if "conversation_id" in a.label]
     await answers.hub_of(shared).stop(with_answers)
-    await run_in_threadpool(_in_session, shared, lambda session: store.remove_all(session, who.id))
+
+    def remove(session: Any) -> None:
+        store.remove_all(session, who.id)
+        audit.record(session, request, who.id, "chats.delete_all", who.id)
+
+    await run_in_threadpool(_in_session, shared, remove)
     return Response(status_code=204)
 
 
@@ -123,7 +130,7 @@ def change(
 
 
 @chat.delete("/conversations/{conversation_id}", status_code=204)
-async def delete(conversation_id: str, who: Member, shared: Shared) -> Response:
+async def delete(conversation_id: str, request: Request, who: Member, shared: Shared) -> Response:
     """Delete a conversation with its messages, thumbs and link, for good."""
 
     def find(session: Any) -> ConversationRow:
@@ -132,13 +139,18 @@ async def delete(conversation_id: str, who: Member, shared: Shared) -> Response:
     await run_in_threadpool(_in_session, shared, find)
     hub = answers.hub_of(shared)
     await hub.stop(hub.of_label("conversation_id", conversation_id))
-    await run_in_threadpool(_in_session, shared, lambda session: session.delete(find(session)))
+
+    def remove(session: Any) -> None:
+        session.delete(find(session))
+        audit.record(session, request, who.id, "chat.delete", conversation_id)
+
+    await run_in_threadpool(_in_session, shared, remove)
     return Response(status_code=204)
 
 
 @chat.get("/conversations/{conversation_id}/export")
 def export(
-    conversation_id: str, who: Member, shared: Shared, format: Literal["json", "markdown"] = "json"
+    conversation_id: str, request: Request, who: Member, shared: Shared, format: Literal["json", "markdown"] = "json"
 ) -> Response:  # fmt: skip
     """A file: `json` has every branch and can be imported; `markdown` has the branch that is shown."""
     with shared.workspace.reading() as session:
@@ -147,6 +159,8 @@ def export(
             text, kind = exchange.as_json(session, row).model_dump_json(indent=1), "application/json"
         else:
             text, kind = exchange.as_markdown(session, row), "text/markdown; charset=utf-8"
+    with shared.workspace.session() as session:
+        audit.record(session, request, who.id, "chat.export", conversation_id, format=format)
     name = f'attachment; filename="conversation.{"json" if format == "json" else "md"}"'
     return Response(text, media_type=kind, headers={"content-disposition": name})
 

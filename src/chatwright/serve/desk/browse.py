@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request
 
 from chatwright.feedback import browse as browsing
 from chatwright.feedback.browse import BrowsePage, Filters, TaskDetail
+from chatwright.serve.audit_bounds import record_reading
 from chatwright.serve.auth import Principal, require_user
 from chatwright.serve.chat.wire import whole_characters
 from chatwright.serve.openai.errors import APIError, responses
@@ -39,16 +40,19 @@ def filters(
 
 @router.get("/browse")
 def browse(
-    request: Request, _: Lead, wanted: Annotated[Filters, Depends(filters)],
+    request: Request, who: Lead, wanted: Annotated[Filters, Depends(filters)],
     offset: Annotated[int, Query(ge=0, le=10**7)] = 0, limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> BrowsePage:  # fmt: skip
     """A page of the tasks that fit the filters, the newest first."""
+    record_reading(services(request), request, who.id, "texts.read", wanted.project)
     with services(request).workspace.reading() as session:
         return browsing.browse(session, wanted, offset=offset, limit=limit)
 
 
 @router.get("/tasks/{task_id}")
-def task(request: Request, _: Lead, task_id: str) -> TaskDetail:
+def task(request: Request, who: Lead, task_id: str) -> TaskDetail:
     """A task with its answers, all its labels and how they were merged."""
     with services(request).workspace.reading() as session:
-        return browsing.task_detail(session, task_id)
+        found = browsing.task_detail(session, task_id)
+    record_reading(services(request), request, who.id, "texts.read", task_id)
+    return found

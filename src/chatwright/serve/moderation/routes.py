@@ -9,6 +9,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 
+from chatwright.serve.audit_bounds import record_reading
 from chatwright.serve.auth import Principal, require_scope, require_user
 from chatwright.serve.moderation.classifier import Classifier, Judgement
 from chatwright.serve.moderation.filters import Moderator
@@ -117,11 +118,12 @@ def _result(judged: Judgement) -> ModerationResult:
 @router.get("/api/moderation/events", responses=responses(401, 403), tags=["administration"])
 def events(
     request: Request,
-    principal: Annotated[Principal, Depends(require_user("admin"))],
+    who: Annotated[Principal, Depends(require_user("admin"))],
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     before: Annotated[float | None, Query(allow_inf_nan=False)] = None,
 ) -> LoggedEvents:
     """What the filters flagged and did, the newest first; `before` (seconds since 1970) pages back."""
+    record_reading(services(request), request, who.id, "flagged.read")
     query = select(ModerationEvent).order_by(ModerationEvent.at.desc(), ModerationEvent.id).limit(limit)
     if before is not None:
         query = query.where(ModerationEvent.at < before)
