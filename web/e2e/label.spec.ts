@@ -35,6 +35,29 @@ for (const language of languages) {
     test.use({ language });
     test.slow(); // many pages and many looks by axe, on whatever machine this is
 
+    test("the line about the last label moves nothing, and notes leave the tiers free", async ({ member: page }) => {
+      const project = await makeProject(page, { kinds: ["rank"] }, Array(3).fill(rankTask));
+      for (const width of [900, 360]) {
+        await page.setViewportSize({ width, height: 800 });
+        await open(page, project);
+        const top = async () => (await page.getByTestId("sheet").boundingBox())!.y;
+        const before = await top();
+        await page.locator("body").press("d");
+        for (const key of ["c", "a", "=", "b", "Enter"]) await page.keyboard.press(key);
+        await expect(page.locator(".desk-last")).toBeVisible();
+        await expect(page.getByTestId("sheet")).toBeVisible();
+        await expect.poll(top).toBe(before);
+        if (process.env.LOOK) await page.screenshot({ path: `${process.env.LOOK}/desk-${language}-${width}.png` });
+        await page.locator(".desk-last button").click();
+        const note = page.locator(".toast").first();
+        await expect(note).toBeVisible();
+        await expect(page.locator(".desk-foot")).toBeVisible();
+        const gap = async () => { const [toast, foot] = [await note.boundingBox(), await page.locator(".desk-foot").boundingBox()]; return toast && foot ? foot.y - toast.y - toast.height : -1; };
+        await expect.poll(gap).toBeGreaterThanOrEqual(0);
+        if (process.env.LOOK) await page.screenshot({ path: `${process.env.LOOK}/note-${language}-${width}.png` });
+      }
+    });
+
     test("ranks by typed letters, digits, the field and dragging into one order", { tag: "@smoke" }, async ({ member: page, t }) => {
       const project = await makeProject(page, { kinds: ["rank"] }, Array(4).fill(rankTask));
       const field = page.getByRole("textbox", { name: t("label.typed.label") });
