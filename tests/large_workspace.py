@@ -12,7 +12,8 @@ from typing import Any
 from sqlalchemy import insert
 
 from chatwright.feedback.projects import default_project
-from chatwright.feedback.tables import LabelEvent, LabelRow, Payload, TaskRow
+from chatwright.feedback.tables import LabelEvent, LabelRow, Payload, TaskRow, TaskText
+from chatwright.feedback.task_search import texts
 from chatwright.serve.tables import metadata
 from chatwright.workspace.database import Workspace, now
 from chatwright.workspace.migrations import prepare
@@ -28,7 +29,9 @@ def fill(workspace: Workspace, num_tasks: int, seed: int = 0) -> str:
     with workspace.session() as session:
         project = default_project(session).id
     for start in range(0, num_tasks, _AT_ONCE):
-        rows: dict[Any, list[dict[str, Any]]] = {Payload: [], TaskRow: [], LabelEvent: [], LabelRow: []}
+        rows: dict[Any, list[dict[str, Any]]] = {
+            Payload: [], TaskRow: [], TaskText: [], LabelEvent: [], LabelRow: [],
+        }  # fmt: skip
         for n in range(start, min(start + _AT_ONCE, num_tasks)):
             _add(rows, project, n, draw)
         with workspace.session() as session:
@@ -49,12 +52,15 @@ def _add(rows: dict[Any, list[dict[str, Any]]], project: str, n: int, draw: rand
     rows[Payload] += [
         {"id": name, "subject": subject, "content": one, "created_at": at} for name, one in zip(names, contents, strict=True)
     ]
+    folded = "\n".join(one.casefold() for content in contents for one in texts(content))
+    rows[TaskText].append({"seq": 3 * n + 1, "task_id": task, "text": folded})
     twice = draw.random() < TWICE
     answers = [{"payload_id": name, "model": f"m-{place}", "finish_reason": "stop"} for place, name in enumerate(names[1:])]
     rows[TaskRow].append({
         "id": task, "seq": 3 * n + 1, "project_id": project, "kind": "rank", "state": "complete", "language": "en",
         "split": "held_out" if n % 10 == 0 else "train", "subject": subject, "source": "import", "answers": answers,
         "prompt_payload": names[0], "overlap": 1 + twice, "labels_count": 1 + twice, "created_at": at,
+        "agreement": draw.random() if twice else None,
     })  # fmt: skip
     for which in range(1 + twice):
         seq, uuid = 3 * n + 2 + which, f"label-{n}-{which}"

@@ -64,10 +64,32 @@ def test_pages_of_the_browser_are_cut_in_the_database(large: tuple[Workspace, st
     for filters in (
         Filters(), Filters(project=project), Filters(project=project, state="complete", split="train", language="en"),
         Filters(project=project, labeller="labeller-3"), Filters(project=project, labeller_kind="human"),
+        Filters(project=project, agreement_below=0.6),
     ):  # fmt: skip
         began = time.process_time()
         with workspace.reading() as session:
-            page = browse(session, filters, offset=min(offset, 5000) if filters.labeller else offset)
+            page = browse(
+                session, filters, offset=min(offset, 4900) if filters.labeller or filters.agreement_below else offset
+            )
         spent = time.process_time() - began
         print(f"page at {offset}: {spent:.3f} s, {filters}")
         assert page.tasks and page.total >= 5000 and spent < PAGE_S
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "text", ["museum", "moon museum", "博物馆", "月亮", "a", "qq", "zzzz", " 51234", "museum moon whale river"]
+)
+def test_a_search_costs_little_whatever_it_looks_for(large: tuple[Workspace, str], text: str) -> None:
+    """Common, rare and absent words, one character and many: each search is bounded, and those after it continue."""
+    workspace, project = large
+    for more in ({}, {"project": project, "labeller": "labeller-3"}, {"agreement_below": 0.5}, {"state": "open"}):
+        began = time.process_time()
+        with workspace.reading() as session:
+            page = browse(session, Filters(text=text, **more))  # type: ignore[arg-type]
+        spent = time.process_time() - began
+        print(f"search: {spent:.3f} s, {text!r} {more}, {page.total} found, continues at {page.next_older}")
+        assert spent < PAGE_S
+    if text == " 51234":
+        with workspace.reading() as session:
+            assert [task.id for task in browse(session, Filters(text=text)).tasks] == [f"task_{51234:032x}"]

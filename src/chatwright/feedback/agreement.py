@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -170,9 +171,13 @@ def pair_exists(item: Item, first: Collection[str], second: Collection[str]) -> 
 
 def item_agreement(item: Item) -> float | None:
     """Percent agreement of the labellers of one item; None with fewer than two, or without a shared pair."""
-    counts = [pair_counts(a, b) for _, a, _, b in _pairs(item)]
-    num = sum(count.num for count in counts)
-    return sum(count.same for count in counts) / num if num else None
+    relations: defaultdict[tuple[int, int], Counter[int]] = defaultdict(Counter)  # by pair of answers; linear in labellers
+    for order in item.values():
+        for i, j, relation in order.pairs():
+            relations[i, j][relation] += 1
+    num = sum(math.comb(seen.total(), 2) for seen in relations.values())
+    same = sum(math.comb(count, 2) for seen in relations.values() for count in seen.values())
+    return same / num if num else None
 
 
 def _pairs(item: Item) -> Iterator[Pair]:

@@ -1,29 +1,25 @@
 """The data browser: tasks by filters, and one task with everything about it.
 
-The database filters, counts and cuts pages. Only agreement and text are looked at here, because both stand inside JSON:
-their filters read every task that the others let through.
+The database filters, counts and cuts pages. A search for a text collects or reads a bounded number of tasks at a time
+(`task_search`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, Text, cast, func, select
+from sqlalchemy import ColumnElement, Text, cast, func, select
 from sqlalchemy.orm import Session
 
 from chatwright.errors import MissingError
-from chatwright.feedback import payloads
-from chatwright.feedback.agreement import item_agreement
-from chatwright.feedback.dashboard import COMPARED
-from chatwright.feedback.tables import LabelEvent, LabelRow, MergedRow, Payload, TaskRow
-from chatwright.feedback.values import order_of
-from chatwright.records import LETTERS, WeakOrder
+from chatwright.feedback import payloads, task_search
+from chatwright.feedback.tables import LabelEvent, LabelRow, MergedRow, TaskRow
+from chatwright.records import LETTERS
 
 START_CHARS = 160
-_AT_ONCE = 400  # SQLite takes a limited number of values in a statement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +80,11 @@ class BrowsePage:
 
     tasks: list[BrowsedTask]
     total: int
-    """Tasks that fit the filters."""
+    """Tasks that fit the filters, among those that were searched."""
     offset: int
+    next_older: int | None
+    """A search for a text ends after a bounded number of tasks; `older_than` with this number continues it. None: it went
+    through all tasks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,26 +161,18 @@ class TaskDetail:
     """All that happened to it, the oldest first."""
 
 
-def browse(session: Session, filters: Filters, *, offset: int = 0, limit: int = 50) -> BrowsePage:
-    """A page of the tasks that fit, the newest first."""
-    if not filters.text and filters.agreement_below is None:
-        total = session.scalar(_filtered(select(func.count(TaskRow.id)), filters)) or 0
-        page = _filtered(select(TaskRow.id), filters).order_by(TaskRow.seq.desc()).offset(offset).limit(limit)
-        return BrowsePage(tasks=_tasks(session, session.scalars(page).all()), total=total, offset=offset)
-    columns = select(TaskRow.id, TaskRow.prompt_payload, TaskRow.answers)
-    rows: Sequence[Any] = session.execute(_filtered(columns, filters).order_by(TaskRow.seq.desc())).all()
+def browse(
+    session: Session, filters: Filters, *, offset: int = 0, limit: int = 50, older_than: int | None = None
+) -> BrowsePage:  # fmt: skip
+    """A page of the tasks that fit, the newest first. `older_than`: `next_older` of the search before."""
+    conditions, next_older = _conditions(filters), None
     if filters.text:
-        held = _holding(session, filters.text)
-        by_label = _labelled_with(session, held)
-        rows = [
-            row for row in rows
-            if row.prompt_payload in held or row.id in by_label or any(a["payload_id"] in held for a in row.answers)
-        ]  # fmt: skip
-    if filters.agreement_below is not None:
-        found = _agreement(session, [(row.id, len(row.answers)) for row in rows])
-        rows = [row for row in rows if (value := found.get(row.id)) is not None and value < filters.agreement_below]
-    shown = [row.id for row in rows[offset : offset + limit]]
-    return BrowsePage(tasks=_tasks(session, shown), total=len(rows), offset=offset)
+        held, next_older = task_search.holding(session, filters.text, older_than)
+        conditions.append(TaskRow.seq.in_(held))
+    total = session.scalar(select(func.count(TaskRow.id)).where(*conditions)) or 0
+    page = select(TaskRow.id).where(*conditions).order_by(TaskRow.seq.desc()).offset(offset).limit(limit)
+    found = _tasks(session, session.scalars(page).all())
+    return BrowsePage(tasks=found, total=total, offset=offset, next_older=next_older)
 
 
 def task_detail(session: Session, task_id: str) -> TaskDetail:
@@ -232,19 +223,22 @@ def _label(label: LabelRow, kept: Mapping[str, dict[str, Any]]) -> BrowsedLabel:
 # ---- filters -----------------------------------------------------------------------------------------------
 
 
-def _filtered(query: Select[Any], filters: Filters) -> Select[Any]:
-    """Rows of tasks that fit all filters but text and agreement."""
+def _conditions(filters: Filters) -> list[ColumnElement[bool]]:
+    """Conditions on tasks for all filters but text."""
+    found: list[ColumnElement[bool]] = []
     columns = {
         "project": TaskRow.project_id, "kind": TaskRow.kind, "state": TaskRow.state, "language": TaskRow.language,
         "split": TaskRow.split, "source": TaskRow.source,
     }  # fmt: skip
     for name, column in columns.items():
         if value := getattr(filters, name):
-            query = query.where(column == value)
+            found.append(column == value)
     if filters.flagged is not None:
-        query = query.where(TaskRow.flags_count > 0 if filters.flagged else TaskRow.flags_count == 0)
+        found.append(TaskRow.flags_count > 0 if filters.flagged else TaskRow.flags_count == 0)
+    if filters.agreement_below is not None:
+        found.append(TaskRow.agreement < filters.agreement_below)
     if filters.model:
-        query = query.where(cast(TaskRow.answers, Text).contains(f'"model": {json.dumps(filters.model)}', autoescape=True))
+        found.append(cast(TaskRow.answers, Text).contains(f'"model": {json.dumps(filters.model)}', autoescape=True))
     if filters.labeller or filters.labeller_kind or filters.flag:
         label = select(LabelRow.task_id).where(LabelRow.state != "undone")
         if filters.labeller:
@@ -253,57 +247,14 @@ def _filtered(query: Select[Any], filters: Filters) -> Select[Any]:
             label = label.where(LabelRow.labeller_kind == filters.labeller_kind)
         if filters.flag:
             label = label.where(cast(LabelRow.value, Text).contains(json.dumps(filters.flag), autoescape=True))
-        query = query.where(TaskRow.id.in_(label))
-    return query
-
-
-def _holding(session: Session, text: str) -> set[str]:
-    """Payloads with a text that contains `text`. The database looks through the JSON as it is stored (with escapes, and
-    with names of fields), and what it finds is looked at again."""
-    pattern = json.dumps(text)[1:-1].lower()
-    stored = func.lower(cast(Payload.content, Text))
-    query = select(Payload.id, Payload.content).where(stored.contains(pattern, autoescape=True))
-    wanted = text.casefold()
-    return {name for name, content in session.execute(query) if any(wanted in one.casefold() for one in _texts(content))}
-
-
-def _texts(content: Any) -> Iterable[str]:
-    """What somebody wrote or said in a payload."""
-    if isinstance(content, Mapping):
-        yield from (str(content[name]) for name in ("text", "comment") if isinstance(content.get(name), str))
-        yield from (str(m.get("content", "")) for m in content.get("messages") or () if isinstance(m, Mapping))
-
-
-def _labelled_with(session: Session, held: set[str]) -> set[str]:
-    """Tasks with a label whose payload is one of `held`."""
-    found: set[str] = set()
-    names = sorted(held)
-    for start in range(0, len(names), _AT_ONCE):
-        some = select(LabelRow.task_id).where(LabelRow.payload_id.in_(names[start : start + _AT_ONCE]))
-        found.update(session.scalars(some))
+        found.append(TaskRow.id.in_(label))
     return found
-
-
-def _agreement(session: Session, tasks: Sequence[tuple[str, int]]) -> dict[str, float | None]:
-    """Agreement of tasks (id, number of answers) that have two rankings or more."""
-    sizes = dict(tasks)
-    orders: dict[str, dict[str, WeakOrder]] = {}
-    names = list(sizes)
-    for start in range(0, len(names), _AT_ONCE):
-        labels = select(LabelRow).where(
-            LabelRow.task_id.in_(names[start : start + _AT_ONCE]), LabelRow.state == "current", LabelRow.kind.in_(COMPARED)
-        )
-        for label in session.scalars(labels):
-            if (order := order_of(label.kind, label.value, sizes[label.task_id])) is not None:
-                orders.setdefault(label.task_id, {})[label.labeller] = order
-    return {name: item_agreement(item) for name, item in orders.items()}
 
 
 def _tasks(session: Session, names: Sequence[str]) -> list[BrowsedTask]:
     rows = {row.id: row for row in session.scalars(select(TaskRow).where(TaskRow.id.in_(names)))}
     merged = {row.task_id: row.order for row in session.scalars(select(MergedRow).where(MergedRow.task_id.in_(names)))}
     kept = payloads.contents(session, [row.prompt_payload for row in rows.values()])
-    agreed = _agreement(session, [(row.id, len(row.answers)) for row in rows.values()])
     found = []
     for row in (rows[name] for name in names):
         messages = kept.get(row.prompt_payload, {}).get("messages") or []
@@ -311,7 +262,7 @@ def _tasks(session: Session, names: Sequence[str]) -> list[BrowsedTask]:
             BrowsedTask(
                 id=row.id, project=row.project_id, kind=row.kind, state=row.state, language=row.language, split=row.split,
                 source=row.source, screening=row.screening, gold=row.gold is not None, num_answers=len(row.answers),
-                labels=row.labels_count, overlap=row.overlap, flagged=row.flags_count, agreement=agreed.get(row.id),
+                labels=row.labels_count, overlap=row.overlap, flagged=row.flags_count, agreement=row.agreement,
                 ranking=merged.get(row.id), start=messages[-1]["content"][:START_CHARS] if messages else "",
                 erased=bool(row.prompt_payload) and row.prompt_payload not in kept, created_at=row.created_at,
             )

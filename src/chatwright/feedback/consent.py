@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import delete, func, select, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from chatwright.errors import ConfigError
@@ -24,6 +25,7 @@ from chatwright.feedback.intake_tables import IntakeCandidates, IntakeSeen
 from chatwright.feedback.near_duplicates import keyed
 from chatwright.feedback.tables import Payload
 from chatwright.workspace.database import Workspace
+from chatwright.workspace.text_search import SEARCHED, purge
 
 KEY_FILE = "subject-key"
 NOTICE_VERSION = 2
@@ -111,14 +113,18 @@ def wipe(workspace: Workspace) -> bool:
     """After a withdrawal: see that no byte of what was erased is left in the database's files. Gives whether that is done
     now; with readers in the way, SQLite's log keeps old pages until its next checkpoint.
 
-    SQLite: `secure_delete` has overwritten the rows, here its log is emptied. PostgreSQL: the dead rows are vacuumed; its
-    write-ahead log goes by its own rules (docs/howto/intake.md).
+    SQLite: `secure_delete` has overwritten the rows; here the search's index is rewritten and the log emptied. PostgreSQL:
+    the dead rows are vacuumed; its write-ahead log goes by its own rules (docs/howto/intake.md).
     """
     if not workspace.is_sqlite:
         with workspace.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            for table in ("payloads", "feedback_drafts"):
+            for table in ("payloads", "feedback_drafts", SEARCHED):
                 connection.execute(text(f"VACUUM {table}"))
         return True
+    try:
+        purge(workspace)
+    except OperationalError:  # another process writes for long
+        return False
     raw = workspace.engine.raw_connection()
     try:
         blocked, _, _ = raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()

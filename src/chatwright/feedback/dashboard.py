@@ -29,13 +29,13 @@ from chatwright.feedback.figures import (
 )
 from chatwright.feedback.projects import project_of
 from chatwright.feedback.tables import LabelRow, SkipRow, TaskRow
+from chatwright.feedback.task_search import COMPARED
 from chatwright.feedback.values import KINDS, order_of
 from chatwright.records import WeakOrder
 from chatwright.statistics.bootstrap import Interval, mean_interval, mean_ratio_interval
 from chatwright.workspace.database import Workspace, now
 
 LABELLER_KINDS = ("human", "simulated", "ai")
-COMPARED = ("rank", "compare")
 LOW_AGREEMENT, HIGH_AGREEMENT = 0.65, 0.90
 """InstructGPT's labellers agreed on 73 %; below, suspect the guideline, above, that somebody copies."""
 TOO_FAST_SHARE = 0.10

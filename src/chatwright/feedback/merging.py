@@ -12,11 +12,12 @@ from sqlalchemy.orm import Session
 
 from chatwright.errors import DataError
 from chatwright.feedback import tasks
-from chatwright.feedback.dashboard import COMPARED, items_of, labels_of
+from chatwright.feedback.dashboard import items_of, labels_of
 from chatwright.feedback.merge import Merged, Method, merge, needs_adjudication
 from chatwright.feedback.projects import project_of
 from chatwright.feedback.reliability import reliabilities, weights_of
 from chatwright.feedback.tables import TaskRow
+from chatwright.feedback.task_search import COMPARED
 from chatwright.records import WeakOrder
 from chatwright.workspace.database import Workspace
 

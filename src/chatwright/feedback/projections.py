@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import delete, select, text, update
 from sqlalchemy.orm import Session
 
+from chatwright.feedback import task_search
 from chatwright.feedback.tables import (
     GuidelineRow,
     LabelEvent,
@@ -19,9 +20,10 @@ from chatwright.feedback.tables import (
     ProjectRow,
     SkipRow,
     TaskRow,
+    TaskText,
 )
 
-PROJECTIONS = (ProjectRow, GuidelineRow, TaskRow, LabelRow, MergedRow, SkipRow)
+PROJECTIONS = (ProjectRow, GuidelineRow, TaskRow, TaskText, LabelRow, MergedRow, SkipRow)
 _BATCH = 500
 
 
@@ -80,15 +82,15 @@ def _guideline_published(session: Session, event: LabelEvent) -> None:
 
 def _task_created(session: Session, event: LabelEvent) -> None:
     data = event.data
-    session.add(
-        TaskRow(
-            id=event.task_id, seq=event.id, project_id=event.project_id, subject=event.subject, created_at=event.at,
-            prompt_payload=data.get("prompt") or event.payload_id, state="open", labels_count=0, flags_count=0,
-            everybody=data["screening"] or data["gold"] is not None,
-            **{name: data[name] for name in TASK_FIELDS},
-        )
+    task = TaskRow(
+        id=event.task_id, seq=event.id, project_id=event.project_id, subject=event.subject, created_at=event.at,
+        prompt_payload=data.get("prompt") or event.payload_id, state="open", labels_count=0, flags_count=0,
+        everybody=data["screening"] or data["gold"] is not None, agreement=None,
+        **{name: data[name] for name in TASK_FIELDS},
     )  # fmt: skip
+    session.add(task)
     session.flush()
+    task_search.index(session, [task])
 
 
 TASK_FIELDS = (
@@ -109,13 +111,20 @@ def _label_submitted(session: Session, event: LabelEvent) -> None:
     if event.data["state"] == "current":
         _count(task, +1)
     session.flush()
+    task.agreement = task_search.agreement(session, task)
+    session.flush()
+    if event.payload_id:
+        task_search.index(session, [task])
 
 
 def _label_undone(session: Session, event: LabelEvent) -> None:
     label = session.get_one(LabelRow, event.data["label"])
+    task = session.get_one(TaskRow, label.task_id)
     if label.state == "current":
-        _count(session.get_one(TaskRow, label.task_id), -1)
+        _count(task, -1)
     label.state = "undone"
+    session.flush()
+    task.agreement = task_search.agreement(session, task)
     session.flush()
 
 
@@ -169,6 +178,7 @@ def _withdrawn(session: Session, event: LabelEvent) -> None:
         some = tasks[start : start + _BATCH]
         closed = update(TaskRow).where(TaskRow.subject == event.subject, TaskRow.id.in_(some)).values(state="closed")
         session.execute(closed.execution_options(synchronize_session="fetch"))
+    task_search.index_erased(session, event.subject, event.data["payloads"])
 
 
 HANDLERS: dict[str, Callable[[Session, LabelEvent], Any]] = {

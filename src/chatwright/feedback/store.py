@@ -21,6 +21,7 @@ from chatwright.feedback.payloads import content
 from chatwright.feedback.projections import rebuild
 from chatwright.feedback.tables import DraftRow, LabelEvent, Payload, TaskRow
 from chatwright.workspace.database import Workspace, now
+from chatwright.workspace.text_search import purge
 
 __all__ = ["append", "content", "erase", "find", "hold_subject", "live_texts", "rebuild", "scrub"]
 
@@ -110,9 +111,11 @@ def erase(session: Session, subject: str, *, actor: str, before: float = math.in
 
 
 def scrub(workspace: Workspace) -> None:
-    """After `erase`: on SQLite, let nothing of what was erased stay in the write-ahead log. Readers that are at work may
-    keep it there until the next time; PostgreSQL frees it by itself (VACUUM), its own log with its checkpoints."""
+    """After `erase`: on SQLite, let nothing of what was erased stay in the search's index and the write-ahead log. Readers
+    that are at work may keep it in the log until the next time; PostgreSQL frees it by itself (VACUUM), its own log with its
+    checkpoints."""
     if workspace.is_sqlite:
+        purge(workspace)
         connection = workspace.engine.raw_connection()  # ours begin a transaction, in which there are no checkpoints
         try:
             connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")

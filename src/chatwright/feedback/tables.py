@@ -111,13 +111,27 @@ class TaskRow(Base):
     """Current labels."""
     flags_count: Mapped[int] = mapped_column(Integer, default=0)
     """Flags nobody has looked at; the task waits meanwhile."""
+    agreement: Mapped[float | None] = mapped_column(Float)
+    """Share of pairs on which its current rankings agree; None with fewer than two."""
     of_task: Mapped[str] = mapped_column(_ID, default="", index=True)
     """For an adjudication: the task whose labels disagree."""
     created_at: Mapped[float] = mapped_column(Float)
     __table_args__ = (
         Index("ix_feedback_tasks_queue", "state", "project_id", "kind", "priority", "labels_count", "seq"),
         Index("ix_feedback_tasks_project_id", "project_id", "seq"),
+        Index("ix_feedback_tasks_seq", "seq"),
+        Index("ix_feedback_tasks_agreement", "agreement"),
     )
+
+
+class TaskText(Base):
+    """All texts of a task for the search (projection): its prompt, answers, and what labellers wrote, case-folded."""
+
+    __tablename__ = "feedback_texts"
+    seq: Mapped[int] = mapped_column(_SEQUENCE, primary_key=True, autoincrement=False)
+    """The task's `seq`, so that the newest comes first without a join."""
+    task_id: Mapped[str] = mapped_column(_ID, unique=True)
+    text: Mapped[str] = mapped_column(Text)
 
 
 class LabelRow(Base):

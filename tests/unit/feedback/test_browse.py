@@ -7,15 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from chatwright.errors import MissingError
+from chatwright.feedback import task_search
 from chatwright.feedback.browse import BrowsePage, Filters, browse, task_detail
+from chatwright.feedback.consent import wipe
+from chatwright.feedback.labels import undo
 from chatwright.feedback.merging import merge_project
 from chatwright.feedback.queue import flag
 from chatwright.feedback.store import erase
+from chatwright.feedback.tables import LabelRow, TaskRow
 from chatwright.feedback.tasks import Answer
 from chatwright.records import WeakOrder
+from chatwright.workspace import text_search
 from chatwright.workspace.database import Workspace
+from chatwright.workspace.migrations import prepare
 from desk_data import label, project, ranked, task
 from workspaces import KINDS, workspace_of
 
@@ -127,3 +134,113 @@ def test_withdrawn_texts_are_gone(workspace: Workspace) -> None:
         found = task_detail(session, one)
     assert found.task.erased and found.task.start == "" and found.messages == []
     assert [a.text for a in found.answers] == [None, None] and found.labels[0].content is None
+
+
+def search(workspace: Workspace, text: str, **given: Any) -> tuple[list[str], int | None]:
+    with workspace.reading() as session:
+        page = browse(session, Filters(text=text), limit=200, **given)
+        return [one.id for one in page.tasks], page.next_older
+
+
+ODD = (
+    "rare-straße", 'x"OR"y', "a* NOT b", "%__%", "长颈鹿在草原上", "月亮", "é", "\\'; --", "İstanbul", "tab\there",
+    "long " * 60,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+def test_search_finds_odd_and_short_texts_with_and_without_the_index(
+    workspace: Workspace, indexed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    monkeypatch.setattr(task_search, "BUDGET_S", 60.0)
+    if indexed:
+        monkeypatch.setattr(task_search, "READ_AT_ONCE", 1)  # PostgreSQL reads a part before it asks its index
+    if not indexed:
+        drop_index(workspace)
+    with workspace.session() as session:
+        mine = project(session)
+        made = [task(session, mine, text=f"number {n}: {odd}!") for n, odd in enumerate(ODD)]
+    with workspace.reading() as session:
+        assert text_search.has_index(session) is indexed
+    for name, odd in zip(made, ODD, strict=True):
+        for wanted in {odd, odd.upper() if odd.upper().casefold() == odd.casefold() else odd, odd[:2], odd[-3:]}:
+            assert name in search(workspace, wanted)[0], (odd, wanted)
+    assert search(workspace, "长颈马") == ([], None) == search(workspace, "rare-strasse-no")
+    assert search(workspace, "number 0")[0] == made[:1]
+
+
+def drop_index(workspace: Workspace) -> None:
+    with workspace.engine.begin() as connection:
+        if workspace.is_sqlite:
+            for what in ("insert", "update", "delete"):
+                connection.exec_driver_sql(f"DROP TRIGGER {text_search.INDEX}_{what}")
+            connection.exec_driver_sql(f"DROP TABLE {text_search.INDEX}")
+        else:
+            connection.exec_driver_sql(f"DROP INDEX {text_search.INDEX}")
+
+
+@pytest.mark.parametrize("text", ["number", "nu"])
+def test_a_bounded_search_continues_where_it_ended(
+    workspace: Workspace, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    for name, value in {"HITS": 2, "BUDGET_S": -1.0, "INDEXED_AT_ONCE": 3, "READ_AT_ONCE": 3}.items():
+        monkeypatch.setattr(task_search, name, value)
+    with workspace.session() as session:
+        mine = project(session)
+        made = [task(session, mine, text=f"number {n}" if n % 4 else "other") for n in range(9)]
+    found, older, searches = list[str](), None, 0
+    while searches == 0 or older is not None:
+        ids_here, older = search(workspace, text, older_than=older)
+        found, searches = found + ids_here, searches + 1
+    assert found == [made[n] for n in reversed(range(9)) if n % 4] and searches > 3
+
+
+def test_an_index_is_made_again_for_what_was_written_without_it(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    with workspace.session() as session:
+        mine = project(session)
+        before = task(session, mine, text="first giraffe")
+    if workspace.is_sqlite:
+        with monkeypatch.context() as patched:
+            patched.setattr(text_search, "_sqlite_has_trigrams", lambda: False)
+            prepare(workspace)
+    else:
+        drop_index(workspace)
+    with workspace.session() as session:
+        assert not text_search.has_index(session)
+        after = task(session, mine, text="second giraffe")
+    assert search(workspace, "giraffe") == ([after, before], None)
+    prepare(workspace)
+    with workspace.reading() as session:
+        assert text_search.has_index(session)
+    assert search(workspace, "giraffe") == ([after, before], None)
+
+
+def test_withdrawn_texts_leave_the_files_of_the_index(tmp_path: Path) -> None:
+    rare = "\U0002a6a5"  # one character, so that the index holds its bytes as they are
+    with workspace_of("sqlite", tmp_path) as workspace:
+        with workspace.session() as session:
+            mine = project(session)
+            for n in range(20):
+                task(session, mine, text=f"other {n}", subject="other")
+            task(session, mine, text=f"{rare}{rare}{rare}", subject="ada")
+        with workspace.session() as session:
+            erase(session, "ada", actor="ada")
+        with workspace.engine.begin() as connection:
+            connection.exec_driver_sql(f"INSERT INTO {text_search.INDEX}({text_search.INDEX}) VALUES ('integrity-check')")
+        assert search(workspace, rare) == ([], None)
+        wipe(workspace)
+        files = [path.read_bytes() for path in workspace.folder.iterdir() if path.is_file()]
+        assert files and all(rare.encode() not in content for content in files)
+        assert len(search(workspace, "other")[0]) == 20
+
+
+def test_agreement_follows_labels_and_their_withdrawal(workspace: Workspace) -> None:
+    with workspace.session() as session:
+        one = ranked(session, project(session), {"ann": "A>B>C", "ben": "C>B>A", "cat": "A>B>C"})
+        row = session.get_one(TaskRow, one)
+        assert row.agreement == pytest.approx(1 / 3)
+        undo(session, session.scalars(select(LabelRow.uuid).where(LabelRow.labeller == "ben")).one(), "ben")
+        assert row.agreement == 1.0
+    assert ids(workspace, agreement_below=1.0) == []

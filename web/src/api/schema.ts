@@ -426,7 +426,8 @@ export interface paths {
         };
         /**
          * Browse
-         * @description A page of the tasks that fit the filters, the newest first.
+         * @description A page of the tasks that fit the filters, the newest first. A search for a text covers a bounded number of tasks;
+         *     `older_than` (the answer's `next_older`) continues it.
          */
         get: operations["browse_api_desk_browse_get"];
         put?: never;
@@ -2045,6 +2046,8 @@ export interface components {
          * @description Some tasks, the newest first.
          */
         BrowsePage: {
+            /** Next Older */
+            next_older: number | null;
             /** Offset */
             offset: number;
             /** Tasks */
@@ -6015,6 +6018,7 @@ export interface operations {
             query?: {
                 offset?: number;
                 limit?: number;
+                older_than?: number | null;
                 project?: string;
                 kind?: string;
                 state?: string;

@@ -33,13 +33,14 @@ function List() {
     if (value) now.set(name, value);
     else now.delete(name);
     if (name !== "page") now.delete("page");
+    if (name !== "page" && name !== "older_than") now.delete("older_than");
     return now;
   }, { replace: true });
-  const query = useQuery(browseQuery({ project: project?.id, ...values, offset: page * PAGE, limit: PAGE }));
+  const query = useQuery(browseQuery({ project: project?.id, ...values, older_than: values.text ? params.get("older_than") ?? "" : "", offset: page * PAGE, limit: PAGE }));
   return (
     <>
       <Filters values={values} change={change} />
-      <Loaded query={query}>{(data) => <Results data={data} page={page} onPage={(to) => change("page", to ? String(to) : "")} />}</Loaded>
+      <Loaded query={query}>{(data) => <Results data={data} page={page} onPage={(to) => change("page", to ? String(to) : "")} onOlder={(to) => change("older_than", String(to))} />}</Loaded>
     </>
   );
 }
@@ -86,8 +87,16 @@ function Typed({ name, label, value, change }: { name: Name; label: string; valu
   return <TextField label={label} type="search" value={typed} onChange={(event) => setTyped(event.target.value)} />;
 }
 
-function Results({ data, page, onPage }: { data: BrowsePage; page: number; onPage: (page: number) => void }) {
+function Results({ data, page, onPage, onOlder }: { data: BrowsePage; page: number; onPage: (page: number) => void; onOlder: (to: number) => void }) {
   const { t, i18n } = useTranslation();
+  const next = data.next_older;
+  const older = next === null ? null : (
+    <div className="row end" role="status">
+      <span className="soft small grow">{t("lead.data.searchedPart")}</span>
+      <button type="button" className="button" onClick={() => onOlder(next)}>{t("lead.data.searchOlder")}</button>
+    </div>
+  );
+  if (!data.tasks.length && older) return <div className="card stack">{older}</div>;
   if (!data.tasks.length) return <div className="card"><Empty icon={<Inbox size={32} aria-hidden />} title={t("lead.data.none")} text={t("lead.data.noneText")} /></div>;
   return (
     <div className="card stack section">
@@ -105,6 +114,7 @@ function Results({ data, page, onPage }: { data: BrowsePage; page: number; onPag
         ))}
       </Table>
       <Pager page={page} size={PAGE} total={data.total} onPage={onPage} />
+      {older}
     </div>
   );
 }

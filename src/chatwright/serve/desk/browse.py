@@ -42,11 +42,13 @@ def filters(
 def browse(
     request: Request, who: Lead, wanted: Annotated[Filters, Depends(filters)],
     offset: Annotated[int, Query(ge=0, le=10**7)] = 0, limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    older_than: Annotated[int | None, Query(ge=0, le=2**62)] = None,
 ) -> BrowsePage:  # fmt: skip
-    """A page of the tasks that fit the filters, the newest first."""
+    """A page of the tasks that fit the filters, the newest first. A search for a text covers a bounded number of tasks;
+    `older_than` (the answer's `next_older`) continues it."""
     record_reading(services(request), request, who.id, "texts.read", wanted.project)
     with services(request).workspace.reading() as session:
-        return browsing.browse(session, wanted, offset=offset, limit=limit)
+        return browsing.browse(session, wanted, offset=offset, limit=limit, older_than=older_than)
 
 
 @router.get("/tasks/{task_id}")

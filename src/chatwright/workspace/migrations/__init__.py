@@ -20,6 +20,7 @@ from chatwright.workspace.append_only import statements
 from chatwright.workspace.copies import copy_sqlite, run_postgres_tool
 from chatwright.workspace.database import Workspace
 from chatwright.workspace.migrations import schema
+from chatwright.workspace.text_search import ensure_index
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -106,6 +107,8 @@ def prepare(workspace: Workspace) -> None:
             f"{workspace.folder}: the database is of an older version ({len(steps)} steps behind). "
             "Run: chatwright workspace upgrade (it makes a backup first)"
         )
+    with workspace.engine.begin() as connection:
+        ensure_index(connection)
 
 
 def upgrade(workspace: Workspace, *, backup: bool = True) -> Path | None:
@@ -128,6 +131,7 @@ def upgrade(workspace: Workspace, *, backup: bool = True) -> Path | None:
         command.upgrade(alembic_config(connection, folder=workspace.folder), "head")
         _guard(connection)
         _check(connection)
+        ensure_index(connection)
     return copy
 
 

@@ -54,5 +54,6 @@ def differences(workspace: Workspace, metadata: MetaData) -> list[object]:
     from alembic.autogenerate import compare_metadata
     from alembic.runtime.migration import MigrationContext
 
+    options = {"compare_type": True, "include_object": schema.is_compared}
     with workspace.engine.connect() as connection:
-        return list(compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), metadata))
+        return list(compare_metadata(MigrationContext.configure(connection, opts=options), metadata))

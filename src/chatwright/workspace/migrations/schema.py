@@ -14,6 +14,8 @@ from sqlalchemy import Connection, MetaData, create_engine, inspect, text
 from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.types import NullType
 
+from chatwright.workspace.text_search import INDEX
+
 VERSIONS = Path(__file__).parent / "versions"
 APPEND_ONLY = "append-only"
 _TYPES = {
@@ -53,7 +55,7 @@ def describe(connection: Connection) -> Description:
     found: Description = {}
     for key in columns:
         table = key[1]
-        if table == "alembic_version":
+        if table is None or table == "alembic_version" or table.startswith(INDEX):
             continue
         lines = [_column(connection, column) for column in columns[key]]
         if (primary := keys.get(key)) and primary["constrained_columns"]:
@@ -61,7 +63,11 @@ def describe(connection: Connection) -> Description:
         lines += [f"unique {one['name']} ({', '.join(one['column_names'])})" for one in uniques.get(key, [])]
         lines += [_foreign_key(one) for one in foreign.get(key, [])]
         lines += [f"check {one['name']}" for one in checks.get(key, [])]
-        lines += [_index(one) for one in indexes.get(key, []) if not one.get("duplicates_constraint")]
+        lines += [
+            _index(one)
+            for one in indexes.get(key, [])
+            if is_compared(one, one["name"], "index", True, None) and not one.get("duplicates_constraint")
+        ]
         found[table] = sorted(lines + ([APPEND_ONLY] if table in guarded else []))
     return dict(sorted(found.items()))
 
@@ -81,6 +87,11 @@ def deviations(found: Description, wanted: Description) -> list[str]:
         if parts:
             said.append(f"table {table} {' and '.join(parts)}")
     return said
+
+
+def is_compared(_object: object, name: str | None, _kind: str, _reflected: bool, _other: object) -> bool:
+    """Alembic's `include_object`: the index of `text_search` is not declared by a table."""
+    return not (name or "").startswith(INDEX)
 
 
 def _restricts(line: str) -> bool:
