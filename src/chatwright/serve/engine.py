@@ -99,6 +99,8 @@ class Delta:
     index: int
     text: str
     tokens: tuple[TokenLogprob, ...] = ()
+    reasoning: str = ""
+    """What a model elsewhere thinks before its answer, where its server tells that apart from the text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,6 +202,10 @@ class EngineRegistry:
     def dead(self) -> list[str]:
         """Names of models that have crashed for good."""
         return [name for name, engine in self._bare.items() if getattr(engine, "dead", False)]
+
+    def unreachable(self) -> dict[str, str]:
+        """Name -> reason, of models whose server elsewhere cannot be reached yet."""
+        return {name: reason for name, engine in self._bare.items() if (reason := getattr(engine, "trouble", ""))}
 
     def add(self, engine: Engine) -> None:
         """Offer one more model. Raises UsageError when its name is taken."""

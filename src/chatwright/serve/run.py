@@ -15,7 +15,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Never
+from typing import TYPE_CHECKING, Any, Never
 
 import uvicorn
 from fastapi import FastAPI
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("chatwright.serve")
 KEY_FILE = "api-key"
 SWITCH_S = 0.001  # how long the model's thread may keep the interpreter while the event loop waits for it
+RETRY_S = 30.0  # at most between two tries to reach an upstream
 WATCH_S = 1.0  # between looks for crashed models
 SAVE_S = 5.0  # for answers that have ended to be written down
 
@@ -174,6 +175,7 @@ def _run(
     registry = EngineRegistry(guard=lambda engine: guarded(engine, moderator))
     registry.loading += [entry.partition("=")[0] for entry in (*cfg.model, *cfg.upstream)]
     failed: list[ChatwrightError] = []
+    retries: list[asyncio.Task[None]] = []
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -193,7 +195,7 @@ def _run(
         yield
         if provider is not None:
             provider.close()
-        for task in tasks:
+        for task in (*tasks, *retries):
             task.cancel()
         await asyncio.to_thread(worker.stop)
         await server.drain(registry)
@@ -206,6 +208,9 @@ def _run(
             for entry in (*cfg.model, *cfg.upstream):
                 engine = await asyncio.to_thread(_open_promoted, cfg, workspace, registry, entry)
                 registry.add(engine)
+                if getattr(engine, "trouble", ""):
+                    retries.append(asyncio.create_task(_reconnect(engine)))
+                    continue
                 log.info("ready", extra={"fields": {"model": engine.name}})
             _settle()
         except ChatwrightError as error:
@@ -233,6 +238,15 @@ def _run(
             tracing.shutdown()  # sends what is left
     if failed:
         raise failed[0]
+
+
+async def _reconnect(engine: Any) -> None:
+    """Try to reach an upstream that was down at the start, until it answers."""
+    pause_s = 1.0
+    while not await asyncio.to_thread(engine.reconnect):
+        await asyncio.sleep(pause_s)
+        pause_s = min(RETRY_S, 2 * pause_s)
+    log.info("ready", extra={"fields": {"model": engine.name}})
 
 
 def _max_connections() -> int:
@@ -275,7 +289,7 @@ def open_engine(cfg: ServeConfig, entry: str, upstream: bool) -> Engine:
 
         names = [each.partition("=")[0] for each in cfg.upstream]
         key = secrets_of_services(UPSTREAM_KEY, names)[name]
-        return UpstreamEngine.open(name, where, key=key, deadline_s=cfg.deadline_s)
+        return UpstreamEngine.open_or_wait(name, where, key=key, deadline_s=cfg.deadline_s)
     # torch only here: a server with nothing but upstream models does without
     from chatwright.serve.local_engine import LocalEngine
 

@@ -45,6 +45,10 @@ _FIRST_ID = 1 << 40  # ids given here never look like a vocabulary's
 _FROM_CLIENT = ("messages", "tools", "tool_choice", "parallel_tool_calls", "response_format", "structured_outputs")
 
 
+class UpstreamUnreachable(ConfigError):
+    """The other server does not answer, or fails: it may do so later."""
+
+
 class UpstreamEngine:
     """See `Engine`. What needs the model's tokenizer or forward pass (`score`, `encode`, ...) raises UsageError."""
 
@@ -57,7 +61,10 @@ class UpstreamEngine:
     ) -> None:  # fmt: skip
         """`url` ends with /v1; `model` is the other server's name for it."""
         self.name, self.context_length, self.deadline_s = name, context_length, deadline_s
-        self._url, self._model = url.rstrip("/"), model or name
+        self._url, self._model, self._key = url.rstrip("/"), model or name, key
+        self._wanted = model
+        self.trouble = ""
+        """Why the other server could not be reached when this one started; empty since it was."""
         headers = {"authorization": f"Bearer {key}"} if key else {}
         limits = httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=32)
         self._client = httpx.AsyncClient(headers=headers, limits=limits, follow_redirects=False)
@@ -69,25 +76,57 @@ class UpstreamEngine:
     @classmethod
     def open(cls, name: str, where: str, *, key: str = "", deadline_s: float = DEADLINE_S) -> UpstreamEngine:
         """Ask the server what it serves. `where` is `url` or `model@url`; the model is `name` by default, or the only one
-        that is served there. Raises ConfigError."""
+        that is served there. Raises ConfigError, UpstreamUnreachable."""
+        engine = cls._unopened(name, where, key=key, deadline_s=deadline_s)
+        engine._find_model()
+        return engine
+
+    @classmethod
+    def open_or_wait(cls, name: str, where: str, *, key: str = "", deadline_s: float = DEADLINE_S) -> UpstreamEngine:
+        """As `open`, but a server that cannot be reached gives an engine that refuses requests until `reconnect` succeeds.
+        Raises ConfigError."""
+        engine = cls._unopened(name, where, key=key, deadline_s=deadline_s)
+        try:
+            engine._find_model()
+        except UpstreamUnreachable as error:
+            log.warning("%s; the server tries again", error)
+        return engine
+
+    def reconnect(self) -> bool:
+        """Ask the other server again; give whether the engine takes requests. Blocks for 10 s at most."""
+        try:
+            self._find_model()
+        except ConfigError as error:
+            log.info("%s", error)
+        return not self.trouble
+
+    @classmethod
+    def _unopened(cls, name: str, where: str, *, key: str, deadline_s: float) -> UpstreamEngine:
         place = where.rfind("@http")
         wanted, url = (where[:place], where[place + 1 :]) if place > 0 else ("", where)
         if not url.startswith(("http://", "https://")):
             raise ConfigError(f"upstream {name}: {url!r} is not an address such as http://127.0.0.1:8001/v1")
+        return cls(name, url, model=wanted, key=key, deadline_s=deadline_s)
+
+    def _find_model(self) -> None:
+        """Take the model's name and context length from the other server. Raises ConfigError, UpstreamUnreachable."""
+        name, url, key = self.name, self._url, self._key
         try:
             headers = {"authorization": f"Bearer {key}"} if key else {}
             answer = httpx.get(f"{url.rstrip('/')}/models", headers=headers, timeout=10)
             answer.raise_for_status()
             rows = {row["id"]: row for row in answer.json()["data"]}
         except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-            reason = _reason(error, name, key)
-            raise ConfigError(f"upstream {name}: {url}/models gives no list of models ({reason})") from None
-        model = _served_model(name, wanted, url, list(rows))
-        row = rows[model]
+            reason = self.trouble = _reason(error, name, key)
+            kind = UpstreamUnreachable if _may_pass(error) else ConfigError
+            raise kind(f"upstream {name}: {url}/models gives no list of models ({reason})") from None
+        self.trouble = "the server does not serve this model"
+        self._model = _served_model(name, self._wanted, url, list(rows))
+        row = rows[self._model]
         meta = row.get("meta") if isinstance(row.get("meta"), dict) else {}
         context = row.get("max_model_len") or row.get("context_length") or meta.get("n_ctx_train")
-        length = context if isinstance(context, int) else DEFAULT_CONTEXT
-        return cls(name, url, model=model, key=key, context_length=length, deadline_s=deadline_s)
+        self.context_length = context if isinstance(context, int) else DEFAULT_CONTEXT
+        self.trouble = ""
 
     @property
     def upstream(self) -> str:
@@ -97,7 +136,7 @@ class UpstreamEngine:
     @property
     def ready(self) -> bool:
         """Whether requests are taken."""
-        return not self._closing
+        return not self._closing and not self.trouble
 
     # ---- answers ---------------------------------------------------------------------------------------
 
@@ -146,6 +185,8 @@ class UpstreamEngine:
     async def _answer(self, path: str, body: Mapping[str, Any], deadline_s: float) -> AsyncIterator[httpx.Response]:
         if self._closing:
             raise EngineGone(f"model {self.name}: is being taken out of service")
+        if self.trouble:
+            raise EngineGone(f"model {self.name}: the server that runs it cannot be reached ({self.trouble})")
         # The deadline itself is watched while the answer comes; this one ends a server that says nothing at all.
         timeout = httpx.Timeout(30.0, connect=5.0, read=deadline_s + 10.0)
         self._running += 1
@@ -263,6 +304,13 @@ def _reason(error: Exception, name: str, key: str) -> str:
     return type(error).__name__
 
 
+def _may_pass(error: Exception) -> bool:
+    """Whether a failure is one of a server that is down, starts, or is busy, and not of a wrong address or key."""
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.status_code in (408, 425, 429) or error.response.status_code >= 500
+    return isinstance(error, httpx.TransportError) and not isinstance(error, httpx.UnsupportedProtocol)
+
+
 def _served_model(name: str, wanted: str, url: str, served: Sequence[str]) -> str:
     """The other server's name of the model. Raises ConfigError instead of choosing one of several."""
     model = wanted or (served[0] if len(served) == 1 else name)
@@ -310,8 +358,14 @@ class _Reader:
             for name in known:
                 known[name] += (call.get("function") or {}).get(name) or ""
         text = delta.get("content") or choice.get("text") or ""
+        reasoning = delta.get("reasoning_content") or delta.get("reasoning") or ""  # DeepSeek and vLLM; OpenRouter, new vLLM
+        if not isinstance(reasoning, str):
+            raise ValueError(reasoning)
         tokens = self._tokens(choice.get("logprobs") or {})
         events: list[Event] = []
+        if reasoning:
+            self._pieces[index] += 0 if text or tokens else 1
+            events.append(Delta(index=index, text="", reasoning=reasoning))
         if text or tokens:
             self._pieces[index] += len(tokens) or 1
             events.append(Delta(index=index, text=text, tokens=tuple(tokens)))

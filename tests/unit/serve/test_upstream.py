@@ -296,3 +296,63 @@ def test_what_goes_on_is_what_was_read(client: ApiClient, behind: ScriptedEngine
     assert "unread" not in json.dumps(sent) and len(sent) == 1
     assert [row["content"] for row in sent[0]["messages"] if "content" in row] == ["be kind", "3", "read"]
     assert sent[0]["messages"][1]["tool_calls"][0]["function"] == {"name": "add", "arguments": "{}"}
+
+
+def test_reasoning_is_passed_on_whole_and_streamed(tmp_path: Path) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        deltas = [{"reasoning_content": "Let me "}, {"reasoning": "think."}, {"content": "Four."}]
+        chunks = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+        chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+        return httpx.Response(200, text="".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks))
+
+    engine = UpstreamEngine("x", "http://there/v1")
+    asyncio.run(engine._client.aclose())
+    engine._client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    with app_of(tmp_path, engine) as app:
+        client = ApiClient(app, HEADERS)
+        message = client.post("/v1/chat/completions", json=CHAT).json()["choices"][0]["message"]
+        assert (message["reasoning_content"], message["content"]) == ("Let me think.", "Four.")
+        text = client.post("/v1/chat/completions", json={**CHAT, "stream": True}).text
+        client._runner.run(engine.drain(0))
+        client.close()
+    deltas = [json.loads(event[6:])["choices"][0]["delta"] for event in text.split("\n\n") if event.startswith("data: {")]
+    assert "".join(delta.get("reasoning_content", "") for delta in deltas) == "Let me think."
+    assert "".join(delta.get("content", "") for delta in deltas) == "Four."
+
+
+def test_an_upstream_that_is_down_refuses_only_its_own_requests_until_it_is_there(
+    tmp_path: Path, behind: ScriptedEngine
+) -> None:  # fmt: skip
+    down = UpstreamEngine.open_or_wait("down", "far@http://127.0.0.1:9/v1", key=KEY)
+    assert not down.ready and down.trouble == "ConnectError" and not down.reconnect()
+    here = ScriptedEngine(name="here", answer="yes")
+    with app_of(tmp_path / "near", down, here) as app:
+        client = ApiClient(app, HEADERS)
+        state = client.get("/ready")
+        assert state.status_code == 200 and state.json()["unreachable"] == ["down"] and state.json()["models"]["here"]
+        refused = client.post("/v1/chat/completions", json={**CHAT, "model": "down"})
+        assert refused.status_code == 503 and "cannot be reached (ConnectError)" in refused.text
+        assert client.post("/v1/chat/completions", json={**CHAT, "model": "here"}).status_code == 200
+        with app_of(tmp_path / "far", behind) as far, running(far) as url:
+            down._url = f"{url}/v1"
+            assert down.reconnect() and down.ready
+            assert client.post("/v1/chat/completions", json={**CHAT, "model": "down"}).status_code == 200
+            assert client.get("/ready").json()["unreachable"] == []
+        client._runner.run(down.drain(1))
+        client.close()
+
+
+@pytest.mark.parametrize(("names", "status", "trouble"), [
+    ("m", 401, None), ("m", 404, None), ("ab", 200, None), ("m", 503, "status 503"), ("m", 200, ""),
+])  # fmt: skip
+def test_only_failures_that_may_pass_are_waited_for(names: str, status: int, trouble: str | None) -> None:
+    server, url, _ = models_app(*names, status=status)
+    try:
+        if trouble is None:
+            with pytest.raises(ConfigError, match=f"{status}|does not serve"):
+                UpstreamEngine.open_or_wait("m", url)
+        else:
+            assert UpstreamEngine.open_or_wait("m", url).trouble == trouble
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -3420,6 +3420,11 @@ export interface components {
              */
             starters: string[];
             /**
+             * Unreachable
+             * @default
+             */
+            unreachable: string;
+            /**
              * Upstream
              * @default
              */

@@ -29,7 +29,7 @@ export function ModelPicker(props: { chosen: string[]; onChange: (models: string
           <label key={model.name} className="check">
             <input type={several ? "checkbox" : "radio"} name="model" checked={props.chosen.includes(model.name)} disabled={!model.ready} onChange={(event) => pick(model.name, event.target.checked)} />
             <span className="grow">{model.name}{model.default ? <> <span className="badge">{t("models.default")}</span></> : null}{model.upstream ? <> <span className="badge warn">{t("models.elsewhere", { host: model.upstream })}</span></> : null}</span>
-            <span className="soft small">{model.ready ? t("models.context", { tokens: number.format(model.context_length) }) : t("models.loading")}</span>
+            <span className="soft small">{model.ready ? t("models.context", { tokens: number.format(model.context_length) }) : t(model.unreachable ? "models.unreachable" : "models.loading")}</span>
           </label>
         ))}
       </div>

@@ -17,7 +17,7 @@ export default function Models() {
               <tr key={model.name}>
                 <td>{model.name} {model.default ? <span className="badge accent">{t("models.default")}</span> : null}</td>
                 <td className="number">{formatNumber(model.context_length, i18n.language)}</td>
-                <td>{model.ready ? t("models.ready") : t("models.loading")}</td>
+                <td>{model.ready ? t("models.ready") : model.unreachable ? `${t("models.unreachable")} (${model.unreachable})` : t("models.loading")}</td>
               </tr>
             ))}
           </tbody>

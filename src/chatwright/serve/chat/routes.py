@@ -31,10 +31,11 @@ chat = APIRouter(prefix="/api", tags=["chat"])
 @chat.get("/models")
 def models(who: Member, shared: Shared) -> list[wire.ModelInfo]:
     """What can be chosen, the default first."""
-    engines = shared.registry.all()
+    engines, unreachable = shared.registry.all(), shared.registry.unreachable()
     return [
         wire.ModelInfo(
             name=e.name, context_length=e.context_length, ready=e.ready, default=e is engines[0],
+            unreachable=unreachable.get(e.name, ""),
             upstream=getattr(_without_filters(e), "upstream", ""), starters=getattr(_without_filters(e), "starters", []),
         )
         for e in engines

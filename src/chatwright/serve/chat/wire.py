@@ -102,6 +102,8 @@ class ModelInfo(BaseModel):
     name: str
     context_length: int
     ready: bool
+    unreachable: str = ""
+    """Why the server elsewhere that runs it cannot be reached; empty: it can."""
     default: bool
     upstream: str = ""
     """Host of the server elsewhere that messages are passed on to; empty: this server answers."""

@@ -279,7 +279,7 @@ class _Held:
 
     @property
     def held_text(self) -> str:
-        return "".join(delta.text for delta in self.pending)
+        return "".join(delta.reasoning + delta.text for delta in self.pending)
 
     @property
     def due(self) -> bool:

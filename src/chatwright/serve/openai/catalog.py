@@ -124,12 +124,14 @@ async def health() -> Health:
 
 @router.get("/ready", responses=responses(503), dependencies=[Depends(public)], tags=["operation"])
 async def ready(request: Request) -> Readiness:
-    """Whether every model takes requests and is the one that was promoted; 503 otherwise."""
+    """Whether every model takes requests and is the one that was promoted; 503 otherwise. Models whose server elsewhere
+    cannot be reached are named in `unreachable`; they count only where no other model is there."""
     registry = services(request).registry
     states = dict.fromkeys(registry.loading, False) | {engine.name: engine.ready for engine in registry.all()}
-    if not states or not all(states.values()):
+    unreachable = list(registry.unreachable())
+    if not any(states.values()) or not all(state for name, state in states.items() if name not in unreachable):
         late = ", ".join(name for name, state in states.items() if not state) or "no model is loaded yet"
         raise APIError(503, f"not ready: {late}", code="not_ready", retry_after_s=1)
     if instead := registry.not_promoted:
         raise APIError(503, f"not the promoted model: {', '.join(instead)}", code="not_promoted", retry_after_s=60)
-    return Readiness(ready=True, models=states)
+    return Readiness(ready=True, models=states, unreachable=unreachable)

@@ -48,6 +48,7 @@ class Piece:
     index: int
     text: str = ""
     tokens: tuple[TokenLogprob, ...] = ()
+    reasoning: str = ""
     calls: tuple[ToolCall, ...] = ()
     finish: FinishReason | None = None
 
@@ -57,6 +58,7 @@ class Answer:
     """An answer as it comes together."""
 
     text: str = ""
+    reasoning: str = ""
     tokens: list[TokenLogprob] = field(default_factory=list)
     calls: list[ToolCall] = field(default_factory=list)
     finish: FinishReason = "length"
@@ -64,6 +66,7 @@ class Answer:
     def take(self, piece: Piece) -> None:
         """Add a piece."""
         self.text += piece.text
+        self.reasoning += piece.reasoning
         self.tokens += piece.tokens
         self.calls += piece.calls
         self.finish = piece.finish or self.finish
@@ -138,7 +141,9 @@ async def pieces(
                 yield _plain(event)
             elif isinstance(event, Delta):
                 text, calls = readers[event.index].push(event.text)
-                yield Piece(index=event.index, text=text, tokens=event.tokens, calls=tuple(calls))
+                yield Piece(
+                    index=event.index, text=text, tokens=event.tokens, reasoning=event.reasoning, calls=tuple(calls)
+                )  # fmt: skip
             else:
                 reader, finish = readers[event.index], finish_reason(event)
                 if rest := reader.flush():
@@ -150,7 +155,7 @@ async def pieces(
 def _plain(event: Delta | Finished) -> Piece:
     if isinstance(event, Finished):
         return Piece(index=event.index, finish=finish_reason(event))
-    return Piece(index=event.index, text=event.text, tokens=event.tokens)
+    return Piece(index=event.index, text=event.text, tokens=event.tokens, reasoning=event.reasoning)
 
 
 async def gathered(call: Call, body: ChatRequest, asked: GenerationRequest, tally: Tally) -> list[Answer]:
@@ -200,6 +205,7 @@ async def _whole(
 def _message(answer: Answer) -> dict[str, Any]:
     content = None if answer.calls and not answer.text else answer.text
     message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
+    message |= {"reasoning_content": answer.reasoning} if answer.reasoning else {}
     return message | ({"tool_calls": calls_out(answer.calls)} if answer.calls else {})
 
 
@@ -229,6 +235,8 @@ async def _chunks(
                     yield chunk(choice(index, {"role": "assistant", "content": ""} | steps_out(body)))
                 continue
             logprobs = chat_logprobs(call.engine, piece.tokens) if body.logprobs and piece.tokens else None
+            if piece.reasoning:
+                yield chunk(choice(piece.index, {"reasoning_content": piece.reasoning}))
             if piece.text or logprobs:
                 yield chunk(choice(piece.index, {"content": piece.text}, logprobs))
             for made in piece.calls:

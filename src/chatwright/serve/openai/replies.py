@@ -106,6 +106,8 @@ class AnswerMessage(BaseModel):
     role: Literal["assistant"] = "assistant"
     content: str | None
     refusal: str | None = None
+    reasoning_content: str | None = None
+    """What a model elsewhere thought before its answer; missing where its server tells nothing."""
     tool_calls: list[CalledTool] | None = None
     steps: list[ToolStep] | None = None
     """Ours: what the calculator did, where the tools of the request name it."""
@@ -250,6 +252,8 @@ class Readiness(BaseModel):
 
     ready: bool
     models: dict[str, bool]
+    unreachable: list[str] = []
+    """Models whose server elsewhere cannot be reached; requests for them get 503, all others are served."""
 
 
 def stream_or(model: type[BaseModel], chunk: str) -> dict[int | str, dict[str, Any]]:
