@@ -349,6 +349,6 @@ def test_absolute_paths_become_relative_to_the_workspace(tmp_path: Path) -> None
         assert {row["base"] for row in after["models"]} == {here}
         (planned,) = (row["data"] for row in after["job_effects"] if row["name"] == "planned")
         assert planned == {**json.loads(plan), "export": here, "against": here}
-        for table in before.keys() - {"models", "job_effects"}:
+        for table in before.keys() - {"models", "job_effects", "shares"}:  # 0005 hashes the tokens of shares
             kept = [{name: row[name] for name in old} for row, old in zip(after[table], before[table], strict=True)]
             assert kept == before[table]  # later revisions add columns
