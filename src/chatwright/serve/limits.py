@@ -10,16 +10,17 @@ import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from fastapi import Request
 from sqlalchemy import func, select
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
 
 from chatwright.serve.address import network_of
-from chatwright.serve.auth_tables import ApiKey, Usage, User
+from chatwright.serve.auth_tables import ApiKey, BlindUsage, Usage, User
 from chatwright.serve.openai.errors import APIError
 from chatwright.workspace.database import Workspace, now
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from chatwright.serve.settings import ServeConfig
 
 MAX_BUCKETS = 10_000
+BLIND_S = 7 * 86_400.0
+"""Seconds after which the usage of a blind answer is counted by model without a vote; then none is taken any more."""
 
 
 @dataclass
@@ -61,6 +64,23 @@ class Buckets:
                 return bucket.level, (amount - bucket.level) / per_s
             bucket.level = min(capacity, bucket.level - amount)
             return bucket.level, 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blind:
+    """An answer whose model its reader must not know yet."""
+
+    id: str
+    """Of the request."""
+    about: str
+    """Id of the battle or the task."""
+    estimate: int
+    """Tokens that limits count for it."""
+
+
+def blind_answer(request_id: str, about: str, *texts: str) -> Blind:
+    """A blind answer with these texts: a token for every 4 bytes, whatever the model."""
+    return Blind(id=request_id, about=about, estimate=1 + sum(len(text.encode("utf-8", "replace")) for text in texts) // 4)
 
 
 Limit = tuple[str, float, float]
@@ -182,27 +202,48 @@ class Limits:
             self._buckets.take(name, -1, capacity=per_minute, per_s=per_minute / 60, overdraw=True)
 
     def record(
-        self, workspace: Workspace, principal: Principal, model: str, *, prompt_tokens: int, completion_tokens: int
-    ) -> None:
-        """Count what a request used. Blocks on the database: call it in a thread."""
+        self, workspace: Workspace, principal: Principal, model: str, *, prompt_tokens: int, completion_tokens: int,
+        blind: Blind | None = None,
+    ) -> None:  # fmt: skip
+        """Count what a request used. Blocks on the database: call it in a thread. With `blind` nothing that the account can
+        see depends on the model, until `reveal`."""
+        used = blind.estimate if blind else prompt_tokens + completion_tokens
         for allowance in principal.allowances:
             if per_minute := allowance.tokens_per_minute:
                 self._buckets.take(
-                    _bucket("tokens", allowance), prompt_tokens + completion_tokens, capacity=per_minute,
-                    per_s=per_minute / 60, overdraw=True,
-                )  # fmt: skip
-        values = {"requests": 1, "prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens}
-        insert = sqlite.insert if workspace.is_sqlite else postgresql.insert
-        owner = principal.key_id or principal.id
-        statement = insert(Usage).values(
-            day=day_of(now()), owner=owner, model=model[:256], user_id=principal.user_id, **values
-        )
-        statement = statement.on_conflict_do_update(
-            index_elements=["day", "owner", "model"],
-            set_={name: getattr(Usage, name) + value for name, value in values.items()},
-        )
+                    _bucket("tokens", allowance), used, capacity=per_minute, per_s=per_minute / 60, overdraw=True
+                )
+        counts = {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens}
+        owner = {"owner": principal.key_id or principal.id, "model": model[:256], "user_id": principal.user_id}
         with workspace.session() as session:
-            session.execute(statement)
+            if blind is None:
+                _add(session, {"day": day_of(now()), **owner}, {"requests": 1, **counts})
+                return
+            old = select(BlindUsage).where(BlindUsage.user_id == principal.user_id, BlindUsage.at < now() - BLIND_S)
+            _move(session, list(session.scalars(old)))
+            about = {"id": blind.id, "about": blind.about, "estimate": blind.estimate, "at": now()}
+            session.merge(BlindUsage(**about, day=day_of(now()), **owner, **counts))
+
+
+def reveal(session: Session, about: str, user_id: str) -> None:
+    """Count the usage of blind answers by their models: their reader has voted, or labelled."""
+    mine = select(BlindUsage).where(BlindUsage.about == about, BlindUsage.user_id == user_id)
+    _move(session, list(session.scalars(mine)))
+
+
+def _move(session: Session, rows: list[BlindUsage]) -> None:
+    for row in rows:
+        counts = {"requests": 1, "prompt_tokens": row.prompt_tokens, "completion_tokens": row.completion_tokens}
+        _add(session, {"day": row.day, "owner": row.owner, "model": row.model, "user_id": row.user_id}, counts)
+        session.delete(row)
+
+
+def _add(session: Session, key: Mapping[str, str], counts: Mapping[str, int]) -> None:
+    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    statement = insert(Usage).values(**key, **counts).on_conflict_do_update(
+        index_elements=["day", "owner", "model"], set_={name: getattr(Usage, name) + more for name, more in counts.items()}
+    )  # fmt: skip
+    session.execute(statement)
 
 
 def _bucket(kind: str, allowance: Allowance) -> str:
@@ -224,12 +265,9 @@ def _tell(
 
 
 def _check_budget(workspace: Workspace, allowance: Allowance, headers: dict[str, str]) -> None:
-    used = func.coalesce(func.sum(Usage.prompt_tokens + Usage.completion_tokens), 0)
-    owner = Usage.user_id if allowance.holder == "account" else Usage.owner
-    query = select(used).where(owner == allowance.owner)
     with workspace.reading() as session:
-        total = session.execute(query).scalar_one() if allowance.tokens_total else 0
-        today = session.execute(query.where(Usage.day == day_of(now()))).scalar_one() if allowance.tokens_per_day else 0
+        total = _used(session, allowance) if allowance.tokens_total else 0
+        today = _used(session, allowance, day_of(now())) if allowance.tokens_per_day else 0
     if allowance.tokens_total and total >= allowance.tokens_total:
         headers["x-should-retry"] = "false"
         message = f"this {allowance.holder}'s {allowance.tokens_total} tokens are used up"
@@ -238,6 +276,16 @@ def _check_budget(workspace: Workspace, allowance: Allowance, headers: dict[str,
         until_midnight = 86_400 - now() % 86_400
         message = f"this {allowance.holder}'s {allowance.tokens_per_day} tokens for today (UTC) are used up"
         raise APIError(429, message, code="insufficient_quota", retry_after_s=until_midnight)
+
+
+def _used(session: Session, allowance: Allowance, day: str = "") -> int:
+    """Tokens that count for a budget, with the estimates of blind answers; on one day, or in all."""
+    total = 0
+    for table, tokens in ((Usage, Usage.prompt_tokens + Usage.completion_tokens), (BlindUsage, BlindUsage.estimate)):
+        owner = table.user_id if allowance.holder == "account" else table.owner
+        query = select(func.coalesce(func.sum(tokens), 0)).where(owner == allowance.owner)
+        total += int(session.scalar(query.where(table.day == day) if day else query) or 0)
+    return total
 
 
 def day_of(seconds: float) -> str:

@@ -1489,7 +1489,8 @@ export interface paths {
         };
         /**
          * Events
-         * @description What the filters flagged and did, the newest first; `before` (seconds since 1970) pages back.
+         * @description What the filters flagged and did, the newest first; `before` (seconds since 1970) pages back. The model of one's own
+         *     battle is told after the vote.
          */
         get: operations["events_api_moderation_events_get"];
         put?: never;

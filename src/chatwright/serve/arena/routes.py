@@ -18,6 +18,7 @@ from chatwright.serve.chat.answers import engine_of, hub_of
 from chatwright.serve.chat.live import LiveAnswer, follow, stream
 from chatwright.serve.chat.wire import Settings
 from chatwright.serve.engine import GenerationRequest
+from chatwright.serve.limits import blind_answer, reveal
 from chatwright.serve.services import Services, services
 
 router = APIRouter(prefix="/api/arena", tags=["arena"])
@@ -100,7 +101,7 @@ def _answer(
         if answer.status != "streaming":
             shared.limits.record(
                 shared.workspace, who, engine.name, prompt_tokens=answer.started.prompt_tokens,
-                completion_tokens=answer.completion_tokens,
+                completion_tokens=answer.completion_tokens, blind=blind_answer(answer.id, battle_id, prompt, answer.text),
             )  # fmt: skip
 
     label = {"battle_id": battle_id, "side": side}
@@ -150,6 +151,7 @@ def vote(battle_id: str, new: wire.NewVote, who: Member, shared: Shared) -> wire
     with shared.workspace.session() as session:
         row = store.battle_of(session, who.id, battle_id)
         store.vote(session, row, new.vote, bool(_live(shared, battle_id)))
+        reveal(session, battle_id, who.user_id)
         return store.info(session, row, {})
 
 

@@ -25,6 +25,8 @@ from chatwright.serve.chat.store import missing
 from chatwright.serve.chat.tables import ChatPreferences
 from chatwright.serve.chat.wire import Settings
 from chatwright.serve.engine import EngineRegistry
+from chatwright.serve.limits import BLIND_S
+from chatwright.workspace.database import now
 
 OUTCOMES = {"a": 1.0, "b": 0.0, "tie": 0.5, "both_bad": 0.5}
 ORDERS = {"a": "A>B", "b": "B>A", "tie": "A=B", "both_bad": "A=B"}
@@ -87,6 +89,8 @@ def battle_of(session: Session, owner: str, battle_id: str) -> Battle:
 def vote(session: Session, row: Battle, kind: wire.VoteKind, writing: bool) -> ArenaVote:
     """Count a vote once. 409 while answers are being written, for a failed battle, for a second vote on it, and for one
     on the same question to the same pair."""
+    if row.created_at < now() - BLIND_S:
+        raise HTTPException(409, "this battle is more than a week old, and your usage names its models; begin another one")
     if writing:
         raise HTTPException(409, "an answer is still being written; vote when both are complete, or stop them")
     if "error" in (row.status_a, row.status_b) or not (row.answer_a.strip() and row.answer_b.strip()):
@@ -141,7 +145,7 @@ def info(session: Session, row: Battle, live: dict[str, Any]) -> wire.BattleInfo
         if status == "streaming" and writer is None:
             status = "stopped"  # the server ended meanwhile
         return wire.Side(
-            text=writer.text if writer is not None else getattr(row, f"answer_{name}"), status=status,
+            text=writer.shown if writer is not None else getattr(row, f"answer_{name}"), status=status,
             finish_reason=getattr(row, f"finish_{name}"), name=row.entrants[name]["name"] if made else None,
         )  # fmt: skip
 

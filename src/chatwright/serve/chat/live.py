@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 MAX_PER_OWNER = 8
 KEPT_S = 60.0  # a finished answer can still be followed for so long
 SAVE_EVERY_S = 2.0
+BLIND_PIECE = 16
+"""Characters in which blind answers are told."""
 PING_S = 15.0  # proxies close connections that are silent for long
 
 
@@ -61,6 +63,8 @@ class LiveAnswer:
     task: asyncio.Task[None] | None = None
     _next: Continuation | None = None
     _saved_at: float = 0.0
+    _told: int = 0
+    """Characters of a blind answer that were told."""
 
     def emit(self, name: str, data: Mapping[str, Any]) -> None:
         """Tell everybody who follows."""
@@ -83,6 +87,8 @@ class LiveAnswer:
             self.status, self.error = "error", told(outcome)
         else:
             self.status = "complete"
+        if self.blind:
+            self._tell_pieces(rest=True)
         try:
             await asyncio.to_thread(self.save, self)
         except Exception:
@@ -127,11 +133,26 @@ class LiveAnswer:
             self.tokens += event.tokens
             self.completion_tokens = max(self.completion_tokens, len(self.tokens))
             self.text += text
-            if text:
+            if self.blind:
+                self._tell_pieces()
+            elif text:
                 self.emit("delta", {"text": text})
         else:
             self.finish_reason = event.reason
             self.completion_tokens = len(self.prefix) + event.completion_tokens
+
+
+    @property
+    def shown(self) -> str:
+        """The text so far, as who follows has it."""
+        return self.text[: self._told] if self.blind and not self.over else self.text
+
+    def _tell_pieces(self, *, rest: bool = False) -> None:
+        """Tell a blind answer in pieces of equal length: number and limits of tokens differ between models."""
+        while len(self.text) - self._told >= (1 if rest else BLIND_PIECE):
+            piece = self.text[self._told : self._told + BLIND_PIECE]
+            self._told += len(piece)
+            self.emit("delta", {"text": piece})
 
 
 def told(error: BaseException) -> str:

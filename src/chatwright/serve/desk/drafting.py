@@ -21,6 +21,7 @@ from chatwright.serve.chat.live import LiveAnswer, follow, stream
 from chatwright.serve.desk import views, wire
 from chatwright.serve.desk.common import ERRORS, Shared
 from chatwright.serve.engine import GenerationRequest
+from chatwright.serve.limits import blind_answer
 from chatwright.serve.services import Services
 from chatwright.workspace.database import new_id
 
@@ -72,11 +73,13 @@ def _begin(shared: Services, who: Principal, task_id: str, given: wire.DraftRequ
         interactive=True, request_id=name, owner=who.id, messages=messages, params=params, overflow="drop_oldest"
     )  # fmt: skip
 
+    prompt = "".join(message.content for message in messages)
+
     def account(answer: LiveAnswer) -> None:
         if answer.status != "streaming":
             shared.limits.record(
                 shared.workspace, who, engine.name, prompt_tokens=answer.started.prompt_tokens,
-                completion_tokens=answer.completion_tokens,
+                completion_tokens=answer.completion_tokens, blind=blind_answer(name, task_id, prompt, answer.text),
             )  # fmt: skip
 
     # Blind: labellers do not learn which model it was.

@@ -13,6 +13,7 @@ from chatwright.feedback.tables import LabellerRow
 from chatwright.serve.auth import Principal
 from chatwright.serve.desk import views, wire
 from chatwright.serve.desk.common import ERRORS, Labeller, Shared, note
+from chatwright.serve.limits import reveal
 from chatwright.serve.openai.errors import APIError
 
 router = APIRouter(prefix="/api/desk", tags=["desk"], responses=ERRORS)
@@ -116,6 +117,7 @@ def label(new: wire.NewLabel, request: Request, who: Labeller, shared: Shared) -
                 payload=new.payload.model_dump() if new.payload else None, seconds=new.seconds.model_dump(),
             ),
         )  # fmt: skip
+        reveal(session, made.task, who.user_id)  # of drafts by a model
         note(session, request, who, "label", made.uuid, task=made.task, state=made.state)
         return _labelled(made)
 

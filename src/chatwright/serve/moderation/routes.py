@@ -9,6 +9,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 
+from chatwright.serve.arena.tables import ArenaVote, Battle
 from chatwright.serve.audit_bounds import record_reading
 from chatwright.serve.auth import Principal, require_scope, require_user
 from chatwright.serve.moderation.classifier import Classifier, Judgement
@@ -122,10 +123,16 @@ def events(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     before: Annotated[float | None, Query(allow_inf_nan=False)] = None,
 ) -> LoggedEvents:
-    """What the filters flagged and did, the newest first; `before` (seconds since 1970) pages back."""
+    """What the filters flagged and did, the newest first; `before` (seconds since 1970) pages back. The model of one's own
+    battle is told after the vote."""
     record_reading(services(request), request, who.id, "flagged.read")
     query = select(ModerationEvent).order_by(ModerationEvent.at.desc(), ModerationEvent.id).limit(limit)
     if before is not None:
         query = query.where(ModerationEvent.at < before)
     with services(request).workspace.reading() as session:
-        return LoggedEvents(events=[LoggedEvent.model_validate(row) for row in session.scalars(query)])
+        found = [LoggedEvent.model_validate(row) for row in session.scalars(query)]
+        battles = {one.request_id: one.request_id.partition(":")[0] for one in found if one.owner == who.id}
+        voted = set(session.scalars(select(ArenaVote.battle_id).where(ArenaVote.battle_id.in_(battles.values()))))
+        asked = set(session.scalars(select(Battle.id).where(Battle.id.in_(battles.values()))))
+    blind = {request_id for request_id, battle in battles.items() if battle in asked - voted}
+    return LoggedEvents(events=[one.model_copy(update={"model": ""}) if one.request_id in blind else one for one in found])

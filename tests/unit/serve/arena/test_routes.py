@@ -9,12 +9,13 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from chat_server import ScriptedEngine, events_of, on_loop, server_of, text_of, until
 from chatwright.records import load_rankings
 from chatwright.serve.arena.store import names_of
 from chatwright.serve.arena.tables import Battle
+from chatwright.serve.auth_tables import BlindUsage
 from workspaces import KINDS, admin_of, member_of
 
 Client = httpx.AsyncClient
@@ -161,6 +162,51 @@ def test_one_model_takes_part_in_several_variants(tmp_path: Path) -> None:
     engine = ScriptedEngine("solo", answer="fine")
     with server_of(tmp_path, engine) as app:
         played(app, admin_of(app), scenario)
+
+
+def test_nothing_that_an_account_can_read_tells_the_models_before_the_vote(app: FastAPI) -> None:
+    async def scenario(client: Client) -> None:
+        made, stream = await battle(client, "question")
+        events = events_of(stream)
+        for side in "ab":  # one piece for every 16 characters, whatever the model's tokens are
+            told = [data for name, data in events if name == "delta" and data["side"] == side]
+            assert 1 <= len(told) <= -(-len(text_of(events, side=side)) // 16)
+        assert max(int(line[4:]) for line in stream.splitlines() if line.startswith("id: ")) == 4  # start, 2 pieces, done
+        assert (await client.get("/api/usage")).json() == []
+        assert (await client.get("/api/usage?everyone=true")).json() == []
+        with app.state.services.workspace.reading() as session:
+            kept = session.scalars(select(BlindUsage).order_by(BlindUsage.id)).all()
+        assert [row.about for row in kept] == [made, made] and {row.id for row in kept} == {f"{made}:a", f"{made}:b"}
+        assert (await client.post(f"/api/arena/battles/{made}/vote", json={"vote": "a"})).status_code == 200
+        used = {row["model"]: (row["requests"], row["completion_tokens"]) for row in (await client.get("/api/usage")).json()}
+        assert used == {"alpha-7b-instruct": (1, 20), "omega": (1, 3)}
+
+    played(app, admin_of(app), scenario)
+
+
+def test_budgets_count_blind_answers_by_an_estimate(app: FastAPI) -> None:
+    async def scenario(client: Client) -> None:
+        me = (await client.get("/api/session")).json()["user_id"]
+        assert (await client.patch(f"/api/users/{me}", json={"tokens_total": 3})).status_code == 200
+        await battle(client, "question")
+        refused = await client.post("/api/arena/battles", json={"prompt": "more"})
+        assert refused.status_code == 429 and refused.json()["error"]["code"] == "insufficient_quota"
+
+    played(app, admin_of(app), scenario)
+
+
+def test_a_battle_of_last_week_takes_no_vote_and_its_usage_is_counted(app: FastAPI) -> None:
+    async def scenario(client: Client) -> None:
+        made, _ = await battle(client, "question")
+        with app.state.services.workspace.session() as session:
+            session.execute(update(Battle).values(created_at=1.0))
+            session.execute(update(BlindUsage).values(at=1.0))
+        late = await client.post(f"/api/arena/battles/{made}/vote", json={"vote": "a"})
+        assert late.status_code == 409 and "week" in late.text
+        await battle(client, "another")
+        assert {row["model"] for row in (await client.get("/api/usage")).json()} == {"alpha-7b-instruct", "omega"}
+
+    played(app, admin_of(app), scenario)
 
 
 def test_the_export_holds_votes_of_people_who_agree(app: FastAPI) -> None:

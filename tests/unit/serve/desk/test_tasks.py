@@ -183,11 +183,14 @@ def test_a_models_draft_is_marked_and_blind(app: FastAPI, admin: TestClient) -> 
     assert admin.post(f"/api/desk/tasks/{made}/draft-answer", json={"messages": more[:1]}).status_code == 400
     assert admin.post(f"/api/desk/tasks/{ranked}/draft-answer", json={}).status_code == 409
     written = {"messages": [*more, {"role": "assistant", "content": "Mass."}], "comment": ""}
+    assert admin.get("/api/usage").json() == []
     assert send(admin, made, payload=written).status_code == 200
     with app.state.services.workspace.reading() as session:
         (kept,) = read.task_view(session, made).labels
         assert kept.draft_model == "secret-model" and (kept.payload or {})["messages"] == written["messages"]
     assert "secret-model" not in admin.get("/api/desk/labels").text
+    (used,) = admin.get("/api/usage").json()
+    assert (used["model"], used["requests"]) == ("secret-model", 2)
 
 
 @on_both
