@@ -96,7 +96,7 @@ for (const language of languages) {
       await expect(page.getByRole("dialog")).toContainText(name);
       await page.getByRole("dialog").getByRole("button", { name: t("lead.withdraw.erase") }).click();
       await expect(page.getByRole("status").filter({ hasText: name })).toBeVisible();
-      await expect(page.locator(".notice", { hasText: t("lead.withdraw.marked", { exports: 1, models: 0 }) })).toBeVisible();
+      await expect(page.getByRole("status").getByText(t("lead.withdraw.marked_one", { count: 1 }))).toBeVisible();
       await checkAxe(page);
       await page.goto("/lead/transfer");
       await expect(marked).toBeVisible();
