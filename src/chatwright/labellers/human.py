@@ -102,9 +102,7 @@ class HumanQueue:
     def _ranking(self, row: Mapping[str, Any], line: int) -> Ranking:
         task = self._tasks.get(str(row.get("task")))
         if task is None:
-            raise DataError.at(
-                self.rankings_path, line, "task", f"{row.get('task')!r} is not an id of {self.tasks_path}."
-            )
+            raise DataError.at(self.rankings_path, line, "task", f"{row.get('task')!r} is not an id of {self.tasks_path}.")
         whole = {**task, **row, "messages": task["messages"], "completions": task["completions"]}
         whole = {name: value for name, value in whole.items() if value is not None}
         whole.setdefault("labeller", self.name)

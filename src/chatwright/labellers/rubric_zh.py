@@ -75,9 +75,7 @@ class ChineseRubric:
             "topic": min(1.0, sum(1 for word in distinct(keywords) if word in text) / 2),
             "comparison": 1.0 if has_comparison_zh(text) else 0.0,
             "address": 1.0 if _ADDRESS.search(text) else 0.0,
-            "sentence_length": falling(len(characters) / len(said), self.sentence_full, self.sentence_none)
-            if said
-            else 0.0,
+            "sentence_length": falling(len(characters) / len(said), self.sentence_full, self.sentence_none) if said else 0.0,
             "common_characters": falling(-common, -self.common_full, -self.common_none),
             "length": plateau(len(characters), low, *self.characters_full, high),
             "sentences": self._whole_sentences(said),
@@ -93,9 +91,7 @@ class ChineseRubric:
         if not said:
             return 0.0
         whole = (
-            1
-            for sentence in said
-            if _END.search(sentence) and len(han_characters(sentence)) >= self.min_sentence_characters
+            1 for sentence in said if _END.search(sentence) and len(han_characters(sentence)) >= self.min_sentence_characters
         )
         return sum(whole) / len(said)
 

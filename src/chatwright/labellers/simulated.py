@@ -47,11 +47,8 @@ class SimulatedLabeller:
         """`noise`: expected share of strict pairs flipped, 0 <= noise < 0.5. `name` is put after "simulated:"; by
         default it is the rubric's.
         """
-        if not 0.0 <= noise < 0.5:
-            raise ConfigError(f"noise: {noise} is not a share of flipped pairs; it must be at least 0 and below 0.5.")
-        if not tie_width >= 0.0:
-            raise ConfigError(f"tie_width: {tie_width} must be at least 0.")
         self.rubric = rubric
+        Noise(share=noise, tie_width=tie_width, seed=seed)  # checks the values
         self.noise = noise
         self.tie_width = tie_width
         self.seed = seed
@@ -83,25 +80,49 @@ class SimulatedLabeller:
 
     def _rank(self, task: LabelTask) -> Ranking:
         scores = [score.total for score in self.scores(task)]
-        noise_free = WeakOrder.from_scores(scores, self.tie_width + _EPSILON)
-        order = add_noise(noise_free, self.noise, _random(self.seed, task.id))
-        simulated = {
-            "rubric": self.rubric.name,
-            "scores": [round(score, 6) for score in scores],
-            "noise_free": str(noise_free),
-            "noise": self.noise,
-            "seed": self.seed,
-        }
-        return Ranking(
-            messages=task.prompt.messages,
-            completions=task.completions,
-            order=order,
-            labeller=self.name,
-            labeller_kind="simulated",
-            guideline=self.rubric.name,
-            uuid=f"{self.name}:{self.seed}:{task.id}",
-            meta={**task.row_meta(), META_KEY: simulated},
-        )
+        noise = Noise(share=self.noise, tie_width=self.tie_width, seed=self.seed)
+        return rank_scores(task, scores, noise, labeller=self.name, judge=self.rubric.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise:
+    """How a simulated labeller errs."""
+
+    share: float = DEFAULT_NOISE
+    """Expected share of strict pairs that are flipped, 0 <= share < 0.5."""
+    tie_width: float = DEFAULT_TIE_WIDTH
+    """Scores this close to the best of their level are tied."""
+    seed: int = 0
+    """Fixes the noise of every task."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.share < 0.5:
+            raise ConfigError(f"noise: {self.share} is not a share of flipped pairs; it must be at least 0 and below 0.5.")
+        if not self.tie_width >= 0.0:
+            raise ConfigError(f"tie_width: {self.tie_width} must be at least 0.")
+
+
+def rank_scores(task: LabelTask, scores: Sequence[float], noise: Noise, *, labeller: str, judge: str) -> Ranking:
+    """A ranking of the task's answers by noise-free scores, with ties and noise; the record says that it is simulated."""
+    noise_free = WeakOrder.from_scores(scores, noise.tie_width + _EPSILON)
+    order = add_noise(noise_free, noise.share, _random(noise.seed, task.id))
+    simulated = {
+        "rubric": judge,
+        "scores": [round(score, 6) for score in scores],
+        "noise_free": str(noise_free),
+        "noise": noise.share,
+        "seed": noise.seed,
+    }
+    return Ranking(
+        messages=task.prompt.messages,
+        completions=task.completions,
+        order=order,
+        labeller=labeller,
+        labeller_kind="simulated",
+        guideline=judge,
+        uuid=f"{labeller}:{noise.seed}:{task.id}",
+        meta={**task.row_meta(), META_KEY: simulated},
+    )
 
 
 def choose_tie_width(scores: Sequence[Sequence[float]], target: float = 0.28) -> float:
