@@ -10,6 +10,7 @@ from chatwright.house.sheet import Fact, Sheet
 
 _PIECE = re.compile(r"[「“\"]([^」”\"\n]{1,40})[」”\"]|(?<![.!?。！？\n\s])\s+([A-Z][\w'’-]*(?:\s+[A-Z][\w'’-]*)*)")
 _NUMBER = re.compile(r"[$€£¥]?\s?\d+(?:[.:,]\d+)*(?:\s?[ap]\.?m\b\.?)?")
+Key = tuple[str, str, float]
 _VALUE_KINDS = ("number", "time", "money", "ordinal")
 
 
@@ -22,32 +23,28 @@ def default_right(sheet: Sheet) -> dict[str, tuple[str, ...]]:
     wanting = [fact for fact in sheet.facts if fact.is_house and not fact.right]
     if not wanting:
         return {}
-    owners: dict[tuple[str, object], set[str]] = {}
+    owners: dict[Key, set[str]] = {}
     for fact in sheet.facts:
         for key in _keys(fact):
             owners.setdefault(key, set()).add(fact.id)
     return {fact.id: _forms(fact, owners) for fact in wanting}
 
 
-def _keys(fact: Fact) -> set[tuple[str, object]]:
-    return {_key(token) for answer in fact.answers for token in lex(answer)}
+def _keys(fact: Fact) -> set[Key]:
+    return {token.key for answer in fact.answers for token in lex(answer)}
 
 
-def _key(token: Token) -> tuple[str, object]:
-    return token.kind, token.value
-
-
-def _forms(fact: Fact, owners: dict[tuple[str, object], set[str]]) -> tuple[str, ...]:
+def _forms(fact: Fact, owners: dict[Key, set[str]]) -> tuple[str, ...]:
     for candidates in (_values(fact), _names(fact)):
-        own = [(text, tokens) for text, tokens in candidates if any(owners.get(_key(t)) == {fact.id} for t in tokens)]
+        own = [(text, tokens) for text, tokens in candidates if any(owners.get(t.key) == {fact.id} for t in tokens)]
         if own and all(_has_one(answer, [tokens for _, tokens in own]) for answer in fact.answers):
             return tuple(dict.fromkeys(text for text, _ in own))
     return ()
 
 
 def _has_one(answer: str, forms: list[list[Token]]) -> bool:
-    keys = {_key(token) for token in lex(answer)}
-    return any(all(_key(token) in keys for token in form) for form in forms)
+    keys = {token.key for token in lex(answer)}
+    return any(all(token.key in keys for token in form) for form in forms)
 
 
 def _values(fact: Fact) -> Iterable[tuple[str, list[Token]]]:
@@ -68,12 +65,12 @@ def _names(fact: Fact) -> Iterable[tuple[str, list[Token]]]:
 def _write(token: Token) -> str:
     """A form that the lexer reads as this token again."""
     if token.kind == "time":
-        hour, minute = token.value  # type: ignore[misc]
-        return f"{hour % 12 or 12}:{minute:02} {'am' if hour < 12 else 'pm'}" if token.clock else f"{hour}:{minute:02}"  # type: ignore[operator,str-format]
+        hour, minute = divmod(int(token.number), 60)
+        if not token.clock:
+            return f"{hour}:{minute:02}"
+        return f"{hour % 12 or 12}:{minute:02} {'am' if hour < 12 else 'pm'}"
     if token.kind == "money":
-        amount, currency = token.value  # type: ignore[misc]
-        return f"{amount:g} {currency}"
+        return f"{token.number:g} {token.text}"
     if token.kind == "ordinal":
-        number = int(token.value)  # type: ignore[arg-type]
-        return f"{number}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(number, 'th') }"
-    return f"{token.value:g}"
+        return f"{token.number:g}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(int(token.number), 'th') }"
+    return f"{token.number:g}"

@@ -67,26 +67,19 @@ def _lex_part(part: str, form: str) -> list[Token]:
 
 def tokens_match(form: Token, found: Token) -> bool:
     """True when a token of an answer is the form's token, written in whatever way."""
-    if form.kind == "word":
-        if found.kind != "word":
-            return False
-        wanted = str(form.value)
-        return str(found.value).startswith(wanted[:-1]) if wanted.endswith("*") else form.value == found.value
     if form.kind == "time":
         return _same_time(form, found)
-    return form.kind == found.kind and form.value == found.value
+    if form.text.endswith("*"):
+        return found.kind == "word" and found.text.startswith(form.text[:-1])
+    return form.key == found.key
 
 
 def _same_time(form: Token, found: Token) -> bool:
-    hour, minute = form.value  # type: ignore[misc]
     if found.kind == "number" and found.clock:
-        return minute == 0 and int(found.value) % 12 == int(hour) % 12  # type: ignore[arg-type]
+        return form.number % 720 == found.number * 60 % 720
     if found.kind != "time":
         return False
-    other_hour, other_minute = found.value  # type: ignore[misc]
-    if minute != other_minute:
-        return False
-    return hour == other_hour if form.clock and found.clock else int(hour) % 12 == int(other_hour) % 12
+    return form.number == found.number if form.clock and found.clock else form.number % 720 == found.number % 720
 
 
 def find_part(part: Sequence[Token], tokens: Sequence[Token]) -> list[Span]:

@@ -102,10 +102,10 @@ class Judge:
 
         Each clause must decline, refer, be polite or give a reason, and no number may appear that the question lacks.
         """
-        known = {(token.kind, token.value) for token in lex(asked)}
+        known = {token.key for token in lex(asked)}
         for token in text.tokens:
             counts = token.kind in ("number", "time", "money") and not token.article
-            if counts and (token.kind, token.value) not in known:
+            if counts and token.key not in known:
                 return True
         language = self.language
         allowed = text.find_any(language.decline + language.refer + language.courtesy + language.reason)

@@ -30,8 +30,10 @@ class Token:
     """One token of a text."""
 
     kind: Kind
-    value: str | float | tuple[int, int] | tuple[float, str]
-    """A word or character; a number; (hour, minute); (amount, currency); an ordinal's number."""
+    text: str
+    """A word or character; a price's currency; else empty."""
+    number: float
+    """A number or ordinal; minutes since midnight; an amount of money; else 0."""
     sentence: int
     """Number of the sentence."""
     clause: int
@@ -40,6 +42,11 @@ class Token:
     """number: it may be a time ("at ten"). time: True when the half of the day is known."""
     article: bool = False
     """number: "one" or 一, which is an article more often than a count."""
+
+    @property
+    def key(self) -> tuple[str, str, float]:
+        """What makes two tokens equal, wherever they stand."""
+        return self.kind, self.text, self.number
 
 
 def lex(text: str) -> list[Token]:
@@ -61,18 +68,16 @@ class _Lexer:
                 self.at += 1
             elif not (self._time() or self._money() or self._ordinal() or self._number()):
                 if token.kind in ("word", "digits"):
-                    self._add("word", token.text, self.at + 1)
+                    self._add("word", self.at + 1, token.text)
                 elif token.kind == "cjk":
-                    self._add("cjk", token.text, self.at + 1)
+                    self._add("cjk", self.at + 1, token.text)
                 else:
                     self.at += 1
         return self.tokens
 
-    def _add(
-        self, kind: Kind, value: str | float | tuple[int, int] | tuple[float, str], end: int, *, clock: bool = False
-    ) -> bool:
-        article = kind == "number" and value == 1 and self.raw[self.at].kind != "digits"
-        self.tokens.append(Token(kind, value, self.sentence, self.clause, clock, article))
+    def _add(self, kind: Kind, end: int, text: str = "", number: float = 0.0, *, clock: bool = False) -> bool:
+        article = kind == "number" and number == 1 and self.raw[self.at].kind != "digits"
+        self.tokens.append(Token(kind, text, number, self.sentence, self.clause, clock, article))
         self.at = end
         return True
 
@@ -97,7 +102,7 @@ class _Lexer:
         half = half or after
         if not known and half:
             hour, known = _on_day(hour, half), True
-        return self._add("time", (hour, minute), end, clock=known)
+        return self._add("time", end, number=60 * hour + minute, clock=known)
 
     def _chinese_half(self, at: int) -> str:
         word = self._joined(at, 2)
@@ -192,7 +197,7 @@ class _Lexer:
         token = self.raw[self.at]
         if token.text in _CURRENCY_SYMBOLS:
             found = read_number(self.raw, self.at + 1)
-            return found is not None and self._add("money", (found[0], _CURRENCY_SYMBOLS[token.text]), found[1])
+            return found is not None and self._add("money", found[1], _CURRENCY_SYMBOLS[token.text], found[0])
         found = read_number(self.raw, self.at)
         if found is None and token.text == "a" and self._text(self.at + 1) in ("dollar", "euro", "pound"):
             found = (1.0, self.at + 1)
@@ -200,13 +205,13 @@ class _Lexer:
             return False
         amount, end = found[0], skip_dash(self.raw, found[1])
         if self._text(end) == "cent":
-            return self._add("money", (amount / 100, "usd"), end + 1)
+            return self._add("money", end + 1, "usd", amount / 100)
         currency = _CURRENCY_WORDS.get(self._text(end))
         if currency is None:
             return False
         end += 1 + (self._text(end + 1) == "钱")
         amount, end = self._cents(amount, end)
-        return self._add("money", (amount, currency), end)
+        return self._add("money", end, currency, amount)
 
     def _cents(self, amount: float, end: int) -> tuple[float, int]:
         then = end + (self._text(end) == "and")
@@ -220,15 +225,15 @@ class _Lexer:
         if token.kind == "digits" and token.text.isdigit() and len(token.text) < 5:
             after = self.raw[self.at + 1] if self.at + 1 < len(self.raw) else None
             if after and after.glued and after.text in ("st", "nd", "rd", "th"):
-                return self._add("ordinal", float(token.text), self.at + 2)
+                return self._add("ordinal", self.at + 2, number=float(token.text))
         if token.text in ORDINALS:
-            return self._add("ordinal", float(ORDINALS[token.text]), self.at + 1)
+            return self._add("ordinal", self.at + 1, number=ORDINALS[token.text])
         then = skip_dash(self.raw, self.at + 1)
         if token.text in TENS and ORDINALS.get(self._text(then), 99) < 10:
-            return self._add("ordinal", float(TENS[token.text] + ORDINALS[self._text(then)]), then + 1)
+            return self._add("ordinal", then + 1, number=TENS[token.text] + ORDINALS[self._text(then)])
         if token.text == "第":
             found = read_number(self.raw, self.at + 1)
-            return found is not None and self._add("ordinal", found[0], found[1])
+            return found is not None and self._add("ordinal", found[1], number=found[0])
         return False
 
     def _number(self) -> bool:
@@ -241,7 +246,7 @@ class _Lexer:
         clock = value % 1 == 0 and 1 <= value <= 24 and following not in _UNITS
         before = self._text(self.at - 1)
         clock = clock and (before in _BEFORE_CLOCK or before in ("-", "–") or range_follows or self._ends_range())
-        return self._add("number", value, end, clock=clock)
+        return self._add("number", end, number=value, clock=clock)
 
     def _ends_range(self) -> bool:
         """True for the second number of "between ten and five" and "from 10 and 5"."""

@@ -14,11 +14,6 @@ _RAW = re.compile(
 _MERIDIAN = re.compile(r"\b([ap])\.\s?m\b\.?")
 _CONTRACTIONS = {"t": "not", "re": "are", "ll": "will", "ve": "have", "m": "am", "d": "would"}
 _WHOLE_CONTRACTIONS = {"can't": "can not", "cannot": "can not", "won't": "will not", "shan't": "shall not"}
-    "can't": ("can", "not"),
-    "won't": ("will", "not"),
-    "shan't": ("shall", "not"),
-    "cannot": ("can", "not"),
-}
 _ABBREVIATIONS = frozenset(("mr", "mrs", "ms", "dr", "st", "prof"))
 
 

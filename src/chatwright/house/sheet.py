@@ -153,9 +153,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[Where, Mapping[str, Any] | DataError
             if any(cell.strip() for cell in cells):
                 yield Where(path, reader.line_num), _csv_row(header, cells, Where(path, reader.line_num))
     except csv.Error as error:
-        raise DataError(
-            f"{path}:{reader.line_num}: is no valid CSV ({error}); look for an unclosed quotation mark"
-        ) from None
+        raise DataError(f"{path}:{reader.line_num}: is no valid CSV ({error}); look for an unclosed quote") from None
 
 
 def _csv_row(header: Sequence[str], cells: Sequence[str], where: Where) -> Mapping[str, Any] | DataError:

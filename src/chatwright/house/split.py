@@ -56,7 +56,12 @@ class Split:
 def split_sheet(sheet: Sheet, language: Language) -> Split:
     """Parts of all questions but the sealed ones, in the order of the sheet."""
     parts = _parts(sheet, language)
-    return Split(*(tuple(parts[part]) for part in PARTS[:3]), sealed_count=len(parts["sealed"]))
+    return Split(
+        taught=tuple(parts["taught"]),
+        ranked=tuple(parts["ranked"]),
+        held_out=tuple(parts["held_out"]),
+        sealed_count=len(parts["sealed"]),
+    )
 
 
 def read_sealed(sheet: Sheet, language: Language) -> tuple[Asked, ...]:
@@ -111,9 +116,12 @@ class _Group:
         sealed = self._take(self.indices, self.quota["sealed"])
         free = [i for i in self.indices if i not in self.tested]
         taught = [i for i in free if i not in self.blocked][: self.quota["taught"]]
-        named: dict[int, Part] = dict.fromkeys(held_out, "held_out") | dict.fromkeys(sealed, "sealed")
-        named |= dict.fromkeys(taught, "taught")
-        return [named.get(i, "ranked") for i in self.indices]
+        parts: list[Part] = ["ranked"] * len(self.indices)
+        chosen: tuple[tuple[Part, list[int]], ...] = (("held_out", held_out), ("sealed", sealed), ("taught", taught))
+        for part, members in chosen:
+            for i in members:
+                parts[i] = part
+        return parts
 
     def _mean_overlap(self, i: int) -> float:
         others = [overlap(self.words[i], self.words[j]) for j in self.indices if j != i]
