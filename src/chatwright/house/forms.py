@@ -48,7 +48,7 @@ class Form:
             raise DataError(f"{text[:40]!r}... has more than {MAX_FORM_CHARACTERS} characters; write a shorter form")
         body = text.strip()
         negatable = not body.startswith("~")
-        parts = tuple(tuple(_lex_part(part, text)) for part in body.lstrip("~").split(" & "))
+        parts = tuple(tuple(_lex_part(part, text)) for part in f" {body.lstrip('~')} ".split(" & "))
         if not all(parts):
             raise DataError(f"{text!r} has a part without letters or digits; write the words that the answer must contain")
         if negators is not None and any(negators.positions(part) for part in parts):

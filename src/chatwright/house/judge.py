@@ -14,18 +14,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from chatwright.errors import DataError
-from chatwright.house.defaults import default_right
-from chatwright.house.forms import Form, Span, Text
+from chatwright.house.defaults import Key, default_right
+from chatwright.house.forms import Form, Text
 from chatwright.house.language import Language
-from chatwright.house.lexer import Token, lex
-from chatwright.house.sheet import Fact, Question, Sheet
+from chatwright.house.lexer import lex
+from chatwright.house.sheet import Fact, Sheet
 from chatwright.house.style import style_score
 from chatwright.records import Conversation
 
-RIGHT_WEIGHT = 0.7
-"""Share of the score that being right earns; style earns the rest, so no style makes up for a wrong answer."""
-TIE_WIDTH = 0.09
-"""Scores this close are tied: two answers that are both right (or both wrong) differ only when style does by 0.3."""
+RIGHT_SCORE, RIGHT_STYLE = 0.8, 0.2
+"""A right answer scores at least 0.8 and up to 0.2 more by its style."""
+WRONG_STYLE, WRONG_NEARNESS = 0.2, 0.5
+"""Any other answer scores at most 0.7, so no style makes up for being wrong."""
+TIE_WIDTH = 0.03
+"""Scores this close are tied: two right answers differ only when their style does by more than 0.15."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +42,17 @@ class Verdict:
     """For a dialogue: right, that is, the second turn was understood. None for a question of one turn."""
     style: float
     """Between 0 and 1."""
+    nearness: float
+    """How much of the house's own answer is in this one: F1 of content words with the nearest answer of the sheet."""
 
     @property
     def score(self) -> float:
-        """Between 0 and 1: right first, style second."""
-        return RIGHT_WEIGHT * self.right + (1.0 - RIGHT_WEIGHT) * self.style
+        """Between 0 and 1. Right answers differ by style, all others by style and nearness, so that nonsense ranks below
+        a mistake. A decline that is not right earns nothing for nearness.
+        """
+        if self.right:
+            return RIGHT_SCORE + RIGHT_STYLE * self.style
+        return WRONG_STYLE * self.style + WRONG_NEARNESS * self.nearness * (not self.declined)
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,7 @@ class Judge:
         self.language = language
         self.facts = sheet.by_id()
         self.forms = parse_forms(sheet, language)
+        self._own: dict[str, list[frozenset[Key]]] = {}
 
     @property
     def name(self) -> str:
@@ -90,6 +99,7 @@ class Judge:
             declined=declined,
             kept_thread=right if len(messages) > 1 else None,
             style=style_score(answer, ended=ended, language=self.language),
+            nearness=max((_f1(self._content(text), own) for own in self._own_words(fact)), default=0.0),
         )
 
     def _is_right(self, fact: Fact, forms: FactForms, text: Text, declined: bool, asked: str) -> bool:
@@ -112,12 +122,24 @@ class Judge:
         covered = {_unit(text, span.start, self._breaks(text)) for span in allowed}
         return any(_unit(text, i, self._breaks(text)) not in covered for i in range(len(text.tokens)))
 
+    def _content(self, text: Text) -> frozenset[Key]:
+        return frozenset(token.key for token in text.tokens if token.text not in self.language.stop_words)
+
+    def _own_words(self, fact: Fact) -> list[frozenset[Key]]:
+        if fact.id not in self._own:
+            self._own[fact.id] = [self._content(Text(answer)) for answer in fact.answers]
+        return self._own[fact.id]
+
     def _breaks(self, text: Text) -> list[int]:
         return [span.start for span in text.find_any(self.language.contrast)]
 
 
 def _unit(text: Text, index: int, breaks: Sequence[int]) -> tuple[int, int]:
     return text.tokens[index].sentence, sum(index >= start for start in breaks)
+
+
+def _f1(words: frozenset[Key], own: frozenset[Key]) -> float:
+    return 2 * len(words & own) / (len(words) + len(own)) if words or own else 0.0
 
 
 def _user_text(messages: Conversation) -> str:
@@ -196,6 +218,3 @@ def _why(fact: Fact, judge: Judge, answer: str) -> str:
     if wrong:
         return f"{answer!r} has the wrong form {wrong[0]!r}; change the answer or the form"
     return f"{answer!r} reads as declining; say what the house knows"
-
-
-__all__ = ["TIE_WIDTH", "FactForms", "Judge", "Question", "Token", "Verdict", "Span", "answer_problems", "parse_forms"]

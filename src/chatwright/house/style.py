@@ -9,10 +9,17 @@ from chatwright.house.forms import Text
 from chatwright.house.language import Language
 
 MAX_SENTENCES = 3
-MAX_WORDS = {"en": 45, "zh": 80}
+MIN_WORDS = {"en": 8, "zh": 12}
+"""Words (Chinese: characters) from which an answer is a full one; below, the part falls in proportion."""
+MAX_WORDS = {"en": 30, "zh": 50}
 """Words (Chinese: characters) up to which an answer is short; at twice this length the part is 0."""
+WARM_WORDS = 2
+"""Different warm words that a warm answer has."""
 _SENTENCE = re.compile(r"[^.!?。！？…\n]*[.!?。！？…\n]+[\"'”’」)]*|[^.!?。！？…\n]+$")
-_BETWEEN = re.compile(r"(?<=\b[A-Za-z]r)\.(?=\s)|(?<=\b[A-Za-z]rs)\.(?=\s)|(?<=\d)\.(?=\d)|\b([ap])\.m\.")
+_INNER_POINT = re.compile(
+    r"(?<=\b[A-Za-z]r)\.(?=\s)|(?<=\b[A-Za-z]rs)\.(?=\s)|(?<=\d)\.(?=\d)|(?<=\b[ap])\.(?=m\b)|(?<=\b[ap]\.m)\.(?=\s+[a-z])"
+)
+_POINT = "\ue000"  # stands for a point that ends no sentence
 _LIST = re.compile(r"^\s*(?:[-*•+>#|]|\d{1,3}[.)、]\s)|\*\*|__|`|https?:|<[a-z/|]|:\s*$", re.MULTILINE | re.IGNORECASE)
 _NO_MARKS = str.maketrans("", "", ".!?。！？ ")
 _END = re.compile(r"[.!?。！？…][\"'”’」)]*$")
@@ -20,8 +27,8 @@ _END = re.compile(r"[.!?。！？…][\"'”’」)]*$")
 
 def sentences(text: str) -> list[str]:
     """Sentences of a text; "Mr.", "p.m." and decimal points end none."""
-    text = _BETWEEN.sub(lambda match: f"{match[1]}m" if match[1] else "", text)
-    return [found for match in _SENTENCE.finditer(text) if (found := match.group().strip())]
+    text = _INNER_POINT.sub(_POINT, text)
+    return [found for match in _SENTENCE.finditer(text) if (found := match.group().strip().replace(_POINT, "."))]
 
 
 def style_score(text: str, *, ended: bool, language: Language) -> float:
@@ -34,17 +41,23 @@ def style_score(text: str, *, ended: bool, language: Language) -> float:
         return 0.0
     parts = (
         1.0 if len(found) <= MAX_SENTENCES else 0.5 if len(found) == MAX_SENTENCES + 1 else 0.0,
-        _shortness(text, MAX_WORDS[language.name], language),
+        _length(text, language),
         sum(_is_whole(sentence, language) for sentence in found) / len(found),
-        1.0 if Text(text).find_any(language.warm) else 0.0,
+        _warmth(text, language),
     )
     faults = (_LIST.search(text) is not None) + (not ended) + _repeats(found)
     return float(sum(parts) / len(parts) * 0.3**faults)
 
 
-def _shortness(text: str, limit: int, language: Language) -> float:
+def _length(text: str, language: Language) -> float:
     length = sum(not c.isspace() for c in text) if language.name == "zh" else len(text.split())
-    return min(1.0, max(0.0, (2 * limit - length) / limit))
+    least, most = MIN_WORDS[language.name], MAX_WORDS[language.name]
+    return max(0.0, min(1.0, length / least, (2 * most - length) / most))
+
+
+def _warmth(text: str, language: Language) -> float:
+    read = Text(text)
+    return min(1.0, sum(bool(read.find(form)) for form in language.warm) / WARM_WORDS)
 
 
 def _is_whole(sentence: str, language: Language) -> bool:

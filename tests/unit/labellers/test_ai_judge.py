@@ -38,9 +38,7 @@ def test_ranks_with_ties_and_asks_every_pair_in_both_places(stub: Stub) -> None:
     assert len(stub.requests) == 12
     assert len({shown(body) for body in stub.requests}) == 12
     assert {body["path"] for body in stub.requests} == {"/v1/chat/completions"}
-    assert (
-        stub.requests[0]["temperature"] == 0 and "Prefer the longer one." in stub.requests[0]["messages"][0]["content"]
-    )
+    assert stub.requests[0]["temperature"] == 0 and "Prefer the longer one." in stub.requests[0]["messages"][0]["content"]
     assert stub.headers[0]["Authorization"] == "Bearer k3y"
     assert "k3y" not in json.dumps(ranking.to_dict())
 

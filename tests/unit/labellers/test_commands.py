@@ -66,9 +66,7 @@ def test_a_rubric_without_noise_puts_the_good_answer_first(tmp_path: Path) -> No
         ({"messages": []}, "messages"),
     ],
 )
-def test_bad_rows_are_named(
-    tmp_path: Path, change: dict[str, Any], part: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_rows_are_named(tmp_path: Path, change: dict[str, Any], part: str, capsys: pytest.CaptureFixture[str]) -> None:
     data = samples(tmp_path / "s.jsonl", [row(0, **change)])
     assert cli.main(["label", "--data", data, "--out", str(tmp_path / "r")]) == 1
     error = capsys.readouterr().err

@@ -43,9 +43,7 @@ def synthetic(num: int, seed: int = 0) -> list[LabelTask]:
     for n in range(num):
         prompt = Prompt(messages=user(f"What is thing {n}?"), meta={"keywords": ["pull", "ground", "earth", "fall"]})
         answers = tuple(" ".join(random.sample(PIECES, random.randint(2, 4))) for _ in range(4))
-        tasks.append(
-            LabelTask(prompt=prompt, completions=answers, ended=tuple(random.random() < 0.9 for _ in range(4)))
-        )
+        tasks.append(LabelTask(prompt=prompt, completions=answers, ended=tuple(random.random() < 0.9 for _ in range(4))))
     return tasks
 
 
@@ -129,9 +127,7 @@ def test_choose_tie_width_meets_the_target() -> None:
 
 
 @given(
-    st.lists(st.one_of(st.none(), st.floats(0, 1)), min_size=2, max_size=9).filter(
-        lambda x: any(v is not None for v in x)
-    ),
+    st.lists(st.one_of(st.none(), st.floats(0, 1)), min_size=2, max_size=9).filter(lambda x: any(v is not None for v in x)),
     st.floats(0, 0.3),
     st.floats(0, 0.49),
     st.integers(0, 2**32),

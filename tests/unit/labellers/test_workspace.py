@@ -162,7 +162,8 @@ def test_tasks_that_the_judge_does_not_answer_are_skipped_and_counted(
         stub.reply = lambda body: said("Answer B is better than answer A.")
         done = label_desk(
             DeskLabelConfig(
-                workspace=str(workspace.folder), labeller="ai",
+                workspace=str(workspace.folder),
+                labeller="ai",
                 ai=AIJudgeConfig(base_url=stub.url, model="m", max_unreadable=1.0),
             )  # fmt: skip
         )
