@@ -23,11 +23,11 @@ from chatwright.house.style import style_score
 from chatwright.records import Conversation
 
 RIGHT_SCORE, RIGHT_STYLE = 0.8, 0.2
-"""A right answer scores at least 0.8 and up to 0.2 more by its style."""
+"""A right answer scores at least 0.8 and up to 0.2 more by its style and its nearness to the house's own answers."""
 WRONG_STYLE, WRONG_NEARNESS = 0.2, 0.5
 """Any other answer scores at most 0.7, so no style makes up for being wrong."""
-TIE_WIDTH = 0.03
-"""Scores this close are tied: two right answers differ only when their style does by more than 0.15."""
+TIE_WIDTH = 0.02
+"""Scores this close are tied: two right answers differ only when style and nearness together do by more than 0.2."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +47,11 @@ class Verdict:
 
     @property
     def score(self) -> float:
-        """Between 0 and 1. Right answers differ by style, all others by style and nearness, so that nonsense ranks below
-        a mistake. A decline that is not right earns nothing for nearness.
+        """Between 0 and 1. Being right comes first; style and nearness order the rest, so that nonsense ranks below a
+        mistake. A decline that is not right earns nothing for nearness.
         """
         if self.right:
-            return RIGHT_SCORE + RIGHT_STYLE * self.style
+            return RIGHT_SCORE + RIGHT_STYLE * (self.style + self.nearness) / 2
         return WRONG_STYLE * self.style + WRONG_NEARNESS * self.nearness * (not self.declined)
 
 

@@ -34,7 +34,7 @@ def tasks() -> list[LabelTask]:
             prompt=Prompt(messages=fact.questions[0].messages(), meta={"fact": fact.id, "kind": "price"}),
             completions=(
                 fact.answers[0],
-                f"We ask you for {fact.right[0]}, and your bag is free.",
+                f"With us you pay {fact.right[0][1:]} dollars for all of this.",
                 "You pay one dollar.",
                 "I'm sorry, I don't know that, so please ask at the desk.",
             ),
