@@ -1,0 +1,35 @@
+"""Rows that training and evaluation read: demonstrations of the taught part, prompts of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from chatwright.house.sheet import Fact
+from chatwright.house.split import Asked
+from chatwright.records import Demonstration, Message, Prompt
+
+
+def demonstrations(taught: Sequence[Asked]) -> list[Demonstration]:
+    """One demonstration per question; the answers of a fact take turns, so that each is shown about equally often.
+
+    DataError when a fact has no answer, which only rows of the reserved kinds may lack.
+    """
+    turn: dict[str, int] = {}
+    rows = []
+    for asked in taught:
+        index = turn.get(asked.fact.id, 0)
+        turn[asked.fact.id] = index + 1
+        answer = Message(role="assistant", content=_answer(asked.fact, index))
+        rows.append(Demonstration(messages=(*asked.question.messages(), answer), meta=asked.prompt_meta()))
+    return rows
+
+
+def prompts(asked: Sequence[Asked]) -> list[Prompt]:
+    """Prompts without answers; `meta` names the fact, by which the judge finds its forms."""
+    return [Prompt(messages=entry.question.messages(), meta=entry.prompt_meta()) for entry in asked]
+
+
+def _answer(fact: Fact, index: int) -> str:
+    if not fact.answers:
+        raise fact.where.error("answers", f"{fact.id!r} has questions to teach but no answer; write two or three")
+    return fact.answers[index % len(fact.answers)]
