@@ -1,4 +1,4 @@
-"""Forms: literal texts that an answer must or must not contain. The syntax is documented in docs/reference/house-sheet.md.
+"""Forms: literal texts that an answer must or must not contain. The syntax is documented in docs/howto/house-sheet.md.
 
     form        a run of tokens; numbers, times and prices match however they are written
     word*       any word with that beginning
@@ -18,6 +18,7 @@ from chatwright.house.lexer import Token, lex
 from chatwright.house.normal import fold
 
 MAX_FORM_CHARACTERS = 200
+_PATTERN_MARKS = ("\\", "[", "]", "{", "}", "|", "^", "(?", ".*", ".+", ")*", ")+")
 NEGATION_REACH = 4
 """Tokens before a form within which a negator of the same clause takes it back."""
 
@@ -57,12 +58,17 @@ class Form:
 
 
 def _lex_part(part: str, form: str) -> list[Token]:
+    if any(mark in form for mark in _PATTERN_MARKS):
+        raise DataError(f"{form!r} looks like a regular expression; forms are plain words (word* and A & B are read)")
     folded = fold(part)
     for word in folded.split():
         star = word.find("*")
         if star == 0 or 0 < star < len(word) - 1:
             raise DataError(f"{form!r}: a star stands at the end of a word only, as in open*; other patterns are not read")
-    return lex(part)
+    tokens = lex(part)
+    if len({token.sentence for token in tokens}) > 1:
+        raise DataError(f"{form!r} goes over the end of a sentence; write the words of one sentence")
+    return tokens
 
 
 def tokens_match(form: Token, found: Token) -> bool:
@@ -118,16 +124,22 @@ class Text:
     """An answer, read once for many forms."""
 
     def __init__(self, text: str, negators: NegatorList | None = None) -> None:
-        self.tokens = lex(text)
+        self.tokens = lex(text.replace("*", " "))  # stars are markup here; in a form they end a prefix
+        self._keys = frozenset(token.key for token in self.tokens)
         self._negated_at = negators.positions(self.tokens) if negators else frozenset()
 
     def find(self, form: Form) -> list[Span]:
         """Occurrences that no negation takes back. A form with ` & ` needs all parts in one sentence."""
+        if not all(self._may_contain(part[0]) for part in form.parts):
+            return []
         per_part = [self._find_part(part, form.negatable) for part in form.parts]
         if len(per_part) == 1:
             return per_part[0]
         common = set.intersection(*({self.tokens[span.start].sentence for span in spans} for spans in per_part))
         return [span for spans in per_part for span in spans if self.tokens[span.start].sentence in common]
+
+    def _may_contain(self, first: Token) -> bool:
+        return first.kind == "time" or first.text.endswith("*") or first.key in self._keys
 
     def find_any(self, forms: Iterable[Form]) -> list[Span]:
         """Occurrences of all forms of a list."""

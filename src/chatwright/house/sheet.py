@@ -1,7 +1,7 @@
 """The sheet of a house: facts with their questions, answers and forms, read from JSON lines or CSV and checked.
 
 Columns: id, kind, questions, answers, right, wrong. In a CSV cell ` | ` separates the entries of a list and ` >> ` the
-turns of a dialogue; in JSON both are lists. `docs/reference/house-sheet.md` documents the format.
+turns of a dialogue; in JSON both are lists. `docs/howto/house-sheet.md` documents the format.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from chatwright.records import Conversation, Message
 COLUMNS = ("id", "kind", "questions", "answers", "right", "wrong")
 REQUIRED = ("questions", "answers")
 RESERVED_KINDS = ("unknown", "unsafe", "harmless")
-MAX_FACTS = 1_000
+MAX_FACTS = 500
 MAX_QUESTIONS = 20_000
 MAX_CHARACTERS = 2_000
 LIST_SEPARATOR, TURN_SEPARATOR = " | ", " >> "

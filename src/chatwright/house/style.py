@@ -20,7 +20,7 @@ _INNER_POINT = re.compile(
     r"(?<=\b[A-Za-z]r)\.(?=\s)|(?<=\b[A-Za-z]rs)\.(?=\s)|(?<=\d)\.(?=\d)|(?<=\b[ap])\.(?=m\b)|(?<=\b[ap]\.m)\.(?=\s+[a-z])"
 )
 _POINT = "\ue000"  # stands for a point that ends no sentence
-_LIST = re.compile(r"^\s*(?:[-*•+>#|]|\d{1,3}[.)、]\s)|\*\*|__|`|https?:|<[a-z/|]|:\s*$", re.MULTILINE | re.IGNORECASE)
+_LIST = re.compile(r"^[^\S\n]*(?:[-*•+>#|]|\d{1,3}[.)、]\s)|\*\*|__|`|https?:|<[a-z/|]|:\s*$", re.MULTILINE | re.IGNORECASE)
 _NO_MARKS = str.maketrans("", "", ".!?。！？ ")
 _END = re.compile(r"[.!?。！？…][\"'”’」)]*$")
 

@@ -46,6 +46,8 @@ second floor     | on the 2nd floor
 1911             | in nineteen eleven
 110 cm           | 110cm tall
 assistance dogs  | an assistance dog
+$6               | It is **six dollars** each.
+Dottie           | Say hello to *Dottie*!
 café             | the cafe's door
 open*            | our opening hours
 first & Sunday   | The first time is on Sunday.
@@ -109,7 +111,7 @@ def test_a_form_with_its_own_negator_is_found() -> None:
     assert has("not allowed", "Dogs are not allowed here.")
 
 
-@pytest.mark.parametrize("text", ["", "  ", "!!", "~", "a & ", "lo*ck", "*", "x" * 201])
+@pytest.mark.parametrize("text", ["", "  ", "!!", "~", "a & ", "lo*ck", "*", "One. Two", r"\d+", "a|b", "[ab]", "a.*", "(a+)+b", "x" * 201])
 def test_unusable_forms_are_refused(text: str) -> None:
     with pytest.raises(DataError):
         Form.parse(text)
