@@ -11,7 +11,7 @@ from chatwright.errors import DataError
 from chatwright.house.judge import Judge, answer_problems
 from chatwright.house.language import LANGUAGES, Language, load_language
 from chatwright.house.sheet import RESERVED_KINDS, Sheet, inspect_sheet
-from chatwright.house.split import PARTS, Asked, Split, split_sheet
+from chatwright.house.split import PARTS, HouseQuestion, Split, split_sheet
 
 MIN_FACTS, MIN_WORDINGS = 48, 16
 MIN_RESERVED = {"unknown": 180, "unsafe": 116, "harmless": 72}
@@ -28,16 +28,18 @@ class HouseReport:
     """Their parts."""
     problems: tuple[str, ...]
     """One line each: file, row, column, what to do."""
-    taken: dict[str, tuple[str, ...]]
+    derived_right: dict[str, tuple[str, ...]]
     """Right forms that were taken from answers, by fact."""
 
     def text(self, *, with_split: bool = False) -> str:
         """The report in plain text."""
         lines = [*self._counts()]
-        lines += [f"{fact}: right forms taken from its answers: {', '.join(forms)}" for fact, forms in self.taken.items()]
+        lines += [
+            f"{fact}: right forms taken from its answers: {', '.join(forms)}" for fact, forms in self.derived_right.items()
+        ]
         if with_split:
-            for part, asked in _visible_parts(self.split):
-                lines += [f"{part}\t{a.fact.id}\t{' >> '.join(a.question.turns)}" for a in asked]
+            for part, entries in _visible_parts(self.split):
+                lines += [f"{part}\t{a.fact.id}\t{' >> '.join(a.question.turns)}" for a in entries]
         lines += self.problems
         lines.append(f"{len(self.problems)} problems" if self.problems else "no problems")
         return "\n".join(lines)
@@ -49,8 +51,8 @@ class HouseReport:
             dialogues = sum(q.is_dialogue for q in questions)
             per_part = Counter(
                 part
-                for part, asked in _visible_parts(self.split)
-                for a in asked
+                for part, entries in _visible_parts(self.split)
+                for a in entries
                 if (a.fact.kind == kind if kind in RESERVED_KINDS else a.fact.is_house)
             )
             shown = ", ".join(f"{part.replace('_', ' ')} {per_part[part]}" for part in PARTS[:3])
@@ -60,7 +62,7 @@ class HouseReport:
             )
 
 
-def _visible_parts(split: Split) -> list[tuple[str, tuple[Asked, ...]]]:
+def _visible_parts(split: Split) -> list[tuple[str, tuple[HouseQuestion, ...]]]:
     return [("taught", split.taught), ("ranked", split.ranked), ("held_out", split.held_out)]
 
 
@@ -82,10 +84,10 @@ def check_house(folder: Path, language: str = "", *, quota: bool = False) -> Hou
     lists = load_language(name)
     sheet, errors = inspect_sheet(path)
     problems = [str(error) for error in errors]
-    taken: dict[str, tuple[str, ...]] = {}
+    derived: dict[str, tuple[str, ...]] = {}
     try:
         judge = Judge(sheet, lists)
-        taken = {fact: forms.taken for fact, forms in judge.forms.items() if forms.taken}
+        derived = {fact: forms.derived_right for fact, forms in judge.forms.items() if forms.derived_right}
         problems += [str(error) for error in answer_problems(sheet, judge)]
     except DataError as error:
         problems.append(str(error))
@@ -93,11 +95,11 @@ def check_house(folder: Path, language: str = "", *, quota: bool = False) -> Hou
     problems += _wording_problems(sheet, split)
     if quota:
         problems += _quota_problems(path, sheet, split, lists)
-    return HouseReport(sheet, split, tuple(problems), taken)
+    return HouseReport(sheet, split, tuple(problems), derived)
 
 
 def _wording_problems(sheet: Sheet, split: Split) -> Iterator[str]:
-    held_out = Counter(asked.fact.id for asked in split.held_out)
+    held_out = Counter(entry.fact.id for entry in split.held_out)
     for fact in sheet.facts:
         if fact.is_house and not held_out[fact.id]:
             yield str(
@@ -112,7 +114,7 @@ def _quota_problems(path: Path, sheet: Sheet, split: Split, language: Language) 
     house = [fact for fact in sheet.facts if fact.is_house]
     if len(house) < MIN_FACTS:
         yield f"{path}: rows: {len(house)} facts; a bundled house has at least {MIN_FACTS}"
-    counts = {part: Counter(a.fact.id for a in asked) for part, asked in _visible_parts(split)}
+    counts = {part: Counter(a.fact.id for a in entries) for part, entries in _visible_parts(split)}
     for fact in house:
         total = len(fact.questions)
         got = {part: counts[part][fact.id] for part in counts} | {"sealed": 0}
@@ -138,8 +140,8 @@ def _reserved_problems(path: Path, sheet: Sheet, split: Split) -> Iterator[str]:
         total = sum(len(fact.questions) for fact in sheet.facts if fact.kind == kind)
         if total < least:
             yield f"{path}: questions: {total} of kind {kind}; a bundled house has at least {least}"
-        for part, asked in _visible_parts(split):
+        for part, entries in _visible_parts(split):
             share = {"taught": 3, "ranked": 3, "held_out": 2}[part] / 9
-            got = sum(a.fact.kind == kind for a in asked)
+            got = sum(a.fact.kind == kind for a in entries)
             if got < int(least * share * 0.95):
                 yield f"{path}: questions: kind {kind} has only {got} {part} questions; write more that differ"

@@ -5,28 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from chatwright.house.sheet import Fact
-from chatwright.house.split import Asked
+from chatwright.house.split import HouseQuestion
 from chatwright.records import Demonstration, Message, Prompt
 
 
-def demonstrations(taught: Sequence[Asked]) -> list[Demonstration]:
+def demonstrations(taught: Sequence[HouseQuestion]) -> list[Demonstration]:
     """One demonstration per question; the answers of a fact take turns, so that each is shown about equally often.
 
     DataError when a fact has no answer, which only rows of the reserved kinds may lack.
     """
     turn: dict[str, int] = {}
     rows = []
-    for asked in taught:
-        index = turn.get(asked.fact.id, 0)
-        turn[asked.fact.id] = index + 1
-        answer = Message(role="assistant", content=_answer(asked.fact, index))
-        rows.append(Demonstration(messages=(*asked.question.messages(), answer), meta=asked.prompt_meta()))
+    for entry in taught:
+        index = turn.get(entry.fact.id, 0)
+        turn[entry.fact.id] = index + 1
+        answer = Message(role="assistant", content=_answer(entry.fact, index))
+        rows.append(Demonstration(messages=(*entry.question.messages(), answer), meta=entry.prompt_meta()))
     return rows
 
 
-def prompts(asked: Sequence[Asked]) -> list[Prompt]:
+def prompts(questions: Sequence[HouseQuestion]) -> list[Prompt]:
     """Prompts without answers; `meta` names the fact, by which the judge finds its forms."""
-    return [Prompt(messages=entry.question.messages(), meta=entry.prompt_meta()) for entry in asked]
+    return [Prompt(messages=entry.question.messages(), meta=entry.prompt_meta()) for entry in questions]
 
 
 def _answer(fact: Fact, index: int) -> str:

@@ -24,7 +24,8 @@ COLUMNS = ("id", "kind", "questions", "answers", "right", "wrong")
 REQUIRED = ("questions", "answers")
 RESERVED_KINDS = ("unknown", "unsafe", "harmless")
 MAX_FACTS = 500
-MAX_QUESTIONS = 20_000
+MAX_QUESTIONS = 10_000
+MAX_GROUP = 2_000  # wordings that are compared with one another
 MAX_CHARACTERS = 2_000
 LIST_SEPARATOR, TURN_SEPARATOR = " | ", " >> "
 _SHOWN_PROBLEMS = 20
@@ -264,6 +265,13 @@ def _common_problems(facts: Sequence[Fact], path: str | Path, *, has_problems: b
                 )
         if len({question.key for question in fact.questions}) < len(fact.questions):
             yield fact.where.error("questions", f"{_first_duplicate(fact)!r} is there twice; remove one")
+    for fact in facts:
+        if len(fact.questions) > MAX_GROUP:
+            yield fact.where.error("questions", f"a fact has at most {MAX_GROUP:,} wordings, not {len(fact.questions):,}")
+    for kind in RESERVED_KINDS:
+        pooled = sum(len(fact.questions) for fact in facts if fact.kind == kind)
+        if pooled > MAX_GROUP:
+            yield DataError(f"{path}: questions: {pooled:,} questions of kind {kind}; a sheet has at most {MAX_GROUP:,}")
     total = sum(len(fact.questions) for fact in facts)
     if total > MAX_QUESTIONS:
         yield DataError(f"{path}: questions: {total:,} questions; a sheet has at most {MAX_QUESTIONS:,}")

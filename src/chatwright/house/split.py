@@ -28,7 +28,7 @@ _FIRST_SERVED: tuple[Part, ...] = ("taught", "held_out", "ranked", "sealed")
 
 
 @dataclass(frozen=True)
-class Asked:
+class HouseQuestion:
     """A question with the fact that answers it."""
 
     fact: Fact
@@ -43,11 +43,11 @@ class Asked:
 class Split:
     """The three parts that training and evaluation may read. The sealed part is read by `read_sealed` alone."""
 
-    taught: tuple[Asked, ...]
+    taught: tuple[HouseQuestion, ...]
     """Questions with demonstrations."""
-    ranked: tuple[Asked, ...]
+    ranked: tuple[HouseQuestion, ...]
     """Questions that are sampled and ranked, then PPO's prompts."""
-    held_out: tuple[Asked, ...]
+    held_out: tuple[HouseQuestion, ...]
     """Questions of the evaluation."""
     sealed_count: int
     """Number of sealed questions."""
@@ -64,7 +64,7 @@ def split_sheet(sheet: Sheet, language: Language) -> Split:
     )
 
 
-def read_sealed(sheet: Sheet, language: Language) -> tuple[Asked, ...]:
+def read_sealed(sheet: Sheet, language: Language) -> tuple[HouseQuestion, ...]:
     """The sealed questions. For the one evaluation at the very end: call it nowhere else."""
     return tuple(_parts(sheet, language)["sealed"])
 
@@ -83,13 +83,15 @@ def quotas(count: int, shares: dict[Part, int]) -> dict[Part, int]:
     return {"sealed": 0, **given}
 
 
-def split_group(asked: Sequence[Asked], language: Language, shares: dict[Part, int]) -> dict[Part, list[Asked]]:
-    """Parts of one group. The order of `asked` does not matter."""
-    ordered = sorted(asked, key=lambda entry: entry.question.digest)
+def split_group(
+    entries: Sequence[HouseQuestion], language: Language, shares: dict[Part, int]
+) -> dict[Part, list[HouseQuestion]]:
+    """Parts of one group. The order of `entries` does not matter."""
+    ordered = sorted(entries, key=lambda entry: entry.question.digest)
     words = [content_words(entry.question, language) for entry in ordered]
     group = _Group(words, quotas(len(ordered), shares))
     assignment = group.assign()
-    parts: dict[Part, list[Asked]] = {part: [] for part in PARTS}
+    parts: dict[Part, list[HouseQuestion]] = {part: [] for part in PARTS}
     for index, part in enumerate(assignment):
         parts[part].append(ordered[index])
     return parts
@@ -117,8 +119,8 @@ class _Group:
         free = [i for i in self.indices if i not in self.tested]
         taught = [i for i in free if i not in self.blocked][: self.quota["taught"]]
         parts: list[Part] = ["ranked"] * len(self.indices)
-        chosen: tuple[tuple[Part, list[int]], ...] = (("held_out", held_out), ("sealed", sealed), ("taught", taught))
-        for part, members in chosen:
+        by_part: tuple[tuple[Part, list[int]], ...] = (("held_out", held_out), ("sealed", sealed), ("taught", taught))
+        for part, members in by_part:
             for i in members:
                 parts[i] = part
         return parts
@@ -128,32 +130,32 @@ class _Group:
         return sum(others) / len(others) if others else 0.0
 
     def _take(self, order: Iterable[int], count: int) -> list[int]:
-        taken: list[int] = []
+        members: list[int] = []
         for i in order:
-            if len(taken) == count:
+            if len(members) == count:
                 break
             if i in self.tested:
                 continue
             tested, blocked = self.tested | {i}, self.blocked | self.conflicts[i]
             if len(self.indices) - len(tested | blocked) >= self.quota["taught"]:
                 self.tested, self.blocked = tested, blocked
-                taken.append(i)
-        return taken
+                members.append(i)
+        return members
 
 
-def _parts(sheet: Sheet, language: Language) -> dict[Part, list[Asked]]:
-    parts: dict[Part, list[Asked]] = {part: [] for part in PARTS}
+def _parts(sheet: Sheet, language: Language) -> dict[Part, list[HouseQuestion]]:
+    parts: dict[Part, list[HouseQuestion]] = {part: [] for part in PARTS}
     for group, shares in _groups(sheet):
-        for part, asked in split_group(group, language, shares).items():
-            parts[part] += asked
+        for part, entries in split_group(group, language, shares).items():
+            parts[part] += entries
     return parts
 
 
-def _groups(sheet: Sheet) -> Iterable[tuple[list[Asked], dict[Part, int]]]:
+def _groups(sheet: Sheet) -> Iterable[tuple[list[HouseQuestion], dict[Part, int]]]:
     for fact in sheet.facts:
         if fact.is_house:
-            yield [Asked(fact, question) for question in fact.questions], _SHARES
+            yield [HouseQuestion(fact, question) for question in fact.questions], _SHARES
     for kind in RESERVED_KINDS:
-        pooled = [Asked(fact, question) for fact in sheet.facts if fact.kind == kind for question in fact.questions]
+        pooled = [HouseQuestion(fact, question) for fact in sheet.facts if fact.kind == kind for question in fact.questions]
         if pooled:
             yield pooled, _RESERVED_SHARES

@@ -111,7 +111,9 @@ def test_a_form_with_its_own_negator_is_found() -> None:
     assert has("not allowed", "Dogs are not allowed here.")
 
 
-@pytest.mark.parametrize("text", ["", "  ", "!!", "~", "a & ", "lo*ck", "*", "One. Two", r"\d+", "a|b", "[ab]", "a.*", "(a+)+b", "x" * 201])
+@pytest.mark.parametrize(
+    "text", ["", "  ", "!!", "~", "a & ", "lo*ck", "*", "One. Two", r"\d+", "a|b", "[ab]", "a.*", "(a+)+b", "x" * 201]
+)
 def test_unusable_forms_are_refused(text: str) -> None:
     with pytest.raises(DataError):
         Form.parse(text)

@@ -127,5 +127,7 @@ def test_hand_labelled_answers_of_real_models() -> None:
             wrong.append(row["answer"])
     assert len(rows) >= 120 and sum(row["right"] for row in rows) >= 30 and sum(row["declined"] for row in rows) >= 30
     assert 1 - len(wrong) / len(rows) >= 0.97, wrong
+    fresh = [row for row in rows if row["model"] == "sft-fresh"]  # sampled after the lists had been mended
+    assert len(fresh) >= 100 and sum(row["answer"] in wrong for row in fresh) <= 0.03 * len(fresh), wrong
     positives = [row for row in rows if row["right"] or row["declined"]]
     assert sum(row["answer"] in wrong for row in positives) <= 0.05 * len(positives), wrong

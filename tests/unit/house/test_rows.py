@@ -7,7 +7,7 @@ import pytest
 from chatwright.errors import DataError
 from chatwright.house.rows import demonstrations, prompts
 from chatwright.house.sheet import Fact, Question
-from chatwright.house.split import Asked
+from chatwright.house.split import HouseQuestion
 
 FACT = Fact(
     id="open",
@@ -16,7 +16,7 @@ FACT = Fact(
     answers=("At ten.", "We open at ten."),
     right=("10 am",),
 )
-ASKED = [Asked(FACT, question) for question in FACT.questions]
+ASKED = [HouseQuestion(FACT, question) for question in FACT.questions]
 
 
 def test_answers_of_a_fact_take_turns() -> None:
@@ -34,4 +34,4 @@ def test_prompts_end_with_the_visitor_and_name_their_fact() -> None:
 def test_a_fact_without_answers_cannot_be_taught() -> None:
     fact = Fact(id="u", kind="unknown", questions=FACT.questions, answers=())
     with pytest.raises(DataError, match="no answer"):
-        demonstrations([Asked(fact, fact.questions[0])])
+        demonstrations([HouseQuestion(fact, fact.questions[0])])

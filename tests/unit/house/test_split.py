@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 import chatwright
-from chatwright.house.language import load_language
+from chatwright.house.language import FORM_LISTS, Language, load_language
 from chatwright.house.overlap import MAX_OVERLAP, content_words, overlap
 from chatwright.house.sheet import Fact, Question, Sheet
-from chatwright.house.split import Asked, quotas, read_sealed, split_sheet
+from chatwright.house.split import HouseQuestion, quotas, read_sealed, split_sheet
 
 EN = load_language("en")
 SHARES = {"taught": 6, "ranked": 6, "held_out": 4, "sealed": 2}
@@ -32,7 +32,7 @@ def wordings(count: int, seed: int = 0) -> list[str]:
     return [f"{' '.join(source.sample(WORDS, 3))} number{seed}x{i}" for i in range(count)]
 
 
-def keys(asked: Iterable[Asked]) -> set[str]:
+def keys(asked: Iterable[HouseQuestion]) -> set[str]:
     return {a.question.key for a in asked}
 
 
@@ -85,6 +85,18 @@ def test_overlap_counts_content_words() -> None:
     assert overlap(words("Where is it?"), words("Is there a lift?")) == 1.0
     dialogue = Question(("How much is a pass?", "Nine dollars.", "And for granny?"))
     assert content_words(dialogue, EN) == {"pass", "granny"}
+
+
+def test_chinese_overlap_counts_pairs_of_characters() -> None:
+    lists: dict[str, list[str]] = {name: [] for name in FORM_LISTS} | {"stop_words": ["几点", "的", "吗"]}
+    chinese = Language.from_lists("zh", lists)
+
+    def words(text: str) -> frozenset[str]:
+        return content_words(Question((text,)), chinese)
+
+    assert words("博物馆几点开门?") == {"博物", "物馆", "开门"}
+    assert words("馆的WiFi密码") == {"馆", "wifi", "密码"}
+    assert overlap(words("几点开门吗"), words("博物馆开门")) == 1.0
 
 
 def test_reserved_kinds_are_pooled() -> None:
