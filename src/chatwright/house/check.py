@@ -33,7 +33,7 @@ class HouseReport:
 
     def text(self, *, with_split: bool = False) -> str:
         """The report in plain text."""
-        lines = [*self._counts()]
+        lines = [*self._counts()] if self.split.taught else []
         lines += [
             f"{fact}: right forms taken from its answers: {', '.join(forms)}" for fact, forms in self.derived_right.items()
         ]
@@ -84,6 +84,8 @@ def check_house(folder: Path, language: str = "", *, quota: bool = False) -> Hou
     lists = load_language(name)
     sheet, errors = inspect_sheet(path)
     problems = [str(error) for error in errors]
+    if errors:  # a sheet that cannot be read as a whole has no parts yet
+        return HouseReport(sheet, Split(taught=(), ranked=(), held_out=(), sealed_count=0), tuple(problems), {})
     derived: dict[str, tuple[str, ...]] = {}
     try:
         judge = Judge(sheet, lists)
