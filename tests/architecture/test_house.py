@@ -48,7 +48,7 @@ def test_help_is_fast_and_loads_no_torch() -> None:
 
 @pytest.mark.parametrize(
     "package",
-    "text records jsonl config hub errors labellers feedback serve.chat serve.arena serve.desk".split(),
+    "text records jsonl config hub errors house labellers feedback serve.chat serve.arena serve.desk".split(),
 )
 def test_runs_without_torch(package: str) -> None:
     """Every module below `package` imports where torch cannot be imported."""
