@@ -11,6 +11,7 @@ import os
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -18,6 +19,7 @@ from typing import Any, NoReturn
 
 from chatwright.commands import COMMANDS, GROUPS, load, unknown_command
 from chatwright.errors import ChatwrightError, ConfigError, UsageError
+from chatwright.leftovers import Leftovers
 
 _UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}
 _ASIDE = re.compile(r"\.(.+)\.(?:\d+\.(?:tmp|old)|building|[a-z0-9_]{8})")
@@ -132,10 +134,16 @@ def _call(name: str, args: list[str], prog: str) -> int:
         )
     except SystemExit as stop:  # --help has been printed
         return int(stop.code or 0)
+    out = str(getattr(cfg, "out", "") or "")
+    leftovers = Leftovers(out)
     try:
         function(cfg)
-    except OSError as error:
-        _refuse_output(str(getattr(cfg, "out", "") or ""), error)
+    except BaseException as error:
+        if error.__traceback__ is not None:
+            traceback.clear_frames(error.__traceback__)  # a run in them removes its folder when it is collected
+        leftovers.remove()
+        if isinstance(error, OSError):
+            _refuse_output(out, error)
         raise
     return 0
 
@@ -180,7 +188,6 @@ def _save_traceback(args: Sequence[str]) -> str:
     """Write the current exception to a file under XDG_STATE_HOME (or the temporary folder); returns where."""
     import tempfile
     import time
-    import traceback
 
     text = f"chatwright {' '.join(args)}\n\n{traceback.format_exc()}"
     name = f"crash-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"

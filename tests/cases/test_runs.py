@@ -144,7 +144,10 @@ def test_t15_a_finished_stage_of_a_chain_sees_that_its_data_have_changed(
     "command",
     ["sft --data BAD --model MODEL", "reward BAD --model MODEL", "dpo --data BAD --model MODEL",
      "embed-train --data BAD --model MODEL", "pretrain --data CORPUS --context 100000",
-     "sft --data GOOD --model nothing", "ppo --data BAD --model MODEL --reward MODEL"],
+     "sft --data GOOD --model nothing", "ppo --data BAD --model MODEL --reward MODEL", "sft --data EMPTY --model MODEL",
+     "tokenizer train nothing", "tokenizer train EMPTY", "teach BAD --model MODEL", "teach GOOD --model nothing",
+     "evaluate --models a=nothing --data GOOD --judge rubric", "export nothing", "quickstart --model nothing",
+     "data import BAD", "corpus build nothing --tokenizer MODEL"],
 )  # fmt: skip
 def test_a_run_that_fails_before_its_first_step_leaves_no_folder(
     tmp_path: Path, command: str, make_tokenizer: Callable[..., Any], capsys: pytest.CaptureFixture[str]
@@ -154,13 +157,33 @@ def test_a_run_that_fails_before_its_first_step_leaves_no_folder(
     good = tiny.write_rows(tmp_path / "good.jsonl", tiny.demonstration_rows())
     model = tiny.save_tiny_model(tmp_path / "model", make_tokenizer(chat_template=tiny.SHORT_JINJA))
     write_corpus(tmp_path / "corpus", make_tokenizer(), ["some text " * 30] * 3, ["some text"])
-    places = {"BAD": bad, "GOOD": good, "MODEL": model, "CORPUS": tmp_path / "corpus"}
+    (tmp_path / "empty.jsonl").touch()
+    places = {"BAD": bad, "GOOD": good, "MODEL": model, "CORPUS": tmp_path / "corpus", "EMPTY": tmp_path / "empty.jsonl"}
     words = [str(places.get(word, word)) for word in command.split()]
+    device = [] if words[0] in ("tokenizer", "export", "data", "corpus") else ["--device", "cpu"]
     for out in (tmp_path / "new", tmp_path / "old"):
         if out.name == "old":
             out.mkdir()
             (out / "notes.txt").write_text("mine", encoding="utf-8")
-        assert cli.main([*words, "--out", str(out), "--device", "cpu"]) != 0
+        assert cli.main([*words, "--out", str(out), *device]) != 0
         gc.collect()
     assert not (tmp_path / "new").exists(), list((tmp_path / "new").iterdir())
     assert (tmp_path / "old" / "notes.txt").read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["sample --data BAD --model MODEL", "sample --data GOOD --model nothing", "bestofn --data BAD --model MODEL --reward MODEL",
+     "label --data BAD", "replay --model nothing"],
+)  # fmt: skip
+def test_a_failed_command_that_writes_a_file_leaves_no_folder_and_no_record(
+    tmp_path: Path, command: str, make_tokenizer: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny.write_rows(tmp_path / "BAD", [{"neither": "prompt"}])
+    tiny.write_rows(tmp_path / "GOOD", tiny.prompt_rows())
+    tiny.save_tiny_model(tmp_path / "MODEL", make_tokenizer(chat_template=tiny.SHORT_JINJA))
+    before = sorted(tmp_path.iterdir())
+    for out in ("new/below/answers.jsonl", "answers.jsonl"):
+        assert cli.main([*command.split(), "--out", out]) != 0
+        assert sorted(tmp_path.iterdir()) == before

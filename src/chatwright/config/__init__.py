@@ -21,8 +21,22 @@ A section typed `Lora | None = None` is on as soon as a file or a flag sets anyt
 
 from __future__ import annotations
 
+from chatwright.config.bounds import check_above, check_least, check_length, check_share
 from chatwright.config.flags import parse
 from chatwright.config.toml import dump_toml, read_toml
 from chatwright.config.values import config_hash, field_types, from_dict, leaves, to_dict
 
-__all__ = ["config_hash", "dump_toml", "field_types", "from_dict", "leaves", "parse", "read_toml", "to_dict"]
+__all__ = [
+    "check_above",
+    "check_least",
+    "check_length",
+    "check_share",
+    "config_hash",
+    "dump_toml",
+    "field_types",
+    "from_dict",
+    "leaves",
+    "parse",
+    "read_toml",
+    "to_dict",
+]

@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from chatwright.config import check_least, check_share
 from chatwright.errors import CheckpointError, TrainingStopped
 
 
@@ -33,6 +34,10 @@ class OptimConfig:
     """Decoupled weight decay on matrices (not on norms, biases and scalars)."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this global norm; 0 switches clipping off."""
+
+    def __post_init__(self) -> None:
+        check_least(self, "optim", 0, "lr", "eps", "weight_decay", "max_grad_norm")
+        check_share(self, "optim", "beta1", "beta2", whole=False)
 
 
 class MasterAdamW:

@@ -301,8 +301,7 @@ def _leave_folder(lock: Any, made: Path | None) -> None:
 def _remove_unstarted(folder: Path) -> None:
     """Remove the folder of a run that failed before its first step: it holds settings and nothing that was learned. What
     somebody else put there stays."""
-    metrics = folder / "metrics.jsonl"
-    if (folder / MANIFEST).exists() or (folder / CHECKPOINTS).exists() or (metrics.is_file() and metrics.stat().st_size):
+    if (folder / MANIFEST).exists() or (folder / CHECKPOINTS).exists() or _has_stepped(folder):
         return
     with contextlib.suppress(OSError):
         remove([folder / name for name in (*_OWN_FILES, ".lock")])
@@ -330,12 +329,21 @@ def _open(record: Record, folder: Path, config: Any, save: SaveConfig, lock: Any
         console().print(f"{kind}: a checkpoint was refused: {reason}")
     if resumed:
         console().print(f"{kind}: resuming after step {resumed.step}")
+    elif _has_stepped(folder):
+        reason = "holds no checkpoint that is usable" if refused else "ended before its first checkpoint"
+        console().print(f"{kind}: {folder} {reason}; it begins again at step 1 (--train.save-every-steps N saves earlier)")
     metrics = Metrics(folder, save.sinks, resume_step=resumed.step if resumed else 0)
     before = float(resumed.meta.get("seconds", 0.0)) if resumed else 0.0
     return Run(
         kind=kind, folder=folder, record=record, store=store, metrics=metrics, resumed=resumed, save=save,
         seconds_before=before, _lock=lock,
     )  # fmt: skip
+
+
+def _has_stepped(folder: Path) -> bool:
+    """A process of this run wrote metrics of a step."""
+    metrics = folder / "metrics.jsonl"
+    return metrics.is_file() and metrics.stat().st_size > 0
 
 
 def _check_save(save: SaveConfig) -> None:
@@ -356,9 +364,7 @@ def _lock_folder(folder: Path) -> Any:
 def _check_same_run(folder: Path, record: Record, config: Any) -> None:
     """RunChangedError when the folder holds another run that has trained anything."""
     path = folder / "config.toml"
-    metrics = folder / "metrics.jsonl"
-    never_stepped = not metrics.is_file() or not metrics.stat().st_size
-    if not path.is_file() or (never_stepped and not (folder / MANIFEST).exists() and not (folder / CHECKPOINTS).exists()):
+    if not path.is_file() or (not _has_stepped(folder) and not (folder / MANIFEST).exists() and not (folder / CHECKPOINTS).exists()):
         return  # nothing is lost when a run that stopped before its first step starts with other settings
     if (held := _kind_of(path)) != record.kind:
         raise RunChangedError(f"{folder}: holds a {held} run, not {record.kind}; use another --out")

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from chatwright.errors import ConfigError
+from chatwright.config import check_least, check_share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +26,8 @@ class ScheduleConfig:
     """wsd: share of the run over which the rate falls."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.decay_share <= 1:
-            raise ConfigError(f"--schedule.decay-share {self.decay_share}: must be between 0 and 1")
+        check_least(self, "schedule", 0, "warmup_steps", "warmup_start", "final_share")
+        check_share(self, "schedule", "decay_share")
 
 
 def rate_at(step: int, total_steps: int, peak: float, schedule: ScheduleConfig) -> float:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from chatwright.config import check_least
 from chatwright.data.answer_file import append_rows, whole_rows
 from chatwright.engine.record import Record, files, model_source, open_output, record_of_file
 from chatwright.errors import ConfigError
@@ -58,6 +59,10 @@ class BestOfNConfig:
     """Where to compute."""
     precision: Precision = "auto"
     """Compute format."""
+
+    def __post_init__(self) -> None:
+        check_least(self, "", 1, "n", "max_new_tokens", "batch_size")
+        check_least(self, "", 0, "temperature")
 
 
 def main(cfg: BestOfNConfig) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from chatwright.config import check_above, check_least, check_length, check_share
 from chatwright.data.batches import RankingBatch
 from chatwright.data.cursor import Batches
 from chatwright.data.rankings import Layout, RankingExample, load_examples, micro_batches, split_by_prompt
@@ -60,6 +61,12 @@ class DPOTrainConfig(runs.SaveConfig):
     """What a tie means to the loss; its parameter stays at the value that fits the share of ties."""
     held_out_share: float = 0.1
     """Share of prompts kept aside; the accuracy of the implicit reward on them is measured at the end."""
+
+    def __post_init__(self) -> None:
+        check_length(self, "train")
+        check_least(self, "train", 1, "batch_size", "max_tokens", "micro_tokens")
+        check_above(self, "train", 0, "beta")
+        check_share(self, "train", "held_out_share", whole=False)
 
 
 @dataclass(frozen=True, kw_only=True)

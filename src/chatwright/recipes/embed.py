@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from chatwright.config import check_above, check_least, check_share
 from chatwright.data.batches import plan
 from chatwright.data.pairs import Pair, SourceOrder, distinct, load_pairs, split_pairs, text_key
 from chatwright.engine import run as runs
@@ -65,8 +66,9 @@ class EmbedTrainConfig(runs.SaveConfig):
     def __post_init__(self) -> None:
         if self.batch_size < 2:
             raise ConfigError(f"--train.batch-size {self.batch_size}: must be 2 or more; one pair alone has no negatives")
-        if self.temperature <= 0:
-            raise ConfigError(f"--train.temperature {self.temperature}: must be above 0")
+        check_least(self, "train", 1, "steps", "max_tokens", "micro_tokens")
+        check_least(self, "train", 0, "frozen_layers", "head_lr", "source_power")
+        check_above(self, "train", 0, "temperature")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +79,9 @@ class EmbedEvalConfig:
     """Held-out pairs; empty: a share of --data."""
     share: float = 0.1
     """Share of the groups of --data kept aside when `data` is empty; 0: nothing is measured."""
+
+    def __post_init__(self) -> None:
+        check_share(self, "eval", "share", whole=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +124,7 @@ class EmbedConfig:
             raise ConfigError("--dimensions: name one or more widths, the widest first, none twice")
         if self.dimensions[-1] < 1:
             raise ConfigError(f"--dimensions {self.dimensions[-1]}: must be 1 or more")
+        check_least(self, "", 0, "layers")
 
 
 def sources(cfg: EmbedConfig) -> Sources:

@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
+from chatwright.config import check_least
 from chatwright.data.responses import response_batches
 from chatwright.engine.checkpoint import write_text
 from chatwright.engine.record import (
@@ -83,6 +84,10 @@ class EvaluateConfig:
     """Where to compute."""
     precision: Precision = "auto"
     """Compute format."""
+
+    def __post_init__(self) -> None:
+        check_least(self, "", 1, "samples", "max_new_tokens", "batch_size")
+        check_least(self, "", 0, "temperature")
 
 
 Decoding = Literal["sampled", "greedy"]

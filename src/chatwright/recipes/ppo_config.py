@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from chatwright.config import check_above, check_least, check_share
 from chatwright.engine import run as runs
 from chatwright.engine.optim import OptimConfig
 from chatwright.engine.schedule import ScheduleConfig
@@ -35,8 +36,7 @@ class RolloutConfig:
     def __post_init__(self) -> None:
         if not self.temperature > 0:
             raise ConfigError(f"--rollout.temperature {self.temperature}: PPO learns from samples; it must be above 0")
-        if min(self.batch_size, self.generate_batch, self.max_new_tokens) < 1:
-            raise ConfigError("--rollout: batch-size, generate-batch and max-new-tokens must be at least 1")
+        check_least(self, "rollout", 1, "batch_size", "generate_batch", "max_new_tokens")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +70,12 @@ class PPOAlgorithmConfig:
     whiten_advantages: bool = True
     """Mean 0, variance 1 over the batch."""
 
+    def __post_init__(self) -> None:
+        check_least(self, "ppo", 0, "beta")
+        check_least(self, "ppo", 1, "kl_horizon", "minibatch_size", "inner_epochs")
+        check_above(self, "ppo", 0, "kl_target", "clip", "value_clip")
+        check_share(self, "ppo", "gamma", "lam")
+
 
 @dataclass(frozen=True, kw_only=True)
 class PtxConfig:
@@ -88,6 +94,10 @@ class PtxConfig:
     held_out: int = 32
     """Sequences kept aside, at most a quarter of them; their loss is measured before and after."""
 
+    def __post_init__(self) -> None:
+        check_least(self, "ptx", 0, "gamma", "per_episode", "held_out")
+        check_least(self, "ptx", 2, "block_tokens")
+
 
 @dataclass(frozen=True, kw_only=True)
 class PPOTrainConfig(runs.SaveConfig):
@@ -102,6 +112,11 @@ class PPOTrainConfig(runs.SaveConfig):
     and policy have the same ones, they are computed once for all three and for every pass."""
     ema: float = 0.0
     """Decay of a weight average that is exported instead of the raw weights; 0: none. The paper: 0.992."""
+
+    def __post_init__(self) -> None:
+        check_least(self, "train", 1, "steps", "micro_tokens")
+        check_least(self, "train", 0, "frozen_layers")
+        check_share(self, "train", "ema", whole=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from chatwright.config import check_least, check_share
 from chatwright.data.masking import MaskConfig
 from chatwright.data.pretrain import Objective
 from chatwright.engine import run as runs
@@ -53,12 +54,11 @@ class PretrainTrainConfig(runs.SaveConfig):
     """Keep a moving average of the weights and export that; 0: the last weights."""
 
     def __post_init__(self) -> None:
-        if self.steps < 0 or self.minutes < 0 or self.batch_tokens < 0 or self.micro_tokens < 1:
-            raise ConfigError("--train.steps, minutes and batch-tokens must be 0 or more, micro-tokens 1 or more")
+        check_least(self, "train", 0, "steps", "minutes", "batch_tokens")
+        check_least(self, "train", 1, "micro_tokens")
         if self.steps and self.minutes:
             raise ConfigError("--train.steps and --train.minutes: give one of the two")
-        if not 0 <= self.ema_decay < 1:
-            raise ConfigError(f"--train.ema-decay {self.ema_decay}: must be at least 0 and below 1")
+        check_share(self, "train", "ema_decay", "dropout", whole=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +77,9 @@ class SizeConfig:
     """Normalise queries and keys (the qwen3 family; without it: llama)."""
     tie: bool = True
     """One matrix for embeddings and output."""
+
+    def __post_init__(self) -> None:
+        check_least(self, "size", 0, "width", "heads", "kv_heads", "feed_forward")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +103,10 @@ class PretrainOptimConfig:
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this global norm; 0 switches clipping off."""
 
+    def __post_init__(self) -> None:
+        check_least(self, "optim", 0, "lr", "adam_lr_factor", "weight_decay", "max_grad_norm")
+        check_share(self, "optim", "momentum", "beta1", "beta2", whole=False)
+
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOutConfig:
@@ -113,8 +120,7 @@ class HeldOutConfig:
     """The same for the last measurement; 0: all."""
 
     def __post_init__(self) -> None:
-        if min(self.every_steps, self.tokens, self.final_tokens) < 0:
-            raise ConfigError("--held-out.every-steps, tokens and final-tokens: must be 0 or more")
+        check_least(self, "held-out", 0, "every_steps", "tokens", "final_tokens")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from chatwright.config import check_least
 from chatwright.data.lm import document_start
 from chatwright.engine.record import Record, model_source, open_output, record_of_file
 from chatwright.errors import DataError
@@ -40,6 +41,9 @@ class ReplayConfig:
     """Where to compute."""
     precision: Precision = "auto"
     """Compute format."""
+
+    def __post_init__(self) -> None:
+        check_least(self, "", 1, "num_texts", "max_new_tokens", "batch_size")
 
 
 def main(cfg: ReplayConfig) -> dict[str, Any]:

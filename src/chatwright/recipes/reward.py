@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from chatwright.config import check_least, check_length, check_share
 from chatwright.data.batches import RankingBatch, pad_states
 from chatwright.data.cursor import Batches
 from chatwright.data.passages import prompt_tokens
@@ -94,6 +95,11 @@ class RewardTrainConfig(runs.SaveConfig):
     shuffled_pairs: bool = False
     """Tear rankings into pairs and shuffle them, as the paper warns against; for comparison only."""
 
+    def __post_init__(self) -> None:
+        check_length(self, "train")
+        check_least(self, "train", 1, "batch_size", "max_tokens", "micro_tokens")
+        check_least(self, "train", 0, "head_lr", "tie_lr", "frozen_layers")
+
 
 @dataclass(frozen=True, kw_only=True)
 class RewardEvalConfig:
@@ -103,6 +109,9 @@ class RewardEvalConfig:
     """Held-out rankings; empty: a share of --data."""
     share: float = 0.2
     """Share of prompts kept aside when `data` is empty; 0: no report card."""
+
+    def __post_init__(self) -> None:
+        check_share(self, "eval", "share", whole=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from chatwright.config import check_above, check_least, check_share
 from chatwright.data.answer_file import append_rows, whole_rows
 from chatwright.engine.record import Record, files, model_source, open_output, record_of_file
 from chatwright.errors import ConfigError, DataError
@@ -58,6 +59,13 @@ class SampleConfig:
     """Where to compute."""
     precision: Precision = "auto"
     """Compute format."""
+
+    def __post_init__(self) -> None:
+        check_least(self, "", 1, "n", "max_new_tokens", "batch_size")
+        check_least(self, "", 0, "temperature")
+        check_least(self, "", 0, "top_k")
+        check_above(self, "", 0, "top_p")
+        check_share(self, "", "top_p")
 
 
 def to_row(prompt: Prompt, answers: Sequence[Completion], model: str, cfg: SampleConfig) -> dict[str, Any]:

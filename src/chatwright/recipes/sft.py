@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from chatwright.config import check_least, check_length, check_share
 from chatwright.data.batches import LMBatch
 from chatwright.data.cursor import Batches
 from chatwright.data.ptx import PtxText, open_ptx
@@ -59,6 +60,12 @@ class SFTTrainConfig(runs.SaveConfig):
     frozen_layers: int = 0
     """Blocks from the bottom, embeddings with them, that keep the base model's weights: their backward pass is saved."""
 
+    def __post_init__(self) -> None:
+        check_length(self, "train")
+        check_least(self, "train", 1, "batch_size", "max_tokens", "micro_tokens")
+        check_least(self, "train", 0, "frozen_layers")
+        check_share(self, "train", "dropout", whole=False)
+
 
 @dataclass(frozen=True, kw_only=True)
 class MixConfig:
@@ -74,8 +81,8 @@ class MixConfig:
     """Length of such a sequence in tokens."""
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.share < 1.0:
-            raise ConfigError(f"--mix.share {self.share}: must be at least 0 and below 1")
+        check_share(self, "mix", "share", whole=False)
+        check_least(self, "mix", 2, "block_tokens")
 
     def sequences_before(self, rows: int) -> int:
         """Sequences mixed in beside the first `rows` demonstrations: spread evenly, whatever the batch size."""
@@ -94,6 +101,7 @@ class SelectConfig:
     """Longest answer in tokens."""
 
     def __post_init__(self) -> None:
+        check_least(self, "select", 1, "max_new_tokens")
         if bool(self.reward) != bool(self.prompts):
             raise ConfigError("--select.reward and --select.prompts work together; give both or neither")
 

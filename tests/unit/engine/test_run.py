@@ -367,6 +367,24 @@ def test_a_run_that_never_made_a_step_may_start_with_other_settings(tmp_path: Pa
     close(run)
 
 
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_run_without_a_checkpoint_says_that_it_begins_again(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], damaged: bool
+) -> None:
+    """Killed in its first steps, or with damaged checkpoints; a new run says nothing."""
+    config = Config(train=SaveConfig(save_every_steps=int(damaged)))
+    walk = Walk(start(tmp_path / "r", config))
+    assert "again" not in capfd.readouterr().err
+    walk.go(40, stop_after=4)
+    close(walk.run)
+    for file in (tmp_path / "r" / "checkpoints").glob("*/*.safetensors"):
+        file.write_bytes(b"")
+    assert start(tmp_path / "r", config).first_step == 0
+    said = capfd.readouterr().err
+    assert "it begins again at step 1" in said
+    assert ("no checkpoint that is usable" if damaged else "ended before its first checkpoint") in said
+
+
 def test_an_out_that_cannot_be_a_folder_is_a_config_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="--out .*cannot be made"):
