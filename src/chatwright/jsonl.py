@@ -165,7 +165,7 @@ def parse(text: str, where: Where) -> Any:
         raise where.error("line", f"is nested deeper than {MAX_DEPTH} levels") from None
     except json.JSONDecodeError as error:
         hint = ""
-        if text.lstrip()[:1] == "[" or text.strip() in "{[":
+        if "\0" not in text and text.lstrip()[:1] == "[" or text.strip() in "{[":
             hint = "; a JSON array over many lines is read by `chatwright data import`"
         raise where.error("line", f"is not JSON: {_expected(text, error)}{hint}") from None
     except ValueError as error:
@@ -174,6 +174,8 @@ def parse(text: str, where: Where) -> Any:
 
 def _expected(text: str, error: json.JSONDecodeError) -> str:
     """What was expected: of a line that does not even begin like JSON, a whole object; else where the error is."""
+    if "\0" in text:
+        return "holds NUL bytes, as UTF-16 does (without a byte order mark); save the file as UTF-8, or import it"
     begin = text.lstrip()
     if begin[:1] in ("{", "[", '"') or not begin:
         return f"{error.msg} at column {error.colno}"

@@ -173,8 +173,8 @@ def test_a_run_that_fails_before_its_first_step_leaves_no_folder(
 
 @pytest.mark.parametrize(
     "command",
-    ["sample --data BAD --model MODEL", "sample --data GOOD --model nothing", "bestofn --data BAD --model MODEL --reward MODEL",
-     "label --data BAD", "replay --model nothing"],
+    ["sample --data BAD --model MODEL", "sample --data GOOD --model nothing", "label --data BAD", "replay --model nothing",
+     "bestofn --data BAD --model MODEL --reward MODEL"],
 )  # fmt: skip
 def test_a_failed_command_that_writes_a_file_leaves_no_folder_and_no_record(
     tmp_path: Path, command: str, make_tokenizer: Callable[..., Any], monkeypatch: pytest.MonkeyPatch

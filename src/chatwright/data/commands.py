@@ -12,6 +12,7 @@ import tyro
 
 from chatwright import jsonl
 from chatwright.data.accounts import KIND_WORDS, account_lines, summary
+from chatwright.data.importers.streams import is_stream
 from chatwright.data.importing import KINDS, Format, Imported, read_file
 from chatwright.data.statistics import demonstration_lines, labelled_lines, prompt_lines, ranking_lines
 from chatwright.errors import DataError, TemplateError, UsageError
@@ -44,7 +45,7 @@ def check(cfg: CheckConfig) -> None:
         used += sum(found.used.values())
         print(f"{path}: {summary(found)}")
         _print_indented(_kind_lines(found))
-        if not _is_ours(path, found):
+        if not is_stream(path) and not _is_ours(path, found):
             print("  to train on it: chatwright data import " + path + " --out FOLDER")
         for error in found.bad[: cfg.show]:
             print(f"  bad: {error}")
@@ -72,7 +73,7 @@ class ImportConfig:
     samples.jsonl (answers without a ranking) and prompts.jsonl. Every row is accounted for."""
 
     files: Files
-    """Files to read: JSON lines, JSON arrays and objects, CSV, TSV, XLSX, text; also as .gz."""
+    """Files to read: JSON lines, JSON arrays and objects, CSV, TSV, XLSX, text; also as .gz. `-`: standard input."""
     from_: Annotated[Format, tyro.conf.arg(name="from")] = "auto"
     """Format of the files; auto looks at every row."""
     encoding: str = ""

@@ -201,7 +201,8 @@ def each_row(
     objects = [value for _, value in first if isinstance(value, dict)]
     if chosen == "auto" and first:
         account.format = _formats(first)
-    if account.format in ("oasst-flat", "auto") and (chosen == "oasst-flat" or any(map(oasst.is_flat, objects))):
+    may_be_flat = account.format in ("oasst-flat", "auto") or (file_format == "auto" and source.is_table)
+    if may_be_flat and (chosen == "oasst-flat" or any(map(oasst.is_flat, objects))):
         return account, _flat_trees(account, chain(first, source.rows))
     fields = marks.verdict_fields(objects)
     return account, _converted(account, chosen, chain(first, source.rows), fields)
@@ -307,7 +308,7 @@ def _flat_trees(account: Imported, source: Iterable[tuple[Where, Any]]) -> Itera
     account.format = "oasst-flat"
     messages: list[tuple[Where, Mapping[str, Any]]] = []
     for where, value in source:
-        if isinstance(value, dict) and oasst.is_flat(value):
+        if isinstance(value, dict) and oasst.is_message(value):
             messages.append((where, value))
         else:
             reason = (

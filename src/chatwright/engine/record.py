@@ -264,6 +264,8 @@ def file_hash(path: Path) -> tuple[str, int, int | None]:
     """(sha256, bytes, lines or None for a file that is not text) of a file, read in blocks."""
     digest, num_bytes, num_lines, text, last = hashlib.sha256(), 0, 0, True, b"\n"
     try:
+        if path.exists() and not path.is_file():
+            raise DataError(f"{path}: is a pipe or a device, which can be read only once; save it to a file first")
         with open(path, "rb") as file:
             while block := file.read(1 << 22):
                 digest.update(block)

@@ -364,7 +364,8 @@ def _lock_folder(folder: Path) -> Any:
 def _check_same_run(folder: Path, record: Record, config: Any) -> None:
     """RunChangedError when the folder holds another run that has trained anything."""
     path = folder / "config.toml"
-    if not path.is_file() or (not _has_stepped(folder) and not (folder / MANIFEST).exists() and not (folder / CHECKPOINTS).exists()):
+    begun = _has_stepped(folder) or (folder / MANIFEST).exists() or (folder / CHECKPOINTS).exists()
+    if not path.is_file() or not begun:
         return  # nothing is lost when a run that stopped before its first step starts with other settings
     if (held := _kind_of(path)) != record.kind:
         raise RunChangedError(f"{folder}: holds a {held} run, not {record.kind}; use another --out")

@@ -176,7 +176,7 @@ def test_bad_ranking_rows_name_file_line_field_and_reason(change: dict[str, Any]
         ('{"prompt": "x"', "line: is not JSON: .* at column"),
         ("{", "line: is not JSON"),
         ("hello world", r"line: is not JSON: an object such as .* was expected on every line, not the text 'hello world'"),
-        ("x" * 100, r"not the text 'x{30}\.\.\.'"),
+        ("x" * 100, r"line: is not JSON: .*not the text 'x{30}\.\.\.'"),
     ],
 )
 def test_bad_demonstration_rows(row: Any, message: str, tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ _COMMON = frozenset(
     "法学如都同现当没动面起看定天分还进好小部其些主样理心她本前开但因只从想实什问题答提示请回，。？！：；、“”（）"
 )
 _MIN_CHINESE = 12
+_MIN_WIDE = 8
+_PROBE_BYTES = 2**16
 _MIN_COMMON_SHARE = 0.3
 _COLUMN_WORDS = ("提示", "提示词", "问题", "指令", "回答", "答案", "输出", "排序", "排名")
 _SHOWN_CHARACTERS = 100
@@ -49,10 +51,10 @@ def encoding_of(data: bytes, declared: str = "") -> str | None:
     for mark, name in _BOMS:
         if data.startswith(mark):
             return name
+    if b"\0" in data[:_PROBE_BYTES] and (wide := _utf16_without_mark(data[:_PROBE_BYTES])) is not None:
+        return wide  # ASCII in UTF-16 is valid UTF-8 as well, with a NUL after every sign
     if _decodes(data, "utf-8") is not None:
         return "utf-8"
-    if (wide := _utf16_without_mark(data)) is not None:
-        return wide
     return "gb18030" if _is_chinese(data) else None
 
 
@@ -112,20 +114,23 @@ def _decodes(data: bytes, name: str) -> str | None:
         return None
 
 
-def _utf16_without_mark(data: bytes) -> str | None:
-    """UTF-16 of mostly Western text: every other byte is zero, which no other encoding of text has."""
-    for name, zeros in (("utf-16-le", data[1:4096:2]), ("utf-16-be", data[0:4096:2])):
-        if len(data) % 2 == 0 and len(zeros) >= 8 and zeros.count(0) > 0.9 * len(zeros):
-            text = _decodes(data, name)
-            if text is not None and "\0" not in text:
-                return name
+def _utf16_without_mark(start: bytes) -> str | None:
+    """UTF-16 of Western or Chinese text, by the beginning of a file that holds NUL bytes, which no other encoding of text
+    has. The end may be cut inside of a sign."""
+    for name in ("utf-16-le", "utf-16-be"):
+        text = start[: len(start) // 2 * 2].decode(name, "replace").rstrip("\ufffd")
+        plain = len(text) >= _MIN_WIDE and not any(sign < " " and sign not in "\t\r\n\f" for sign in text)
+        if plain and (sum(sign < "\u0250" for sign in text) > 0.9 * len(text) or _reads_as_chinese(text)):
+            return name
     return None
 
 
 def _is_chinese(data: bytes) -> bool:
     text = _decodes(data, "gb18030")
-    if text is None:
-        return False
+    return text is not None and _reads_as_chinese(text)
+
+
+def _reads_as_chinese(text: str) -> bool:
     if any(word in _first_cells(text) for word in _COLUMN_WORDS):  # a header in our own column names
         return True
     foreign = [sign for sign in text if not sign.isascii()]

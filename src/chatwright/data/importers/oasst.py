@@ -104,6 +104,12 @@ def is_flat(row: Mapping[str, Any]) -> bool:
     return {"message_id", "parent_id", "text", "role"} <= set(row)
 
 
+def is_message(row: Mapping[str, Any]) -> bool:
+    """Whether a row of a flat export is a message. Tables leave blank cells out: the first messages have no `parent_id`, and
+    deleted ones may have no `text`."""
+    return {"message_id", "role"} <= set(row)
+
+
 def trees(rows: Sequence[tuple[Where, Node]]) -> Iterator[tuple[list[Where], dict[str, Any] | LeftOut]]:
     """(places of its rows, tree) of every root message, then the messages without one, each with the reason.
 
@@ -116,7 +122,7 @@ def trees(rows: Sequence[tuple[Where, Node]]) -> Iterator[tuple[list[Where], dic
         parent, own = node.get("parent_id"), str(node["message_id"])
         if by_id[own] != n:
             alone.append((n, "a message whose id stands twice"))
-        elif parent is None or parent != parent or parent == "":
+        elif parent is None or parent != parent or str(parent).strip().casefold() in _NO_PARENT:
             roots.append(n)
         else:
             children.setdefault(str(parent), []).append(n)
@@ -144,7 +150,8 @@ def _grown(
     if depth > MAX_TREE_DEPTH:
         raise where.error("parent_id", f"hangs more than {MAX_TREE_DEPTH} messages below the first one")
     below = [_grown(n, rows, children, members, depth + 1) for n in children.get(str(node["message_id"]), [])]
-    return {**node, "replies": below}
+    return {"text": "", **node, "replies": below}
 
 
+_NO_PARENT = ("", "nan", "none", "null")
 MAX_TREE_DEPTH = 100

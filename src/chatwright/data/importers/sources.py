@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from chatwright import jsonl
 from chatwright.data.importers import encodings, spreadsheets
 from chatwright.data.importers.spreadsheets import RawRow
+from chatwright.data.importers.streams import holding, is_stream, spooled
 from chatwright.errors import DataError
 from chatwright.jsonl import Where
 
@@ -35,8 +36,13 @@ class Source:
 def open_source(path: str | Path, encoding: str = "", shown: str | Path = "") -> Source:
     """Open a file of rows. `encoding`: declared by the user; `shown`: its name in messages.
 
-    DataError is raised for a file that cannot be read at all, here or while its rows are read.
+    Standard input (`-`) and pipes are read whole into a temporary file first. DataError is raised for a file that cannot be
+    read at all, here or while its rows are read.
     """
+    if is_stream(path):
+        spool = spooled(path)
+        source = open_source(spool.name, encoding, shown or path)
+        return replace(source, rows=holding(spool, source.rows))
     file, name = Path(path), shown or path
     suffixes = [suffix.lower() for suffix in file.suffixes if suffix.lower() != ".gz"]
     suffix = suffixes[-1] if suffixes else ""
@@ -44,6 +50,7 @@ def open_source(path: str | Path, encoding: str = "", shown: str | Path = "") ->
         encodings.checked_encoding(encoding)
     if not file.is_file():
         reason = "is a folder; name the files in it" if file.is_dir() else "there is no such file"
+        reason = "is a device; save what it gives to a file" if file.exists() and not file.is_dir() else reason
         raise DataError(f"{name}: {reason}")
     if suffix == ".xlsx":
         return Source(spreadsheets.xlsx_rows(file, name), is_table=True)
