@@ -23,6 +23,7 @@ from chatwright.feedback.tables import ProjectRow
 from chatwright.feedback.worker import Limits, Worker
 from chatwright.progress import console
 from chatwright.workspace.database import Workspace, require_workspace
+from chatwright.workspace.filesystem import refuse_network_sqlite
 from chatwright.workspace.migrations import BACKUPS, prepare
 
 LabellerKind = Literal["human", "simulated", "ai"]
@@ -98,7 +99,9 @@ class JobsConfig:
     until_empty: bool = False
     """End when no job is left."""
     threads: int = 0
-    """Threads of arithmetic for each job; 0: all cores but one."""
+    """Threads of arithmetic of a training job; 0: all cores but one. A labelling job, which runs beside it, gets one."""
+    allow_network_sqlite: bool = False
+    """Start with SQLite on a network file system (NFS, SMB). Only where no other machine opens the workspace."""
     nice: int = 10
     """Added to the jobs' priority number."""
     judge: tuple[str, ...] = ()
@@ -191,7 +194,9 @@ def merge(cfg: MergeConfig) -> None:
 def run_jobs(cfg: JobsConfig) -> None:
     """Work until Ctrl-C or SIGTERM."""
     limits = Limits(nice=cfg.nice, threads=cfg.threads) if cfg.threads else Limits(nice=cfg.nice)
-    with opened(cfg.workspace, cfg.database) as workspace:
+    database = cfg.database or os.environ.get("CHATWRIGHT_DATABASE_URL", "")
+    refuse_network_sqlite(cfg.workspace, database, allow=cfg.allow_network_sqlite)
+    with opened(cfg.workspace, database) as workspace:
         worker = Worker(workspace, limits=limits, judges=configured_judges(cfg.judge))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: worker.ask_to_stop())

@@ -1,4 +1,7 @@
-"""The worker: takes jobs and runs each as a `chatwright` process of low priority, so that serving stays responsive."""
+"""The worker: takes jobs and runs each as a `chatwright` process of low priority, so that serving stays responsive.
+
+It has two lanes, each with one job at a time: an AI labelling of a minute does not wait for a retraining of a night.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from chatwright.errors import ConfigError
 from chatwright.feedback import jobs
@@ -29,6 +32,14 @@ LOG_FILE = "log.txt"
 _STOPPED = (143, -signal.SIGTERM, -signal.SIGKILL)
 _LAST_BYTES = 4096
 _LONGEST_PAUSE_S = 60.0
+Lane = Literal["training", "labelling"]
+LANES: tuple[Lane, ...] = ("training", "labelling")
+_LEAST_LABELLING_BYTES = 2**30  # torch and a small model fit
+
+
+def lane_of(kind: str) -> Lane:
+    """The lane of a kind of job: a kind that is not known to be light gets the limits of training."""
+    return "labelling" if kind == "label" else "training"
 
 
 def default_memory_bytes() -> int:
@@ -38,7 +49,7 @@ def default_memory_bytes() -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a job may take of the machine."""
+    """The part of the machine that a training job gets; `for_lane` derives that of a labelling job."""
 
     nice: int = 10
     """Added to the priority number: 19 is the most polite."""
@@ -46,6 +57,13 @@ class Limits:
     """Threads of arithmetic; one core stays with the server."""
     memory_bytes: int = field(default_factory=default_memory_bytes)
     """Private memory beyond which the job fails; 0: no limit."""
+
+    def for_lane(self, lane: Lane) -> Limits:
+        """The limits of a lane's job. Labelling, which runs beside training: one thread, a quarter of the memory."""
+        if lane == "training":
+            return self
+        share = min(self.memory_bytes, max(_LEAST_LABELLING_BYTES, self.memory_bytes // 4))
+        return replace(self, threads=1, memory_bytes=share)
 
 
 def flags(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -83,7 +101,10 @@ def job_folder(workspace: Workspace, job_id: str) -> Path:
 
 
 class Worker:
-    """Runs jobs one after another. `commands` gives the command of each kind of job, `judges` the AI judges by name."""
+    """Runs the jobs of each lane one after another, and the lanes beside one another.
+
+    `commands` gives the command of each kind of job, `judges` the AI judges by name.
+    """
 
     def __init__(
         self, workspace: Workspace, *, commands: Mapping[str, Command] = COMMANDS, limits: Limits | None = None,
@@ -95,6 +116,7 @@ class Worker:
         self.lease_s, self.poll_s, self.grace_s, self.max_attempts = lease_s, poll_s, grace_s, max_attempts
         self.name = f"{socket.gethostname()}:{os.getpid()}:{new_id('worker')[-8:]}"
         self._stop = threading.Event()
+        self._purging = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -113,11 +135,27 @@ class Worker:
             self._thread.join(self.grace_s + 10)
 
     def run(self, *, until_empty: bool = False) -> None:
-        """Take jobs until `stop`, or until none is left."""
+        """Take jobs until `stop`, or until none is left: a thread for each lane, the first of them the caller's."""
+        lanes = [lane for lane in LANES if self._kinds(lane)]
+        others = [
+            threading.Thread(target=self._run_lane, args=(lane, until_empty), name=f"jobs-{lane}", daemon=True)
+            for lane in lanes[1:]
+        ]
+        for thread in others:
+            thread.start()
+        for lane in lanes[:1]:
+            self._run_lane(lane, until_empty)
+        for thread in others:
+            thread.join()
+
+    def _kinds(self, lane: Lane) -> tuple[str, ...]:
+        return tuple(kind for kind in self.commands if lane_of(kind) == lane)
+
+    def _run_lane(self, lane: Lane, until_empty: bool) -> None:
         pause_s = self.poll_s
         while not self._stop.is_set():
             try:
-                worked, pause_s = self.step(), self.poll_s
+                worked, pause_s = self.step(lane), self.poll_s
             except Exception:  # the database may be away, or the disk full, for a while; the thread must outlive that
                 log.exception("a job could not be worked on")
                 worked, pause_s = False, min(_LONGEST_PAUSE_S, 2 * pause_s)  # and not fill the log
@@ -126,18 +164,19 @@ class Worker:
             if not worked:
                 self._stop.wait(pause_s)
 
-    def step(self) -> bool:
-        """Run one job to its end; False when there is none."""
+    def step(self, lane: Lane) -> bool:
+        """Run one job of a lane to its end; False when there is none."""
+        kinds = self._kinds(lane)
         with self.workspace.session() as session:
-            lease = jobs.take(
-                session, self.name, tuple(self.commands), lease_s=self.lease_s, max_attempts=self.max_attempts
-            )
+            lease = jobs.take(session, self.name, kinds, lease_s=self.lease_s, max_attempts=self.max_attempts)
         if lease is None:
             return False
-        log.info("job started", extra={"fields": {"job": lease.job, "kind": lease.kind, "attempt": lease.attempt}})
+        fields = {"job": lease.job, "kind": lease.kind, "lane": lane, "attempt": lease.attempt}
+        log.info("job started", extra={"fields": fields})
         with contextlib.suppress(FencedOff):
             self._run(lease)
-        purge(self.workspace)  # what the job wrote after a withdrawal of its texts
+        with self._purging:
+            purge(self.workspace)  # what the job wrote after a withdrawal of its texts
         return True
 
     def _run(self, lease: Lease) -> None:
@@ -168,9 +207,9 @@ class Worker:
                 jobs.finish(session, lease, "failed", message=last or f"the command ended with code {code}")
 
     def _start(self, lease: Lease, settings: Mapping[str, Any], api_key: str, output: int) -> subprocess.Popen[bytes]:
-        argv = self.commands[lease.kind](self.workspace, settings)
-        launch = [sys.executable, "-m", "chatwright.feedback.launch", str(self.limits.nice), str(self.limits.memory_bytes)]
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(self.limits.threads))
+        argv, limits = self.commands[lease.kind](self.workspace, settings), self.limits.for_lane(lane_of(lease.kind))
+        launch = [sys.executable, "-m", "chatwright.feedback.launch", str(limits.nice), str(limits.memory_bytes)]
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(limits.threads))
         url = self.workspace.engine.url.render_as_string(hide_password=False)
         environment = environment_for(os.environ, api_key) | threads | dict(lease.environment())
         environment |= {"CHATWRIGHT_DATABASE_URL": url, "NO_COLOR": "1"}

@@ -44,6 +44,7 @@ from chatwright.serve.tracing import open_tracing
 from chatwright.serve.users import first_admin_link
 from chatwright.serve.web import NOT_BUILT_TEXT, is_built
 from chatwright.workspace.database import Workspace
+from chatwright.workspace.filesystem import refuse_network_sqlite
 from chatwright.workspace.migrations import prepare
 
 if TYPE_CHECKING:
@@ -69,7 +70,9 @@ def serve(cfg: ServeConfig) -> None:
         signal.signal(signal.SIGTERM, _leave)
     tracing = open_tracing() if cfg.otel else None
     metadata()
-    with Workspace.open(cfg.workspace, cfg.database or secret("CHATWRIGHT_DATABASE_URL")) as workspace:
+    database = cfg.database or secret("CHATWRIGHT_DATABASE_URL")
+    refuse_network_sqlite(cfg.workspace, database, allow=cfg.allow_network_sqlite)
+    with Workspace.open(cfg.workspace, database) as workspace:
         workspace.lock()
         listener = listen(cfg)
         with contextlib.closing(listener):

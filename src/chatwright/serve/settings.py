@@ -94,12 +94,15 @@ class ServeConfig:
     share_days: int = 30
     """Days after which a link to a chat expires, unless its owner chooses otherwise (1 to 365)."""
     jobs: bool = True
-    """Run the desk's jobs (retraining, AI labellers) on this machine; otherwise `chatwright jobs run` elsewhere does."""
+    """Run the desk's jobs (retraining, AI labellers) on this machine; otherwise `chatwright jobs run` does. On another
+    machine that needs PostgreSQL and the same folder."""
     judge: tuple[str, ...] = ()
     """AI judges that leads may choose for labelling jobs, as `name=model@http://host:port/v1`. The key of each is
     JUDGE_API_KEY_NAME, or a file named by JUDGE_API_KEY_NAME_FILE; JUDGE_API_KEY counts for the only judge."""
     job_threads: int = 0
-    """Threads of arithmetic a job gets; 0: all cores but one."""
+    """Threads of arithmetic a training job gets; 0: all cores but one. A labelling job, which runs beside it, gets one."""
+    allow_network_sqlite: bool = False
+    """Start with SQLite on a network file system (NFS, SMB). Only where no other machine opens the workspace."""
     json_logs: bool = False
     """Write logs as JSON lines; a terminal gets plain ones otherwise."""
     otel: bool = False

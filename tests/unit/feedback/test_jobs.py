@@ -19,7 +19,7 @@ from chatwright.errors import UsageError
 from chatwright.feedback import jobs
 from chatwright.feedback.jobs import FencedOff, Lease
 from chatwright.feedback.jobs_tables import JobRow
-from chatwright.feedback.worker import LOG_FILE, Limits, Worker, flags, job_folder
+from chatwright.feedback.worker import COMMANDS, LANES, LOG_FILE, Limits, Worker, flags, job_folder, lane_of
 from chatwright.serve.auth_tables import AuditEvent
 from chatwright.workspace.database import Workspace
 from workspaces import KINDS, workspace_of
@@ -164,6 +164,67 @@ def wait_for(condition: object, timeout_s: float = 60) -> None:
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < until, "it did not happen"
         time.sleep(0.02)
+
+
+def test_labelling_does_not_wait_for_training(tmp_path: Path) -> None:
+    """The training ends only when the labelling has: with one lane it would never."""
+    with workspace_of("sqlite", tmp_path) as workspace:
+        script = "import os, pathlib, sys, time\nout, awaited = map(pathlib.Path, sys.argv[1:])\n"
+        script += "until = time.monotonic() + 60\n"
+        script += "while awaited.name and not awaited.exists() and time.monotonic() < until: time.sleep(.02)\n"
+        script += "assert not awaited.name or awaited.exists()\nout.write_text(os.environ['OMP_NUM_THREADS'])"
+        trained, labelled = tmp_path / "trained", tmp_path / "labelled"
+        commands = {
+            "retrain": lambda workspace, settings: [sys.executable, "-c", script, str(trained), str(labelled)],
+            "label": lambda workspace, settings: [sys.executable, "-c", script, str(labelled), ""],
+        }
+        with workspace.session() as session:
+            ids = [jobs.enqueue(session, kind, {}, "user_1").id for kind in ("retrain", "retrain", "label")]
+        Worker(workspace, commands=commands, limits=Limits(threads=3, memory_bytes=0), poll_s=0.05).run(until_empty=True)
+        assert [state_of(workspace, job).state for job in ids] == ["done"] * 3
+        assert (trained.read_text(), labelled.read_text()) == ("3", "1")
+
+
+def test_jobs_of_one_lane_run_one_after_another(tmp_path: Path) -> None:
+    with workspace_of("sqlite", tmp_path) as workspace:
+        script = "import pathlib, sys, time\nmark = pathlib.Path(sys.argv[1])\n"
+        script += "mark.touch(exist_ok=False)\ntime.sleep(.2)\nmark.unlink()"
+        commands = {
+            kind: lambda workspace, settings, kind=kind: [sys.executable, "-c", script, str(tmp_path / lane_of(kind))]
+            for kind in ("retrain", "label")
+        }
+        with workspace.session() as session:
+            ids = [jobs.enqueue(session, kind, {}, "user_1").id for kind in ("label", "retrain") * 2]
+        Worker(workspace, commands=commands, limits=Limits(memory_bytes=0), poll_s=0.05).run(until_empty=True)
+        assert [state_of(workspace, job).state for job in ids] == ["done"] * 4, state_of(workspace, ids[0]).message
+
+
+def test_a_stop_gives_back_the_jobs_of_both_lanes(tmp_path: Path) -> None:
+    with workspace_of("sqlite", tmp_path) as workspace:
+        script = "import pathlib, sys, time\npathlib.Path(sys.argv[1]).touch()\ntime.sleep(600)"
+        commands = {
+            kind: lambda workspace, settings, kind=kind: [sys.executable, "-c", script, str(tmp_path / kind)]
+            for kind in ("retrain", "label")
+        }
+        with workspace.session() as session:
+            ids = [jobs.enqueue(session, kind, {}, "user_1").id for kind in commands]
+        worker = Worker(workspace, commands=commands, limits=Limits(memory_bytes=0), poll_s=0.05, grace_s=10)
+        worker.start()
+        try:
+            wait_for(lambda: all((tmp_path / kind).exists() for kind in commands))
+        finally:
+            worker.stop()
+        assert [(state_of(workspace, job).state, state_of(workspace, job).attempts) for job in ids] == [("queued", 0)] * 2
+
+
+def test_a_labelling_job_gets_less_of_the_machine() -> None:
+    limits = Limits(threads=8, memory_bytes=40 * 2**30)
+    assert limits.for_lane("training") == limits
+    assert (limits.for_lane("labelling").threads, limits.for_lane("labelling").memory_bytes) == (1, 10 * 2**30)
+    assert Limits(memory_bytes=2**29).for_lane("labelling").memory_bytes == 2**29  # never more than training gets
+    assert Limits(memory_bytes=2**31).for_lane("labelling").memory_bytes == 2**30
+    assert Limits(memory_bytes=0).for_lane("labelling").memory_bytes == 0
+    assert {lane_of(kind) for kind in COMMANDS} == set(LANES) and lane_of("unknown") == "training"
 
 
 def test_a_running_job_is_cancelled(tmp_path: Path) -> None:

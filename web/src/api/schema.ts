@@ -2804,6 +2804,11 @@ export interface components {
             id: string;
             /** Kind */
             kind: string;
+            /**
+             * Lane
+             * @enum {string}
+             */
+            lane: "training" | "labelling";
             /** Message */
             message: string;
             progress: components["schemas"]["Progress"];

@@ -64,6 +64,7 @@ export function JobState({ job }: { job: Job }) {
 function Stage({ job }: { job: Job }) {
   const { t } = useTranslation();
   const { number, of, stage } = job.progress;
+  if (job.state === "queued") return <span className="soft small">{t(`lead.jobs.lane_${job.lane}`)}</span>;
   const name = stage ? t(`lead.stages.${slug(stage)}`, { defaultValue: stage }) : "";
   if (!of) return name ? <span className="soft small">{name}</span> : <span className="soft small mono">{job.progress.line.slice(0, 80)}</span>;
   // The stage that runs is not done yet.

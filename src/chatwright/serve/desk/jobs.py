@@ -11,7 +11,7 @@ from chatwright.feedback import jobs
 from chatwright.feedback.export import ExportFilter
 from chatwright.feedback.jobs_tables import JobRow
 from chatwright.feedback.judges import configured_judges
-from chatwright.feedback.worker import LOG_FILE, job_folder
+from chatwright.feedback.worker import LOG_FILE, job_folder, lane_of
 from chatwright.serve import audit
 from chatwright.serve.auth import Principal, require_user
 from chatwright.serve.desk.models import configured
@@ -114,7 +114,7 @@ def _job(row: JobRow | None, job_id: str) -> JobRow:
 def job_of(row: JobRow) -> Job:
     """As it is sent."""
     return Job(
-        id=row.id, kind=row.kind, state=row.state, settings=row.settings,  # type: ignore[arg-type]
+        id=row.id, kind=row.kind, lane=lane_of(row.kind), state=row.state, settings=row.settings,  # type: ignore[arg-type]
         progress=Progress.model_validate({k: v for k, v in row.progress.items() if k in Progress.model_fields}),
         result=row.result, message=row.message, attempts=row.attempts, cancel=row.cancel, created_by=row.created_by,
         created_at=row.created_at, started_at=row.started_at, ended_at=row.ended_at,

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
+from chatwright.feedback.worker import Lane
 from chatwright.serve.chat.wire import Wire
 
 LabellerKind = Literal["human", "simulated", "ai"]
@@ -193,6 +194,8 @@ class Job(BaseModel):
 
     id: str
     kind: str
+    lane: Lane
+    """Jobs of one lane run one after another; the lanes run beside one another."""
     state: JobState
     settings: dict[str, Any]
     progress: Progress

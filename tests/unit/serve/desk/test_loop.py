@@ -244,6 +244,7 @@ def test_lineage_names_exports_labellers_and_labels(app: FastAPI, admin: TestCli
 def test_jobs_are_begun_watched_and_cancelled(app: FastAPI, admin: TestClient) -> None:
     wish = {"kind": "retrain", "retrain": {"judge": "general-en", "rankings": "merged", "stages": {"ppo_steps": 3}}}
     job = ok(admin.post("/api/desk/jobs", json=wish), 201)
+    assert job["lane"] == "training"
     workspace = app.state.services.workspace
     line = COMMANDS["retrain"](workspace, job["settings"])
     assert line[2:4] == ["chatwright", "retrain"] and "--configured=/models/base" in line and "--serving-name=chat" in line
@@ -283,6 +284,7 @@ def test_label_jobs_become_command_lines(app: FastAPI, admin: TestClient) -> Non
     judges = configured_judges(app.state.services.settings.judge)
     for given in ({"labeller": "ai", "judge": "strict", "limit": 5}, {"labeller": "simulated", "noise": 0.2, "seed": 4}):
         job = ok(admin.post("/api/desk/jobs", json={"kind": "label", "label": given}), 201)
+        assert job["lane"] == "labelling"
         line = COMMANDS["label"](app.state.services.workspace, resolve_judge(job["settings"], judges)[0])
         assert line[3:5] == ["feedback", "label"]
         cfg = config.parse(DeskLabelConfig, line[5:], prog="x")
