@@ -54,7 +54,7 @@ def index(session: Session, tasks: Sequence[TaskRow]) -> None:
     }
     kept = payloads.contents(session, [one for some in held.values() for one in some])
     for task in tasks:
-        folded = "\n".join(one.casefold() for name in held[task.id] for one in texts(kept.get(name)))
+        folded = "\n".join(fold(one) for name in held[task.id] for one in texts(kept.get(name)))
         row = session.get(TaskText, task.seq)
         if row is None:
             session.add(TaskText(seq=task.seq, task_id=task.id, text=folded))
@@ -77,6 +77,12 @@ def index_erased(session: Session, subject: str, payload_ids: Sequence[str]) -> 
         index(session, found[start : start + _AT_ONCE])
 
 
+def fold(text: str) -> str:
+    """A text as it is searched: without case, and without NUL and half surrogate pairs, which models may write and no
+    database takes."""
+    return text.casefold().encode("utf-8", "replace").decode().replace("\0", " ")
+
+
 def texts(content: Any) -> Iterable[str]:
     """What people or models wrote in a payload."""
     if isinstance(content, Mapping):
@@ -92,7 +98,7 @@ def holding(session: Session, wanted: str, older_than: int | None) -> tuple[list
     is read on; SQLite's index gives them part by part.
     """
     sqlite = session.get_bind().dialect.name == "sqlite"
-    folded, found, size = wanted.casefold(), list[int](), READ_AT_ONCE
+    folded, found, size = fold(wanted), list[int](), READ_AT_ONCE
     known = text_search.is_indexed(session, folded)
     indexed = known and sqlite
     before: int | None = older_than if older_than is not None else _NEWEST

@@ -144,7 +144,7 @@ def search(workspace: Workspace, text: str, **given: Any) -> tuple[list[str], in
 
 ODD = (
     "rare-straße", 'x"OR"y', "a* NOT b", "%__%", "长颈鹿在草原上", "月亮", "é", "\\'; --", "İstanbul", "tab\there",
-    "long " * 60,
+    "long " * 60, "a model's \x00 byte",
 )  # fmt: skip
 
 

@@ -149,7 +149,7 @@ def test_too_long_a_prompt_has_the_code_clients_look_for(client: ApiClient, stre
 
 
 def test_not_ready(client: ApiClient, engine: ScriptedEngine) -> None:
-    assert client.get("/ready").json() == {"ready": True, "models": {"scripted": True}}
+    assert client.get("/ready").json() == {"ready": True, "models": {"scripted": True}, "unreachable": []}
     engine.ready = False
     answer = client.get("/ready", headers={"authorization": ""})
     assert refused(answer, 503)["code"] == "not_ready" and answer.headers["retry-after"] == "1"

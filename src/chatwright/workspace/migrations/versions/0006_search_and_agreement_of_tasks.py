@@ -63,7 +63,7 @@ def _fill(connection: sa.Connection, tasks: Any) -> None:
     rows = [
         {
             "seq": task.seq, "task_id": task.id,
-            "text": "\n".join(one.casefold() for name in held[task.id] for one in _texts(contents.get(name))),
+            "text": "\n".join(_fold(one) for name in held[task.id] for one in _texts(contents.get(name))),
         }
         for task in tasks
     ]  # fmt: skip
@@ -72,6 +72,10 @@ def _fill(connection: sa.Connection, tasks: Any) -> None:
         value = _agreement(task.kind, labels[task.id])
         if value is not None:
             connection.execute(sa.update(_TASKS).where(_TASKS.c.id == task.id).values(agreement=value))
+
+
+def _fold(text: str) -> str:
+    return text.casefold().encode("utf-8", "replace").decode().replace("\0", " ")
 
 
 def _payloads(task: Any, labels: list[Any]) -> list[str]:
