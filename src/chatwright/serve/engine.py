@@ -110,6 +110,8 @@ class Finished:
     index: int
     reason: EndReason
     completion_tokens: int
+    reasoning_tokens: int = 0
+    """Of these, tokens of reasoning, where a server elsewhere tells."""
 
 
 Event = Started | Delta | Finished

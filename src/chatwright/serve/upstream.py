@@ -333,7 +333,7 @@ class _Reader:
         self._reasons: dict[int, EndReason] = {}
         self._pieces: Counter[int] = Counter()
         self._calls: defaultdict[int, dict[int, dict[str, str]]] = defaultdict(dict)
-        self.prompt_tokens = self._cached = self._completion_tokens = 0
+        self.prompt_tokens = self._cached = self._completion_tokens = self._reasoning_tokens = 0
         self.late = False
 
     def take(self, data: Mapping[str, Any]) -> list[Event]:
@@ -345,6 +345,8 @@ class _Reader:
             self.prompt_tokens = usage.get("prompt_tokens") or self.prompt_tokens
             self._completion_tokens = usage.get("completion_tokens") or self._completion_tokens
             self._cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or self._cached
+            details = usage.get("completion_tokens_details") or {}
+            self._reasoning_tokens = int(details.get("reasoning_tokens") or self._reasoning_tokens)
             return [event for choice in data["choices"] for event in self._choice(choice)]
         except (KeyError, TypeError, ValueError, AttributeError, IndexError):
             raise EngineGone(f"model {self._engine.name}: the server that runs it does not follow the protocol") from None
@@ -412,9 +414,13 @@ class _Reader:
         # Chunks are not always tokens; the sum is known.
         if self._completion_tokens:
             counts[self._n - 1] = max(0, self._completion_tokens - sum(counts.values()) + counts[self._n - 1])
+        reasoning = min(max(0, self._reasoning_tokens), self._completion_tokens)  # of all answers, like the sum
         started: list[Event] = [Started(prompt_tokens=self.prompt_tokens, cached_tokens=self._cached)]
         return [*(started if self.prompt_tokens else []), *(
-            Finished(index=index, reason=self._reasons.get(index, "deadline"), completion_tokens=count)
+            Finished(
+                index=index, reason=self._reasons.get(index, "deadline"), completion_tokens=count,
+                reasoning_tokens=reasoning if index == self._n - 1 else 0,
+            )
             for index, count in counts.items()
         )]  # fmt: skip
 

@@ -320,6 +320,72 @@ def test_reasoning_is_passed_on_whole_and_streamed(tmp_path: Path) -> None:
     assert "".join(delta.get("content", "") for delta in deltas) == "Four."
 
 
+def thinking_app(tmp_path: Path, deltas: list[dict[str, str]], usage: dict[str, object]) -> Any:
+    """A server whose upstream answers with these deltas, and the bodies that the upstream gets."""
+    asked: list[dict[str, Any]] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(json.loads(request.content))
+        chunks: list[dict[str, object]] = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+        chunks += [{"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}, {"choices": [], "usage": usage}]
+        return httpx.Response(200, text="".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks))
+
+    engine = UpstreamEngine("x", "http://there/v1")
+    asyncio.run(engine._client.aclose())
+    engine._client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    return app_of(tmp_path, engine), engine, asked
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_reasoning_is_an_item_of_responses_and_counted(tmp_path: Path, late: bool) -> None:
+    deltas = [{"reasoning_content": "Let me "}, {"reasoning": "think."}, {"content": "Fo"}, {"content": "ur."}]
+    if late:
+        deltas.insert(3, {"reasoning": "Sure?"})
+    usage = {"prompt_tokens": 3, "completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 7}}
+    made, engine, asked = thinking_app(tmp_path, deltas, usage)
+    with made as app:
+        client = ApiClient(app, HEADERS)
+        whole = client.post("/v1/responses", json={"model": "x", "input": "2+2"}).json()
+        streamed = client.post("/v1/responses", json={"model": "x", "input": "2+2", "stream": True}).text
+        chat = client.post("/v1/chat/completions", json=CHAT).json()
+        first, second = ({"role": "user", "content": text} for text in ("2+2", "?"))
+        again = {"model": "x", "input": [first, *whole["output"], second]}
+        assert client.post("/v1/responses", json=again).status_code == 200
+        client._runner.run(engine.drain(0))
+        client.close()
+    assert [message["content"] for message in asked[-1]["messages"]] == ["2+2", "Four.", "?"]
+    assert whole["usage"]["output_tokens_details"] == {"reasoning_tokens": 7} and whole["usage"]["output_tokens"] == 9
+    assert chat["usage"]["completion_tokens_details"]["reasoning_tokens"] == 7
+    assert [item["type"] for item in whole["output"]] == ["reasoning", "message"]
+    assert whole["output"][0]["content"] == [{"type": "reasoning_text", "text": "Let me think." + "Sure?" * late}]
+    events = [json.loads(block.split("data: ", 1)[1]) for block in streamed.split("\n\n") if block]
+    last, kinds = events[-1]["response"], [event["type"].removeprefix("response.") for event in events]
+    assert kinds[2:8] == [
+        "output_item.added", "content_part.added", "reasoning_text.delta", "reasoning_text.delta", "reasoning_text.done",
+        "content_part.done",
+    ]  # fmt: skip
+    added = {event["output_index"]: event["item"] for event in events if event["type"].endswith("output_item.added")}
+    done = {event["output_index"]: event["item"] for event in events if event["type"].endswith("output_item.done")}
+    assert [done[index] for index in sorted(done)] == last["output"]
+    assert {index: item["id"] for index, item in added.items()} == {index: item["id"] for index, item in done.items()}
+    assert [item["type"] for item in last["output"]] == ["reasoning", "message", *["reasoning"] * late]
+    assert {e["output_index"] for e in events if e["type"].startswith("response.output_text")} == {1}
+    assert "".join(e["delta"] for e in events if e["type"] == "response.reasoning_text.delta") == "Let me think."
+
+
+def test_reasoning_alone_leaves_an_empty_message(tmp_path: Path) -> None:
+    made, engine, _ = thinking_app(tmp_path, [{"reasoning": "Hm."}], {"completion_tokens_details": {"reasoning_tokens": 99}})
+    with made as app:
+        client = ApiClient(app, HEADERS)
+        text = client.post("/v1/responses", json={"model": "x", "input": "2+2", "stream": True}).text
+        client._runner.run(engine.drain(0))
+        client.close()
+    events = [json.loads(block.split("data: ", 1)[1]) for block in text.split("\n\n") if block]
+    done = [event["item"] for event in events if event["type"] == "response.output_item.done"]
+    assert done == events[-1]["response"]["output"] and [item["type"] for item in done] == ["reasoning", "message"]
+    assert events[-1]["response"]["usage"]["output_tokens_details"]["reasoning_tokens"] <= 1  # never more than all
+
+
 def test_an_upstream_that_is_down_refuses_only_its_own_requests_until_it_is_there(
     tmp_path: Path, behind: ScriptedEngine
 ) -> None:  # fmt: skip

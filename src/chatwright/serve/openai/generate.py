@@ -70,11 +70,14 @@ class Tally:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    reasoning_tokens: int = 0
     dropped_messages: int = 0
 
     def usage(self) -> dict[str, Any]:
         """As the API shows it."""
-        return Usage.of(self.prompt_tokens, self.completion_tokens, self.cached_tokens).model_dump()
+        return Usage.of(
+            self.prompt_tokens, self.completion_tokens, self.cached_tokens, self.reasoning_tokens
+        ).model_dump()
 
 
 def params_of(
@@ -151,6 +154,7 @@ async def events_of(
                 new = len(event.tokens) if isinstance(event, Delta) else event.completion_tokens - counted[place]
                 counted[place] += new
                 tally.completion_tokens += new
+                tally.reasoning_tokens += event.reasoning_tokens if isinstance(event, Finished) else 0
                 yield number, event
         whole = True
     finally:

@@ -21,6 +21,7 @@ class CompletionDetails(BaseModel):
     """What kind of tokens were generated."""
 
     reasoning_tokens: int = 0
+    """Of an upstream's reasoning, as it counts them; 0 where it does not."""
     audio_tokens: int = 0
     accepted_prediction_tokens: int = 0
     rejected_prediction_tokens: int = 0
@@ -36,7 +37,7 @@ class Usage(BaseModel):
     completion_tokens_details: CompletionDetails = CompletionDetails()
 
     @classmethod
-    def of(cls, prompt: int, completion: int, cached: int = 0) -> Usage:
+    def of(cls, prompt: int, completion: int, cached: int = 0, reasoning: int = 0) -> Usage:
         """From the counts."""
         details = PromptDetails(cached_tokens=cached)
         return cls(
@@ -44,6 +45,7 @@ class Usage(BaseModel):
             completion_tokens=completion,
             total_tokens=prompt + completion,
             prompt_tokens_details=details,
+            completion_tokens_details=CompletionDetails(reasoning_tokens=reasoning),
         )
 
 

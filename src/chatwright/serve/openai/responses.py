@@ -151,7 +151,7 @@ class ResponsesReply(BaseModel):
     status: Literal["in_progress", "completed", "incomplete", "failed"]
     model: str
     output: list[dict[str, Any]]
-    """Steps of the calculator, messages and function calls."""
+    """Steps of the calculator, reasoning, messages and function calls."""
     usage: dict[str, Any] | None = None
 
 
@@ -186,6 +186,9 @@ class _Writer:
         self._call, self._body = call, body
         self._steps = [_step_item(step) for step in steps]
         self._id, self._message_id = f"resp_{secrets.token_hex(16)}", f"msg_{secrets.token_hex(16)}"
+        self._reasoning_ids = [f"rs_{secrets.token_hex(16)}" for _ in range(2)]
+        self._split: int | None = None
+        """Characters of reasoning before the text of a stream; None: all of it."""
         self._created, self._number = int(time.time()), 0
 
     def reply(self, answer: Answer | None) -> dict[str, Any]:
@@ -197,7 +200,7 @@ class _Writer:
                 "input_tokens": self.tally.prompt_tokens, "output_tokens": self.tally.completion_tokens,
                 "total_tokens": self.tally.prompt_tokens + self.tally.completion_tokens,
                 "input_tokens_details": {"cached_tokens": self.tally.cached_tokens},
-                "output_tokens_details": {"reasoning_tokens": 0},
+                "output_tokens_details": {"reasoning_tokens": self.tally.reasoning_tokens},
             }  # fmt: skip
         return {
             "id": self._id, "object": "response", "created_at": self._created, "status": status, "error": None,
@@ -216,7 +219,10 @@ class _Writer:
     def _output(self, answer: Answer) -> list[dict[str, Any]]:
         status = "incomplete" if answer.finish in _CUT else "completed"
         message = [self._message([_part(answer.text)], status)] if answer.text or not answer.calls else []
-        return self._steps + message + [_call_item(call) for call in answer.calls]
+        split = len(answer.reasoning) if self._split is None else self._split
+        parts = zip(self._reasoning_ids, (answer.reasoning[:split], answer.reasoning[split:]), strict=True)
+        before, after = ([_reasoning_item(identity, part)] if part else [] for identity, part in parts)
+        return self._steps + before + message + after + [_call_item(call) for call in answer.calls]
 
     def _message(self, content: list[dict[str, Any]], status: str) -> dict[str, Any]:
         return {"type": "message", "id": self._message_id, "status": status, "role": "assistant", "content": content}
@@ -228,8 +234,8 @@ class _Writer:
 
     async def events(self, parts: AsyncGenerator[Piece | None, None]) -> AsyncGenerator[str, None]:
         """The stream of events."""
-        answer, text_open = Answer(), False
-        place = {"item_id": self._message_id, "output_index": len(self._steps), "content_index": 0}
+        answer, text_open, thinking = Answer(), False, False
+        place: dict[str, Any] = {"item_id": self._message_id, "output_index": len(self._steps), "content_index": 0}
         async with aclosing(parts):
             async for piece in parts:
                 if piece is None:
@@ -239,13 +245,22 @@ class _Writer:
                         yield self._event("response.output_item.added", output_index=index, item=item)
                         yield self._event("response.output_item.done", output_index=index, item=item)
                     continue
-                if piece.text and not text_open:
-                    text_open = True
-                    for event in self._open_text(place):
+                if piece.reasoning and not text_open:
+                    for event in self._reasoning(piece.reasoning, begins=not thinking):
                         yield event
+                    thinking = True
                 answer.take(piece)
+                if piece.text and not text_open:
+                    text_open, self._split = True, len(answer.reasoning)
+                    place["output_index"] += thinking
+                    for event in [*self._close_reasoning(answer, thinking), *self._open_text(place)]:
+                        yield event
                 if piece.text:
                     yield self._event("response.output_text.delta", **place, delta=piece.text, logprobs=[])
+        if not text_open:
+            place["output_index"] += thinking
+            for event in self._close_reasoning(answer, thinking):
+                yield event
         if not text_open and not answer.calls:
             text_open = True
             for event in self._open_text(place):
@@ -260,6 +275,28 @@ class _Writer:
         event = self._event("error", code=error["code"], message=message, param=error["param"])
         return event + self._event("response.failed", response=failed)
 
+    def _reasoning(self, delta: str, *, begins: bool) -> list[str]:
+        place = {"item_id": self._reasoning_ids[0], "output_index": len(self._steps), "content_index": 0}
+        made = []
+        if begins:
+            item = _reasoning_item(self._reasoning_ids[0], "") | {"content": [], "status": "in_progress"}
+            made = [
+                self._event("response.output_item.added", output_index=len(self._steps), item=item),
+                self._event("response.content_part.added", **place, part=_reasoning_part("")),
+            ]
+        return [*made, self._event("response.reasoning_text.delta", **place, delta=delta)]
+
+    def _close_reasoning(self, answer: Answer, thinking: bool) -> list[str]:
+        if not thinking:
+            return []
+        item, text = self._output(answer)[len(self._steps)], answer.reasoning[: self._split]
+        place = {"item_id": item["id"], "output_index": len(self._steps), "content_index": 0}
+        return [
+            self._event("response.reasoning_text.done", **place, text=text),
+            self._event("response.content_part.done", **place, part=_reasoning_part(text)),
+            self._event("response.output_item.done", output_index=len(self._steps), item=item),
+        ]
+
     def _open_text(self, place: dict[str, Any]) -> list[str]:
         item = self._message([], "in_progress")
         return [
@@ -268,7 +305,7 @@ class _Writer:
         ]
 
     def _close(self, answer: Answer, place: dict[str, Any], text_open: bool) -> list[str]:
-        made, items, at = [], self._output(answer), len(self._steps)
+        made, items, at = [], self._output(answer), place["output_index"]
         if text_open:
             made = [
                 self._event("response.output_text.done", **place, text=answer.text, logprobs=[]),
@@ -276,6 +313,11 @@ class _Writer:
                 self._event("response.output_item.done", output_index=at, item=items[at]),
             ]
         for index, item in enumerate(items):
+            if item["type"] == "reasoning" and index > at:  # what came after the text had begun
+                made += [
+                    self._event("response.output_item.added", output_index=index, item=item),
+                    self._event("response.output_item.done", output_index=index, item=item),
+                ]
             if item["type"] != "function_call":
                 continue
             where = {"item_id": item["id"], "output_index": index}
@@ -293,6 +335,15 @@ class _Writer:
 
 def _part(text: str) -> dict[str, Any]:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def _reasoning_part(text: str) -> dict[str, Any]:
+    return {"type": "reasoning_text", "text": text}
+
+
+def _reasoning_item(identity: str, text: str) -> dict[str, Any]:
+    content = [_reasoning_part(text)]
+    return {"type": "reasoning", "id": identity, "summary": [], "content": content, "status": "completed"}
 
 
 def _step_item(step: Step) -> dict[str, Any]:
