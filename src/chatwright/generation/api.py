@@ -62,6 +62,8 @@ class SamplingParams:
     """Stop tokens are never drawn: answers end at `max_new_tokens` or a stop text."""
     constraint: Constraint | None = None
     """What the answer may consist of."""
+    shown_ids: frozenset[int] = frozenset()
+    """Control tokens whose names are part of a streamed text (Mistral's `[TOOL_CALLS]`)."""
 
     @property
     def adjusts(self) -> bool:

@@ -70,7 +70,17 @@ class Vocabulary:
                 self.tokens = tokens
 
             def __call__(self, text: str) -> list[int]:
-                return encode(text) if encode else [single[byte] for byte in text.encode() if byte in single]
+                return (self._exact(text) if encode else None) or [single[byte] for byte in text.encode() if byte in single]
+
+            def _exact(self, text: str) -> list[int] | None:
+                """The tokenizer's own tokens of a text, without the blank that SentencePiece puts before every text."""
+                assert encode is not None
+                whole, after_line = encode(text), encode(f"\n{text}")
+                wanted = text.encode()
+                for ids in (whole, *(after_line[n:] for n in range(1, min(4, len(after_line))))):
+                    if b"".join(tokens[i] for i in ids) == wanted:
+                        return ids
+                return None
 
         return llguidance.LLTokenizer(llguidance.TokenizerWrapper(Wrapped()), eos_token=list(self.stop_ids))
 

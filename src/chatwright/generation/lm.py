@@ -76,11 +76,14 @@ class LM:
         finally:
             self.model.train(training)
 
-    def prompt_ids(self, prompt: PromptLike, *, raw: bool = False, system: str = "") -> list[int]:
+    def prompt_ids(
+        self, prompt: PromptLike, *, raw: bool = False, system: str = "", tools: Sequence[Any] = ()
+    ) -> list[int]:
         """Tokens that `generate` continues for a prompt.
 
         Messages are rendered with the chat template. A text is a user message for a model with a chat template (after
-        `system`, if given) and raw text to go on with for a base model; `raw` forces the latter.
+        `system`, if given) and raw text to go on with for a base model; `raw` forces the latter. `tools`: JSON schemas of
+        functions, for a chat template that describes them.
         """
         if isinstance(prompt, str):
             if raw or not self.is_chat:
@@ -94,7 +97,7 @@ class LM:
             if messages[0].role == "system":
                 raise ConfigError("system: the conversation has a system message of its own")
             messages.insert(0, Message(role="system", content=system))
-        return list(render(messages, self.tokenizer, add_generation_prompt=True).ids)
+        return list(render(messages, self.tokenizer, add_generation_prompt=True, tools=tools).ids)
 
     def _raw_ids(self, text: str) -> list[int]:
         ids = self.tokenizer.encode(text)

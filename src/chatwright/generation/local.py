@@ -123,7 +123,7 @@ class LocalGenerator:
         if params.n != 1:
             raise ConfigError("stream: gives one answer; set n to 1")
         (answer,) = self._answers([prompt_ids], [params], None)
-        answer.decoder = self.tokenizer.stream_decoder()
+        answer.decoder = self.tokenizer.stream_decoder(params.shown_ids)
         batch = Batch(self._ready_decoder(), 1, absent=self.absent_ids)
         batch.admit([answer])
         while answer.finish is None:
@@ -137,7 +137,7 @@ class LocalGenerator:
         `generate`. `matcher`: of the constraint, when it is compiled already; else it is compiled here."""
         answers = list(self._answers([prompt_ids], [params], None, matcher))
         for answer in answers:
-            answer.decoder = self.tokenizer.stream_decoder()
+            answer.decoder = self.tokenizer.stream_decoder(params.shown_ids)
         return answers
 
     def new_batch(self, max_rows: int, prefixes: PrefixCache, *, cache_bytes: int) -> Batch:
@@ -177,7 +177,7 @@ class LocalGenerator:
             for sample in range(params.n):
                 seed = params.seed if seeds is None else seeds[number]
                 numbers = uniforms(seed, ids, first + sample, limit) if params.temperature > 0 else [0.0] * limit
-                decoder = self.tokenizer.stream_decoder() if params.stop or params.constraint else None
+                decoder = self.tokenizer.stream_decoder(params.shown_ids) if params.stop or params.constraint else None
                 answer = Answer(ids, params, stop_ids, limit, numbers, decoder, (number, sample))
                 if params.constraint is not None:
                     answer.matcher = matcher.copy() if matcher else self.constraints.matcher(params.constraint)

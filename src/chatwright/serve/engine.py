@@ -54,6 +54,8 @@ class GenerationRequest:
     """Key or user: owners take turns."""
     messages: tuple[Message, ...] = ()
     """The conversation; empty: `prompt` is continued as it is."""
+    tools: tuple[Mapping[str, Any], ...] = ()
+    """Functions as the client declared them, for a chat template that describes them."""
     prompt: str | tuple[int, ...] = ""
     """Text or token ids to continue."""
     params: SamplingParams

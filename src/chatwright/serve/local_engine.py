@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +23,7 @@ from chatwright.serve.starters import starters_of
 from chatwright.text.pieces import token_bytes
 from chatwright.text.token_bound import TokenBound
 
+log = logging.getLogger(__name__)
 Part = TypeVar("Part")
 Result = TypeVar("Result")
 DTYPES = {"auto": "auto", "fp32": "float32", "bf16": "bfloat16"}
@@ -40,6 +43,13 @@ class LocalEngine:
         self.scheduler = Scheduler(lm.generator, **sizes)
         self.scheduler.start()
         self._constraints = ConstraintPool(lm.generator.constraints)
+        self.tool_format = lm.tokenizer.tool_format
+        """How the chat template writes tool calls; None: `/v1` describes tools in the system message."""
+        if self.tool_format is None:
+            log.info(
+                "model %s: its chat template does not describe tools, or not in a form known here; /v1 describes them in "
+                "the system message", name,
+            )  # fmt: skip
 
     @classmethod
     def open(
@@ -111,20 +121,21 @@ class LocalEngine:
     def _within_bound(self, request: GenerationRequest) -> tuple[list[Message], int]:
         """The messages to tokenize and how many of the oldest were left out before. Raises PromptTooLong."""
         messages = list(request.messages)
+        tools = json.dumps(request.tools, ensure_ascii=False) if request.tools else ""
         first = 1 if messages[0].role == "system" else 0
         turns = [n for n, message in enumerate(messages) if message.role == "user" and n > first]
         starts = [first, *turns] if request.overflow == "drop_oldest" else [first]
 
         def fits(start: int) -> bool:
             try:
-                self._refuse_long("".join(message.content for message in messages[:first] + messages[start:]))
+                self._refuse_long(tools + "".join(map(_said, messages[:first] + messages[start:])))
             except PromptTooLong:
                 return False
             return True
 
         found = bisect_left(starts, True, key=fits)
         if found == len(starts):
-            self._refuse_long("".join(message.content for message in messages))
+            self._refuse_long(tools + "".join(map(_said, messages)))
         start = starts[min(found, len(starts) - 1)]
         return messages[:first] + messages[start:], start - first
 
@@ -139,7 +150,7 @@ class LocalEngine:
                 raise PromptTooLong(len(ids), self.context_length)
             return ids, 0
         messages, left_out = self._within_bound(request)
-        ids = self.lm.prompt_ids(messages)
+        ids = self.lm.prompt_ids(messages, tools=request.tools)
         if request.overflow == "error":
             if len(ids) >= self.context_length:
                 raise PromptTooLong(len(ids), self.context_length)
@@ -147,17 +158,19 @@ class LocalEngine:
         room = min(request.params.max_new_tokens, self.context_length // 4)
         if len(ids) + room <= self.context_length:
             return ids, left_out
-        ids, dropped = self._shortened(messages, self.context_length - room, len(ids))
+        ids, dropped = self._shortened(messages, self.context_length - room, len(ids), request.tools)
         return ids, left_out + dropped
 
-    def _shortened(self, messages: list[Message], most: int, num_tokens: int) -> tuple[list[int], int]:
+    def _shortened(
+        self, messages: list[Message], most: int, num_tokens: int, tools: Sequence[Any]
+    ) -> tuple[list[int], int]:
         """The prompt without as few of the oldest turns as it takes to have at most `most` tokens, and the number of
         messages left out. The system message and the last turn stay."""
         first = 1 if messages[0].role == "system" else 0
         turns = [n for n, message in enumerate(messages) if message.role == "user" and n > first]
 
         def without(turn: int) -> list[int]:
-            return self.lm.prompt_ids(messages[:first] + messages[turns[turn] :])
+            return self.lm.prompt_ids(messages[:first] + messages[turns[turn] :], tools=tools)
 
         low, high = 0, len(turns)  # bisection: a long conversation is rendered a few times, not once a turn
         while low < high:
@@ -241,6 +254,11 @@ class LocalEngine:
         """See `Engine`."""
         await self.scheduler.drain(timeout_s)
         self._constraints.close()
+
+
+def _said(message: Message) -> str:
+    """The texts of a message that the chat template writes."""
+    return message.content + "".join(call.arguments for call in message.tool_calls)
 
 
 def in_own_thread(function: Callable[[], Result]) -> Result:

@@ -114,7 +114,9 @@ def _render(
 ) -> tuple[Rendered, Collection[int]]:
     """The rendering, and which of the wanted answers are trained in it."""
     template, native = tokenizer.template, tokenizer.native
-    if template.name != "native":
+    if template.name != "native" and tools and tokenizer.tool_format is not None:
+        template, native = tokenizer.tool_settings, tokenizer.for_tools
+    elif template.name != "native":
         if template.answer_prefix and not ask:
             wanted = [n for n in wanted if n == len(messages) - 1]  # earlier answers stand there without it
         pieces = lay_out(messages, template, [n in wanted for n in range(len(messages))], ask)

@@ -27,6 +27,9 @@ _CACHED = 512
 _OPEN_THOUGHT = re.compile(r"<think>\s*$")
 _HAS_THOUGHT = re.compile(r"\s*<think>")
 _NO_THOUGHT = "\n</think>\n\n"
+# Keys by which templates find their way. Others are a client's text, like the values.
+_SCHEMA_KEYS = frozenset(("type", "function", "name", "description", "parameters", "properties", "required", "items", "enum",
+                          "arguments", "id", "text"))  # fmt: skip
 
 
 Protect = tuple[frozenset[str], str]
@@ -96,7 +99,7 @@ class NativeTemplate:
         missing = {key: job for key, job in zip(keys, jobs, strict=True) if key not in self._results}
         if missing:
             rendered = render_all(source, settings.date or DEFAULT_DATE, list(missing.values()))
-            fresh = dict(zip(missing, rendered, strict=True))
+            fresh = dict(zip(missing, (_with_mark(result, protect[1]) for result in rendered), strict=True))
         else:
             fresh = {}
         results = [fresh[key] if key in fresh else self._results[key] for key in keys]
@@ -122,7 +125,9 @@ class NativeTemplate:
             thinking = settings.thinking == "on"
         switches = {} if thinking is None else {"enable_thinking": thinking, "thinking": thinking}
         return {
-            "messages": _protected(rows, *protect),
+            "messages": [
+                {key: value if key == "role" else _protected(value, *protect) for key, value in row.items()} for row in rows
+            ],
             "tools": _protected(list(tools), *protect) or None,
             "documents": None,
             "add_generation_prompt": ask,
@@ -281,10 +286,21 @@ def _folded(messages: Sequence[Message]) -> Sequence[Message]:
 
 def _unused_mark(messages: Sequence[Message], tools: Sequence[Any]) -> str:
     said = json.dumps([[m.to_dict() for m in messages], list(tools)], ensure_ascii=False)
-    mark = next((mark for mark in _MARKS if mark not in said), None)
+    mark = next((mark for mark in _MARKS if mark not in said and _escape(mark) not in said), None)
     if mark is None:
         raise TemplateError("the conversation holds every private character that rendering could use; remove some")
     return mark
+
+
+def _escape(mark: str) -> str:
+    return f"\\u{ord(mark):04x}"
+
+
+def _with_mark(result: RenderResult, mark: str) -> RenderResult:
+    """The rendering with `mark` as it is: templates that write tools by `string` or as ASCII escape it."""
+    if not mark or _escape(mark) not in result.text:
+        return result
+    return replace(result, text=result.text.replace(_escape(mark), mark))
 
 
 def _protected(value: Any, names: frozenset[str], mark: str) -> Any:
@@ -294,7 +310,10 @@ def _protected(value: Any, names: frozenset[str], mark: str) -> Any:
     if isinstance(value, list):
         return [_protected(item, names, mark) for item in value]
     if isinstance(value, dict):
-        return {key: _protected(item, names, mark) if key != "role" else item for key, item in value.items()}
+        return {
+            key if key in _SCHEMA_KEYS else _protected(key, names, mark): _protected(item, names, mark)
+            for key, item in value.items()
+        }
     return value
 
 

@@ -41,6 +41,8 @@ class Spoken:
     template: ChatTemplate
     native: NativeTemplate | None = None
     """Set when `template` is native."""
+    for_tools: NativeTemplate | None = None
+    """The checkpoint's own template, for conversations with tools, where it says something about them."""
     controls: frozenset[str] = frozenset()
     """Added tokens that the native template writes."""
     problem: str = ""
@@ -71,7 +73,7 @@ def choose_template(config: Mapping[str, Any], added: Mapping[str, AddedToken], 
     ids = {name: token.id for name, token in added.items()}
     fixed = ChatTemplate.from_dict(config[TEMPLATE_FIELD]) if TEMPLATE_FIELD in config else None
     if fixed is not None and fixed.name != "native":
-        return Spoken(fixed)
+        return _fixed_layout(fixed, config, added, bos=bos, eos=eos, source=source + named.get("tool_use", ""))
     if not source or (fixed is None and is_ours(source)):
         return Spoken(detect(ids, bos=bos, eos=eos, jinja=source))
     try:
@@ -84,8 +86,21 @@ def choose_template(config: Mapping[str, Any], added: Mapping[str, AddedToken], 
     if fixed is None and (layout := _layout(ids, bos, eos, source)) is not None:
         for tool_turns in ("", "qwen") if layout.name == "chatml" else ("",):
             if speaks_like(replace(layout, tool_turns=tool_turns), probed.results):
-                return Spoken(replace(layout, tool_turns=tool_turns))
+                about_tools = "tools" in probed.template.source + probed.template.tool_source
+                return Spoken(replace(layout, tool_turns=tool_turns), for_tools=probed.template if about_tools else None)
     return _native(fixed, probed, frozenset(added), bos, eos)
+
+
+def _fixed_layout(
+    fixed: ChatTemplate, config: Mapping[str, Any], added: Mapping[str, AddedToken], *, bos: str, eos: str, source: str
+) -> Spoken:
+    """A layout that was chosen before. Tools are described by the checkpoint's own template where that is still stored: it
+    is kept only while it says what the layout says."""
+    if "tools" not in source or is_ours(source):
+        return Spoken(fixed)
+    bare = {name: value for name, value in config.items() if name != TEMPLATE_FIELD}
+    found = choose_template(bare, added, bos=bos, eos=eos)
+    return Spoken(fixed, for_tools=found.for_tools if found.template == fixed else None)
 
 
 def _native(fixed: ChatTemplate | None, probed: Probed, names: frozenset[str], bos: str, eos: str) -> Spoken:
@@ -95,7 +110,7 @@ def _native(fixed: ChatTemplate | None, probed: Probed, names: frozenset[str], b
         raise TemplateError(
             'no eos token is named and the chat template writes none; add "eos_token" to tokenizer_config.json'
         )
-    return Spoken(fixed or found, probed.template, probed.controls(names))
+    return Spoken(fixed or found, probed.template, probed.template, probed.controls(names))
 
 
 def _layout(ids: Mapping[str, int], bos: str, eos: str, source: str) -> ChatTemplate | None:

@@ -29,6 +29,7 @@ from chatwright.text.tokenizer_folder import (
     saved_config,
     write_folder,
 )
+from chatwright.text.tool_format import ToolFormat, detect_format
 
 MAX_TOKENIZER_BYTES = 256 * 2**20
 _HEAD = "\uf8ff\uf8fe\uf8fd"  # a token of its own before a text, so that the text is not the first
@@ -76,6 +77,8 @@ class Tokenizer:
         bos, eos = (_token_text(config.get(name)) for name in ("bos_token", "eos_token"))
         spoken = choose_template(config, added, bos=bos, eos=eos)
         self.template, self.native, self.template_problem = spoken.template, spoken.native, spoken.problem
+        self.for_tools = spoken.for_tools
+        """The checkpoint's own template where conversations with tools may need it."""
         by_id = {token.id: name for name, token in added.items()}
         names = {name for name, token in added.items() if token.special} | spoken.controls | self.template.controls()
         names |= {by_id[i] for i in stop_ids if i in by_id}
@@ -188,6 +191,8 @@ class Tokenizer:
         parts = [json.loads(self.json), sorted(self.special_ids.items()), self.pinned_template.to_dict(), self.pad_id]
         if self.native is not None:
             parts.append([self.native.source, self.native.tool_source])
+        elif self.for_tools is not None:
+            parts.append(["tools", self.for_tools.source, self.for_tools.tool_source])
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -204,6 +209,18 @@ class Tokenizer:
     def ids_without_token(self, num_ids: int) -> tuple[int, ...]:
         """Ids below `num_ids` that stand for nothing: rows by which an embedding was padded, and gaps."""
         return tuple(i for i in range(num_ids) if i not in self._known_ids)
+
+    @cached_property
+    def tool_format(self) -> ToolFormat | None:
+        """How the chat template writes tool calls; None where it does not describe tools, or in a way not known here."""
+        if self.for_tools is None or self.template_problem:
+            return None
+        return detect_format(self.for_tools, self.tool_settings, self.special_ids, layout=self.template.name)
+
+    @property
+    def tool_settings(self) -> ChatTemplate:
+        """The settings with which `for_tools` renders. It writes a layout's default system message by itself."""
+        return self.template if self.template.name == "native" else replace(self.template, default_system="")
 
     # ---- text to ids -----------------------------------------------------------------------------------
 
@@ -282,9 +299,9 @@ class Tokenizer:
         """The token's entry in the vocabulary ("" for an id beyond it)."""
         return self._rust.id_to_token(token_id) or ""
 
-    def stream_decoder(self) -> StreamDecoder:
-        """A decoder that takes one id at a time."""
-        return StreamDecoder(self)
+    def stream_decoder(self, shown_ids: frozenset[int] = frozenset()) -> StreamDecoder:
+        """A decoder that takes one id at a time. `shown_ids`: control tokens whose names are part of the text."""
+        return StreamDecoder(self, shown_ids)
 
     # ---- choices ---------------------------------------------------------------------------------------
 
@@ -319,17 +336,19 @@ class Tokenizer:
 class StreamDecoder:
     """Text from ids as they come; gives only complete characters.
 
-    `push` and `flush` together give what `decode` gives for the whole.
+    `push` and `flush` together give what `decode` gives for the whole, with the names of `shown_ids` in it.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer: Tokenizer, shown_ids: frozenset[int] = frozenset()) -> None:
+        self._tokenizer, self._shown_ids = tokenizer, shown_ids
         self._ids: list[int] = []
         self._start = 0
         self._read = 0
 
     def push(self, token_id: int) -> str:
         """Text that became certain with this id; "" while a character is incomplete."""
+        if token_id in self._shown_ids:
+            return self._take(final=True) + self._tokenizer.piece(token_id)
         self._ids.append(token_id)
         return self._take(final=False)
 

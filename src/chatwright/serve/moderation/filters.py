@@ -24,6 +24,7 @@ from chatwright.serve.moderation.classifier import CATEGORIES, Classifier
 from chatwright.serve.moderation.normalise import MAX_CHARS
 from chatwright.serve.openai.errors import APIError
 from chatwright.serve.settings import FilterAction
+from chatwright.text.tool_format import ToolFormat
 
 MAX_HELD_CHARS = 400
 WINDOW_CHARS = 600
@@ -119,6 +120,12 @@ def _passed_on(request: GenerationRequest) -> list[str]:
     raw = request.raw
     names = (message.get("name") for message in raw.get("messages") or () if request.messages)
     fields = [*(raw.get(name) for name in BESIDE_MESSAGES), *names]
+    return [text for one in fields if (text := "\n".join(_strings(one)))]
+
+
+def _in_template(request: GenerationRequest) -> list[str]:
+    """Texts beside the messages' contents that the chat template writes: descriptions of tools, names of speakers."""
+    fields = [*request.tools, *(message.name for message in request.messages)]
     return [text for one in fields if (text := "\n".join(_strings(one)))]
 
 
@@ -307,7 +314,8 @@ class GuardedEngine:
         messages = request.messages or (Message(role="user", content=self._prompt_text(request)),)
         if (refuse_long := getattr(self.engine, "refuse_long", None)) is not None:
             await asyncio.to_thread(refuse_long, request)  # cheap, and the filter is not
-        decision = await self.moderator.checked_input(messages, _passed_on(request) if self.takes_raw else ())
+        also = _passed_on(request) if self.takes_raw else _in_template(request)
+        decision = await self.moderator.checked_input(messages, also)
         if decision.action != "allow":
             await self.moderator.log(_named(decision, request, self.name), decision.text)
         if decision.action == "block":
@@ -340,6 +348,11 @@ class GuardedEngine:
     def takes_raw(self) -> bool:
         """Whether the engine gets the client's own tools and formats."""
         return bool(getattr(self.engine, "takes_raw", False))
+
+    @property
+    def tool_format(self) -> ToolFormat | None:
+        """How the engine's chat template writes tool calls."""
+        return getattr(self.engine, "tool_format", None)
 
     @property
     def context_length(self) -> int:

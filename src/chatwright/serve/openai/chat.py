@@ -24,17 +24,18 @@ from chatwright.serve.openai.replies import ChatReply, FinishReason, stream_or
 from chatwright.serve.openai.stream import sse, streamed, unless_gone
 from chatwright.serve.openai.tokens import chat_logprobs
 from chatwright.serve.openai.tool_calls import (
-    ToolCall,
-    ToolReader,
     calls_out,
     constraint_for_tools,
     messages_of,
     steps_of,
+    tools_for,
     wants_tools,
     wire_messages,
     without_calculator,
 )
+from chatwright.serve.openai.tool_reader import ToolCall, ToolReader
 from chatwright.serve.openai.wire import ChatRequest, constraint_of
+from chatwright.text.tool_format import OWN, ToolFormat
 
 NEW_TOKENS = 1024  # when a request sets no limit
 router = APIRouter(tags=["chat"])
@@ -78,8 +79,9 @@ async def asked_of(call: Call, body: ChatRequest, raw: dict[str, Any] | None = N
     native = bool(getattr(call.engine, "takes_raw", False))
     if not native:
         _check_last(body)
-    constraint = _constraint(body, native=native)
-    messages = with_steps(messages_of(body, native=native), steps_of(body))
+    form = None if native else _form_of(call)
+    constraint = _constraint(body, native=native, form=form)
+    messages = with_steps(messages_of(body, native=native, form=form), steps_of(body))
     raw = await call.raw() if raw is None else raw
     if native:
         raw = {**raw, "messages": wire_messages(body)}
@@ -89,27 +91,36 @@ async def asked_of(call: Call, body: ChatRequest, raw: dict[str, Any] | None = N
     params = params_of(
         call.engine, body, max_new_tokens=limit, n=body.n or 1, top_logprobs=body.top_logprobs or 0, constraint=constraint
     )
+    if form is not None and form.open_id is not None and wants_tools(body):
+        params = replace(params, shown_ids=frozenset((form.open_id,)))
     return GenerationRequest(
         request_id=call.request_id,
         owner=call.principal.id,
         messages=messages,
+        tools=tools_for(body, raw, form),
         params=params,
         overflow=body.overflow or "error",
         raw=raw,
     )
 
 
-def _constraint(body: ChatRequest, *, native: bool) -> Constraint | None:
+def _form_of(call: Call) -> ToolFormat | None:
+    """How the model's chat template writes tool calls; None where it does not describe tools."""
+    form = getattr(call.engine, "tool_format", None)
+    return form if isinstance(form, ToolFormat) else None
+
+
+def _constraint(body: ChatRequest, *, native: bool, form: ToolFormat | None) -> Constraint | None:
     """What restricts the answer. With functions, an answer in JSON is either calls or that JSON."""
     given = constraint_of(body)
     if given and wants_tools(body) and not native:
         if given[0] not in ("json_object", "json_schema"):
             param = "script" if body.script else "structured_outputs"
             raise APIError(400, f"tools go with response_format, not with {param}; leave one of them out", param=param)
-        return constraint_for_tools(body, given[1] or '{"type": "object"}')
+        return constraint_for_tools(body, given[1] or '{"type": "object"}', form)
     if given:
         return Constraint(kind=given[0], value=given[1])  # type: ignore[arg-type]
-    return None if native else constraint_for_tools(body)
+    return None if native else constraint_for_tools(body, form=form)
 
 
 def _check_last(body: ChatRequest) -> None:
@@ -129,7 +140,8 @@ async def pieces(
     call: Call, body: ChatRequest, asked: GenerationRequest, tally: Tally
 ) -> AsyncGenerator[Piece | None, None]:
     """The answers piece by piece, calls taken out of their text; None when the engine has begun."""
-    readers: defaultdict[int, ToolReader] = defaultdict(ToolReader)
+    form, names = _form_of(call) or OWN, [tool.function.name for tool in body.functions]
+    readers: defaultdict[int, ToolReader] = defaultdict(lambda: ToolReader(form, names))
     said = replace(asked, messages=messages_of(body)) if steps_of(body) else asked
     heard = Heard(call.shared, call.principal, said, tools=wants_tools(body))
     async with aclosing(events_of(call, [asked], tally)) as events:

@@ -20,7 +20,8 @@ from chatwright.serve.openai.errors import api_error, generation_responses, unsu
 from chatwright.serve.openai.generate import Call, Tally
 from chatwright.serve.openai.replies import stream_or
 from chatwright.serve.openai.stream import sse, streamed, unless_gone
-from chatwright.serve.openai.tool_calls import ToolCall, steps_of
+from chatwright.serve.openai.tool_calls import steps_of
+from chatwright.serve.openai.tool_reader import ToolCall
 from chatwright.serve.openai.wire import MAX_MESSAGES, MAX_TOOLS, ChatRequest, Count, JsonObject, Text, Wire
 
 router = APIRouter(tags=["responses"])
@@ -114,10 +115,12 @@ class ResponsesRequest(Wire):
                 messages.append({"role": item.get("role"), "content": item.get("content")})
             elif kind == "function_call":
                 function = {"name": item.get("name"), "arguments": item.get("arguments", "")}
-                call = {"id": str(item.get("call_id", "")), "type": "function", "function": function}
-                messages.append({"role": "assistant", "content": None, "tool_calls": [call]})
+                call = {"id": str(item.get("call_id") or ""), "type": "function", "function": function}
+                if not messages or messages[-1]["role"] != "assistant":
+                    messages.append({"role": "assistant", "content": None})
+                messages[-1].setdefault("tool_calls", []).append(call)  # calls of one answer stand in one message
             elif kind == "function_call_output":
-                messages.append({"role": "tool", "content": item.get("output")})
+                messages.append({"role": "tool", "content": item.get("output"), "tool_call_id": item.get("call_id")})
             elif kind not in ("reasoning", "calculator_call"):
                 raise unsupported(f"input[{number}]", f"items of type {str(kind)[:64]!r} cannot be read here")
         return messages
@@ -352,6 +355,6 @@ def _step_item(step: Step) -> dict[str, Any]:
 
 def _call_item(call: ToolCall) -> dict[str, Any]:
     return {
-        "type": "function_call", "id": f"fc_{call.id[5:]}", "call_id": call.id, "name": call.name,
+        "type": "function_call", "id": f"fc_{call.id.removeprefix('call_')}", "call_id": call.id, "name": call.name,
         "arguments": call.arguments, "status": "completed",
     }  # fmt: skip

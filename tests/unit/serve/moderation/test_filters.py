@@ -17,6 +17,7 @@ from chatwright.serve.moderation.classifier import Classifier, Judgement
 from chatwright.serve.moderation.filters import MAX_HELD_CHARS, SHORT_CHARS, Decision, FilterConfig, Moderator
 from chatwright.serve.moderation.normalise import MAX_CHARS
 from chatwright.serve.openai.errors import APIError
+from chatwright.text.tool_format import OWN
 
 
 class Judge:
@@ -232,22 +233,47 @@ def test_a_prompt_beyond_the_context_is_refused_before_it_is_judged() -> None:
         asyncio.run(first())
 
 
+def judged_request(engine: Parrot, **fields: Any) -> None:
+    """Ask an engine behind a filter that blocks. Raises APIError when it does."""
+    moderator = Moderator(cast(Classifier, Judge()), FilterConfig(input="block"))
+    fields = {"messages": (Message(role="user", content="hi"),), **fields}
+    request = GenerationRequest(request_id="r", owner="o", params=SamplingParams(), **fields)
+
+    async def whole() -> None:
+        async for _ in moderator.guard(cast(Any, engine)).generate(request):
+            pass
+
+    asyncio.run(whole())
+
+
+def test_the_tools_of_a_chat_template_are_judged() -> None:
+    def tool(**fields: Any) -> Any:
+        return ({"type": "function", "function": {"name": "f", **fields}},)
+
+    judged_request(Parrot("hello"), tools=tool(description="fine"))
+    named = (Message(role="user", content="hi"), Message(role="tool", content="3", name="you scum"))
+    for fields in (
+        {"tools": tool(description="you scum")},
+        {"tools": tool(parameters={"properties": {"you scum": {}}})},
+        {"messages": named},
+    ):
+        with pytest.raises(APIError):
+            judged_request(Parrot("hello"), **fields)
+
+
+def test_the_form_of_calls_is_the_engines() -> None:
+    engine = Parrot("x")
+    engine.tool_format = OWN  # type: ignore[attr-defined]
+    guarded = Moderator(cast(Classifier, Judge()), FilterConfig(input="block")).guard(cast(Any, engine))
+    assert cast(Any, guarded).tool_format is OWN
+
+
 def test_the_tools_of_an_upstream_are_judged() -> None:
     class Far(Parrot):
         takes_raw = True
 
     def ask(**raw: Any) -> None:
-        moderator = Moderator(cast(Classifier, Judge()), FilterConfig(input="block"))
-        request = GenerationRequest(
-            request_id="r", owner="o", messages=(Message(role="user", content="hi"),), params=SamplingParams(), raw=raw
-        )
-        engine = moderator.guard(cast(Any, Far("hello")))
-
-        async def whole() -> None:
-            async for _ in engine.generate(request):
-                pass
-
-        asyncio.run(whole())
+        judged_request(Far("hello"), raw=raw)
 
     ask(tools=[{"type": "function", "function": {"name": "f", "description": "fine"}}])
     for raw in (

@@ -6,7 +6,11 @@ import json
 
 import pytest
 
-from chatwright.serve.openai.tool_calls import CLOSE, OPEN, ToolReader, _call_json
+from chatwright.serve.openai.tool_calls import _call_json
+from chatwright.serve.openai.tool_reader import ToolReader
+from chatwright.text.tool_format import OWN
+
+OPEN, CLOSE = OWN.open, OWN.close
 
 
 @pytest.mark.parametrize("size", [1, 3, 1000])
