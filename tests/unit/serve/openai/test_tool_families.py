@@ -232,12 +232,12 @@ def test_responses_join_the_calls_of_one_answer(client: ApiClient, engine: Scrip
     engine.tool_format = form_of("mistral v3")  # type: ignore[attr-defined]
     items: list[dict[str, Any]] = [{"role": "user", "content": "x"}]
     items += [{"type": "function_call", "call_id": f"fc{n}", "name": "get_weather", "arguments": "{}"} for n in range(2)]
-    items += [{"type": "function_call_output", "call_id": f"fc{n}", "output": str(n)} for n in range(2)]
+    items += [{"type": "function_call_output", "call_id": f"fc{n}", "output": str(n)} for n in (1, 0)]
     tools = [{"type": "function", **WEATHER["function"]}]
     engine.answer = TOOL_FAMILIES["mistral v3"].two
     answer = client.post("/v1/responses", json={"input": items, "tools": tools}).json()
     question, called, *results = engine.asked[0].messages
-    assert [call.id for call in called.tool_calls] == [result.tool_call_id for result in results]
+    assert [call.id for call in called.tool_calls] == [result.tool_call_id for result in reversed(results)]
     assert all(len(result.tool_call_id) == 9 for result in results) and engine.asked[0].tools == (WEATHER,)
     calls = [item for item in answer["output"] if item["type"] == "function_call"]
     assert len({call["id"] for call in calls}) == 2 and all(len(call["call_id"]) == 9 for call in calls)
