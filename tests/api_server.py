@@ -54,6 +54,7 @@ class ScriptedEngine:
     """(tokens, what happens then)."""
     pause_s: float = 0.0
     """Between two tokens."""
+    version: str = "a1b2c3"
     asked: list[GenerationRequest] = field(default_factory=list)
     open: int = 0
     left: int = 0
@@ -68,7 +69,7 @@ class ScriptedEngine:
         self.open += 1
         whole = False
         try:
-            yield Started(prompt_tokens=length, cached_tokens=1)
+            yield Started(prompt_tokens=length, cached_tokens=1, version=self.version)
             for index in range(request.params.n):
                 async for event in self._one(request, index):
                     yield event

@@ -42,6 +42,7 @@ class ScriptedEngine:
 
     def __init__(self, name: str, *, pause_at: int = -1, answer: str = "", fail: str = "") -> None:
         self.name, self.pause_at, self.answer, self.fail = name, pause_at, answer, fail
+        self.version = f"version-of-{name}"
         self.gate, self.requests = asyncio.Event(), list[GenerationRequest]()
         self.running = 0
         self.after_prefix: list[tuple[str, bytes]] = []
@@ -56,7 +57,8 @@ class ScriptedEngine:
         self.requests.append(request)
         self.running += 1
         try:
-            yield Started(prompt_tokens=len(request.messages), dropped_messages=2 if len(request.messages) > 6 else 0)
+            dropped = 2 if len(request.messages) > 6 else 0
+            yield Started(prompt_tokens=len(request.messages), dropped_messages=dropped, version=self.version)
             if self.fail:
                 raise EngineGone(self.fail)
             pieces = self._pieces(request)

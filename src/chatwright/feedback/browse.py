@@ -95,6 +95,8 @@ class BrowsedAnswer:
     text: str | None
     """None: erased."""
     model: str
+    model_version: str
+    """Content hash of the model; empty: unknown."""
     finish_reason: str
 
 
@@ -117,6 +119,8 @@ class BrowsedLabel:
     """Letters in the order they were shown; empty when that is not known."""
     too_fast: bool
     draft_model: str
+    draft_version: str
+    """Content hash of that model; empty: unknown."""
     gold_tau_b: float | None
     at: float
 
@@ -193,7 +197,7 @@ def task_detail(session: Session, task_id: str) -> TaskDetail:
         answers=[
             BrowsedAnswer(
                 letter=LETTERS[n], text=kept[a["payload_id"]].get("text", "") if a["payload_id"] in kept else None,
-                model=a.get("model", ""), finish_reason=a.get("finish_reason", ""),
+                model=a.get("model", ""), model_version=a.get("model_version", ""), finish_reason=a.get("finish_reason", ""),
             )
             for n, a in enumerate(task.answers)
         ],
@@ -216,7 +220,7 @@ def _label(label: LabelRow, kept: Mapping[str, dict[str, Any]]) -> BrowsedLabel:
         uuid=label.uuid, labeller=label.labeller, labeller_kind=label.labeller_kind, kind=label.kind, state=label.state,
         value=label.value, content=kept.get(label.payload_id), guideline=label.guideline_id, seconds=label.seconds,
         shown_order="".join(LETTERS[i] for i in label.shown_order or ()), too_fast=label.too_fast,
-        draft_model=label.draft_model, gold_tau_b=label.gold_tau, at=label.at,
+        draft_model=label.draft_model, draft_version=label.draft_version, gold_tau_b=label.gold_tau, at=label.at,
     )  # fmt: skip
 
 

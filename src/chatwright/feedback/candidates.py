@@ -31,6 +31,8 @@ class Sample:
     """What was answered."""
     model: str
     """By whom."""
+    model_version: str = ""
+    """Content hash of the model; empty: unknown."""
     finish_reason: str = "stop"
     """stop, length, ..."""
     origin: str = "new"
@@ -53,7 +55,10 @@ class Sample:
             "earlier_wording": self.earlier_wording, "picked": self.picked,
         }  # fmt: skip
         meta = {name: value for name, value in notes.items() if value}
-        return Answer(text=self.text, model=self.model, finish_reason=self.finish_reason or "stop", meta=meta)
+        return Answer(
+            text=self.text, model=self.model, model_version=self.model_version, finish_reason=self.finish_reason or "stop",
+            meta=meta,
+        )  # fmt: skip
 
 
 def kind_for(number: int) -> str:

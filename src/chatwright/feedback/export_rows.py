@@ -275,7 +275,7 @@ class Rows:
         if order is None:
             raise Left("no order was given: none of the answers is acceptable")
         notes: dict[str, Any] = {"finish_reason": [answer.get("finish_reason", "stop") for answer in task.answers]}
-        notes["models"] = [answer.get("model", "") for answer in task.answers]
+        notes |= _writers(task)
         if value.get("none_acceptable") or value.get("verdict") == "both_bad":
             notes["none_acceptable"] = True
         return Ranking(
@@ -287,7 +287,7 @@ class Rows:
 
     def _rating(self, task: TaskRow, label: LabelRow) -> dict[str, Any]:
         value = label.value
-        said = {"likert": value.get("likert"), "flags": value.get("flags")}
+        said = {"likert": value.get("likert"), "flags": value.get("flags"), **_writers(task)}
         return {
             "messages": [message.to_dict() for message in self._messages(task)], "completions": list(self._answers(task)),
             **{name: given for name, given in said.items() if given is not None}, **self._common(label), **self._meta(task),
@@ -301,10 +301,19 @@ class Rows:
         meta = {**self._meta(task), **self._common(label)}
         if label.draft_model:
             meta["draft_model"] = label.draft_model
+        if label.draft_version:
+            meta["draft_version"] = label.draft_version
         try:
             return Demonstration.from_dict({"messages": turns, **meta}).to_dict()
         except DataError as error:
             raise Left("the demonstration is not one") from error
+
+
+def _writers(task: TaskRow) -> dict[str, list[str]]:
+    """Models of the answers and, where one is known, their versions ("" for an unknown one)."""
+    versions = [answer.get("model_version", "") for answer in task.answers]
+    models = [answer.get("model", "") for answer in task.answers]
+    return {"models": models} | ({"model_versions": versions} if any(versions) else {})
 
 
 def read_items(items: TextIO) -> Iterator[list[Item]]:

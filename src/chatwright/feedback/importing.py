@@ -31,6 +31,7 @@ SHOWN_BAD = 50
 _AT_ONCE = 100  # rows in a transaction: others write in between
 _OURS = (
     "task", "source", "language", "split", "user", "finish_reason", "finish_reasons", "completion_meta", "model", "models",
+    "model_version", "model_versions",
 )  # fmt: skip
 
 
@@ -221,6 +222,7 @@ def _demonstration(
         uuid=name_of("label", row), task=task, labeller=where.optional_text(row, "labeller") or f"imported:{kind}",
         labeller_kind=kind, value={}, payload={"messages": [demonstration.messages[-1].to_dict()]},
         seconds=_seconds(row.get("seconds")), draft_model=where.optional_text(row, "draft_model") or "",
+        draft_version=(where.optional_text(row, "draft_version") or "")[:128],
     )  # fmt: skip
     return made, _label(session, label)
 
@@ -254,7 +256,7 @@ def _task(
 
 _LABEL_FIELDS = (
     "unranked", "context", "likert", "flags", "labeller", "labeller_kind", "shown_order", "guideline", "seconds", "uuid",
-    "kind", "none_acceptable", "draft_model",
+    "kind", "none_acceptable", "draft_model", "draft_version",
 )  # fmt: skip
 
 
@@ -280,8 +282,12 @@ def _answers(row: Mapping[str, Any], texts: Sequence[str], where: Where) -> list
             raise where.error(names[0], f"must be a list of {len(texts)}, one for each completion")
         return [str(one) for one in found]
 
-    models, reasons = each(("models", "model"), ""), each(("finish_reason", "finish_reasons"), "stop")
-    return [Answer(text=t, model=m, finish_reason=r) for t, m, r in zip(texts, models, reasons, strict=True)]
+    models, versions = each(("models", "model"), ""), each(("model_versions", "model_version"), "")
+    reasons = each(("finish_reason", "finish_reasons"), "stop")
+    return [
+        Answer(text=text, model=model, model_version=version[:128], finish_reason=reason)
+        for text, model, version, reason in zip(texts, models, versions, reasons, strict=True)
+    ]
 
 
 def _seconds(given: Any) -> dict[str, float]:

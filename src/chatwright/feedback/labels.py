@@ -48,6 +48,8 @@ class Submission:
     """Order in which the answers were shown; None: that of the lease."""
     draft_model: str = ""
     """The model whose draft the labeller began with."""
+    draft_version: str = ""
+    """Content hash of that model; empty: unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +85,7 @@ def submit(session: Session, given: Submission) -> Submitted:
         "state": _state(session, task, given.labeller),
         "too_fast": given.labeller_kind == "human" and sum(seconds.values()) < _least_seconds(session, task, settings),
         "draft_model": given.draft_model or (lease.draft_model if lease else ""),
+        "draft_version": given.draft_version if given.draft_model else (lease.draft_version if lease else ""),
         "gold_tau": screening.score(order, gold_of(task)) if task.gold else None,
     }  # fmt: skip
     event = store.append(

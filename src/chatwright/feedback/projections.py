@@ -106,6 +106,7 @@ def _label_submitted(session: Session, event: LabelEvent) -> None:
             uuid=event.uuid, seq=event.id, task_id=task.id, project_id=task.project_id, labeller=event.actor,
             labeller_kind=event.actor_kind, kind=task.kind, payload_id=event.payload_id, guideline_id=event.guideline_id,
             at=event.at, **{name: event.data[name] for name in LABEL_FIELDS},
+            draft_version=event.data.get("draft_version", ""),  # labels of earlier versions of this program lack it
         )
     )  # fmt: skip
     if event.data["state"] == "current":

@@ -40,6 +40,7 @@ class Label:
     """current, undone or surplus."""
     too_fast: bool
     draft_model: str
+    draft_version: str
     gold_tau: float | None
     at: float
 
@@ -116,7 +117,7 @@ def _view(
     answers = [
         Answer(
             text=texts.get(one["payload_id"], {}).get("text", ""), model=one["model"], finish_reason=one["finish_reason"],
-            meta=texts.get(one["payload_id"], {}).get("meta", {}),
+            model_version=one.get("model_version", ""), meta=texts.get(one["payload_id"], {}).get("meta", {}),
         )
         for one in row.answers
     ]  # fmt: skip
@@ -134,6 +135,7 @@ def _label(row: LabelRow, k: int, texts: Mapping[str, Mapping[str, Any]]) -> Lab
         value=row.value, payload=texts.get(row.payload_id), order=values.order_of(row.kind, row.value, k),
         guideline=row.guideline_id, seconds=row.seconds, state=row.state, too_fast=row.too_fast,
         shown_order=tuple(row.shown_order) if row.shown_order else None, draft_model=row.draft_model,
+        draft_version=row.draft_version,
         gold_tau=row.gold_tau, at=row.at,
     )  # fmt: skip
 

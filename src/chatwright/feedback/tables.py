@@ -81,7 +81,8 @@ class GuidelineRow(Base):
 
 
 class TaskRow(Base):
-    """A task (projection). `answers[i]` is answer i of every ranking: {"payload_id", "model", "finish_reason"}."""
+    """A task (projection). `answers[i]` is answer i of every ranking: {"payload_id", "model", "finish_reason"}
+    and, where it is known, "model_version"."""
 
     __tablename__ = "feedback_tasks"
     id: Mapped[str] = mapped_column(_ID, primary_key=True)
@@ -160,6 +161,8 @@ class LabelRow(Base):
     too_fast: Mapped[bool] = mapped_column(Boolean, default=False)
     draft_model: Mapped[str] = mapped_column(String(256), default="")
     """The model whose draft the labeller began with."""
+    draft_version: Mapped[str] = mapped_column(String(128), default="", server_default="")
+    """Content hash of that model; empty: unknown."""
     gold_tau: Mapped[float | None] = mapped_column(Float)
     """Kendall's tau-b against the gold order."""
     at: Mapped[float] = mapped_column(Float)
@@ -204,6 +207,7 @@ class Lease(Base):
     shown_order: Mapped[list[int]] = mapped_column(JSON, default=list)
     draft_model: Mapped[str] = mapped_column(String(256), default="")
     """The model that wrote a draft for the labeller."""
+    draft_version: Mapped[str] = mapped_column(String(128), default="", server_default="")
 
 
 class DraftRow(Base):

@@ -35,6 +35,8 @@ class Answer:
     """What the model said."""
     model: str = ""
     """Its name; labellers never see it."""
+    model_version: str = ""
+    """Content hash of the model; empty: unknown."""
     finish_reason: str = "stop"
     """stop, length, ..."""
     meta: Mapping[str, Any] = field(default_factory=dict)
@@ -110,6 +112,7 @@ def add_task(session: Session, task: NewTask, *, actor: str, actor_kind: str = "
         {
             "payload_id": payloads.keep(session, {"text": one.text, "meta": dict(one.meta)}, subject=task.subject),
             "model": one.model, "finish_reason": one.finish_reason,
+            **({"model_version": one.model_version} if one.model_version else {}),
         }
         for one in task.answers
     ]  # fmt: skip

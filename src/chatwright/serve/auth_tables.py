@@ -86,12 +86,14 @@ class ApiKey(Base):
 
 
 class Usage(Base):
-    """What an owner used of a model on one day (UTC)."""
+    """What an owner used of one version of a model on one day (UTC)."""
 
     __tablename__ = "usage"
     day: Mapped[str] = mapped_column(String(10), primary_key=True)
     owner: Mapped[str] = mapped_column(String(64), primary_key=True)
     model: Mapped[str] = mapped_column(String(256), primary_key=True)
+    model_version: Mapped[str] = mapped_column(String(128), primary_key=True, default="", server_default="")
+    """Content hash of the model; empty: unknown."""
     user_id: Mapped[str] = mapped_column(String(64), default="", index=True)
     requests: Mapped[int] = mapped_column(BigInteger, default=0)
     prompt_tokens: Mapped[int] = mapped_column(BigInteger, default=0)
@@ -111,6 +113,7 @@ class BlindUsage(Base):
     owner: Mapped[str] = mapped_column(String(64), index=True)
     user_id: Mapped[str] = mapped_column(String(64), default="", index=True)
     model: Mapped[str] = mapped_column(String(256))
+    model_version: Mapped[str] = mapped_column(String(128), default="", server_default="")
     prompt_tokens: Mapped[int] = mapped_column(BigInteger, default=0)
     completion_tokens: Mapped[int] = mapped_column(BigInteger, default=0)
     estimate: Mapped[int] = mapped_column(BigInteger, default=0)

@@ -92,6 +92,8 @@ class Started:
     """Of these, found in the prefix cache when the first answer began."""
     dropped_messages: int = 0
     """Oldest messages that were left out."""
+    version: str = ""
+    """Version of the model that writes the answers, see `Engine.version`; empty: unknown, or no model writes them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +141,10 @@ class Engine(Protocol):
     @property
     def name(self) -> str:
         """The model's name in requests and in /v1/models."""
+
+    @property
+    def version(self) -> str:
+        """Content hash of the model's files; "": unknown, as of a server elsewhere, which names it with each answer."""
 
     @property
     def context_length(self) -> int:

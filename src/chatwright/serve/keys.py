@@ -79,12 +79,14 @@ class MadeKey(KeyRow):
 
 
 class UsageRow(BaseModel):
-    """What one owner used of one model on one day (UTC)."""
+    """What one owner used of one version of a model on one day (UTC)."""
 
     day: str
     owner: str
     user_id: str
     model: str
+    model_version: str
+    """Content hash of the model; empty: unknown."""
     requests: int
     prompt_tokens: int
     completion_tokens: int

@@ -203,10 +203,10 @@ class Limits:
 
     def record(
         self, workspace: Workspace, principal: Principal, model: str, *, prompt_tokens: int, completion_tokens: int,
-        blind: Blind | None = None,
+        version: str = "", blind: Blind | None = None,
     ) -> None:  # fmt: skip
-        """Count what a request used. Blocks on the database: call it in a thread. With `blind` nothing that the account can
-        see depends on the model, until `reveal`."""
+        """Count what a request used. `version`: of the model. Blocks on the database: call it in a thread. With `blind`
+        nothing that the account can see depends on the model, until `reveal`."""
         used = blind.estimate if blind else prompt_tokens + completion_tokens
         for allowance in principal.allowances:
             if per_minute := allowance.tokens_per_minute:
@@ -214,7 +214,10 @@ class Limits:
                     _bucket("tokens", allowance), used, capacity=per_minute, per_s=per_minute / 60, overdraw=True
                 )
         counts = {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens}
-        owner = {"owner": principal.key_id or principal.id, "model": model[:256], "user_id": principal.user_id}
+        owner = {
+            "owner": principal.key_id or principal.id, "model": model[:256], "model_version": version[:128],
+            "user_id": principal.user_id,
+        }  # fmt: skip
         with workspace.session() as session:
             if blind is None:
                 _add(session, {"day": day_of(now()), **owner}, {"requests": 1, **counts})
@@ -234,14 +237,16 @@ def reveal(session: Session, about: str, user_id: str) -> None:
 def _move(session: Session, rows: list[BlindUsage]) -> None:
     for row in rows:
         counts = {"requests": 1, "prompt_tokens": row.prompt_tokens, "completion_tokens": row.completion_tokens}
-        _add(session, {"day": row.day, "owner": row.owner, "model": row.model, "user_id": row.user_id}, counts)
+        key = {name: getattr(row, name) for name in ("day", "owner", "model", "model_version", "user_id")}
+        _add(session, key, counts)
         session.delete(row)
 
 
 def _add(session: Session, key: Mapping[str, str], counts: Mapping[str, int]) -> None:
     insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     statement = insert(Usage).values(**key, **counts).on_conflict_do_update(
-        index_elements=["day", "owner", "model"], set_={name: getattr(Usage, name) + more for name, more in counts.items()}
+        index_elements=["day", "owner", "model", "model_version"],
+        set_={name: getattr(Usage, name) + more for name, more in counts.items()},
     )  # fmt: skip
     session.execute(statement)
 

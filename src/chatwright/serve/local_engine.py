@@ -15,6 +15,7 @@ from chatwright.errors import ConfigError, ModelError
 from chatwright.generation.lm import LM, load
 from chatwright.generation.score import score_parts
 from chatwright.generation.shapes import bound_primitives
+from chatwright.hub.content_hash import content_hash
 from chatwright.records import Message
 from chatwright.serve.constraints import ConstraintPool
 from chatwright.serve.engine import DEADLINE_S, EngineStats, Event, GenerationRequest, PromptTooLong, Started, TokenLogprob
@@ -37,6 +38,8 @@ class LocalEngine:
         deadline_s: float = DEADLINE_S,
     ) -> None:  # fmt: skip
         self.name, self.lm, self.deadline_s = name, lm, deadline_s
+        self.version = ""
+        """Content hash of the model's files."""
         self.starters: list[str] = []
         """Questions to begin a chat with."""
         sizes = {"max_batch": max_batch, "max_waiting": max_waiting, "prefix_bytes": prefix_mb * 2**20}
@@ -63,7 +66,7 @@ class LocalEngine:
         lm = in_own_thread(lambda: load(model, dtype=DTYPES[precision], template=template))
         lm.generator.constraints.prepare()
         engine = cls(name or model, lm, max_batch=max_batch, prefix_mb=prefix_mb, deadline_s=deadline_s)
-        engine.starters = starters_of(model)
+        engine.starters, engine.version = starters_of(model), content_hash(model)
         return engine
 
     @property
@@ -91,7 +94,7 @@ class LocalEngine:
                 raise PromptTooLong(len(ids), self.context_length)
         constraint = request.params.constraint
         matcher = await self._constraints.matcher(request.owner, constraint) if constraint is not None else None
-        started = Started(prompt_tokens=len(ids), dropped_messages=dropped)
+        started = Started(prompt_tokens=len(ids), dropped_messages=dropped, version=self.version)
         deadline_s = request.deadline_s or self.deadline_s
         events = self.scheduler.submit(
             request.owner, ids, request.params, started, deadline_s, matcher, interactive=request.interactive

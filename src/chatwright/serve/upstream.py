@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 DEFAULT_CONTEXT = 131_072  # of servers that do not tell theirs: they refuse what is too long themselves
 MAX_CONNECTIONS = 256
 UPSTREAM_KEY = "CHATWRIGHT_UPSTREAM_API_KEY"
+MAX_VERSION = 128
 _MAX_LINE = 4 * 2**20
 _MAX_KNOWN_TOKENS = 1_000_000
 _FIRST_ID = 1 << 40  # ids given here never look like a vocabulary's
@@ -61,6 +62,9 @@ class UpstreamEngine:
     ) -> None:  # fmt: skip
         """`url` ends with /v1; `model` is the other server's name for it."""
         self.name, self.context_length, self.deadline_s = name, context_length, deadline_s
+        self.version = ""
+        """Always empty: the server's `system_fingerprint` comes with each answer. The last one would tell readers of blind
+        answers that this server wrote one."""
         self._url, self._model, self._key = url.rstrip("/"), model or name, key
         self._wanted = model
         self.trouble = ""
@@ -153,6 +157,9 @@ class UpstreamEngine:
                 async with asyncio.timeout(None) as limit:
                     limit.reschedule(asyncio.get_running_loop().time() + deadline_s)
                     async for data in _events(response):
+                        if (version := fingerprint(data)) and version != reader.version:
+                            reader.version = version
+                            yield Started(prompt_tokens=0, version=version)
                         for event in reader.take(data):
                             yield event
                         if time.monotonic() > ends_at:
@@ -335,6 +342,7 @@ class _Reader:
         self._calls: defaultdict[int, dict[int, dict[str, str]]] = defaultdict(dict)
         self.prompt_tokens = self._cached = self._completion_tokens = self._reasoning_tokens = 0
         self.late = False
+        self.version = ""
 
     def take(self, data: Mapping[str, Any]) -> list[Event]:
         """Events of one chunk. Raises EngineGone for what is no chunk."""
@@ -415,7 +423,9 @@ class _Reader:
         if self._completion_tokens:
             counts[self._n - 1] = max(0, self._completion_tokens - sum(counts.values()) + counts[self._n - 1])
         reasoning = min(max(0, self._reasoning_tokens), self._completion_tokens)  # of all answers, like the sum
-        started: list[Event] = [Started(prompt_tokens=self.prompt_tokens, cached_tokens=self._cached)]
+        started: list[Event] = [
+            Started(prompt_tokens=self.prompt_tokens, cached_tokens=self._cached, version=self.version)
+        ]
         return [*(started if self.prompt_tokens else []), *(
             Finished(
                 index=index, reason=self._reasons.get(index, "deadline"), completion_tokens=count,
@@ -423,6 +433,12 @@ class _Reader:
             )
             for index, count in counts.items()
         )]  # fmt: skip
+
+
+def fingerprint(data: Mapping[str, Any]) -> str:
+    """The `system_fingerprint` of a reply, cut to what is kept of one; "" where there is none."""
+    given = data.get("system_fingerprint")
+    return "".join(filter(str.isprintable, given))[:MAX_VERSION].strip() if isinstance(given, str) else ""
 
 
 def _sampling(params: SamplingParams) -> dict[str, Any]:

@@ -133,7 +133,8 @@ export interface paths {
         };
         /**
          * Board
-         * @description Ratings of everybody with a vote; with `length_control`: at equal length of the answers.
+         * @description Ratings of every entrant with a vote. `length_control`: at equal length of the answers. `by_version`: each version of
+         *     a model has its own line; without it, votes of all versions of a name are counted together.
          */
         get: operations["board_api_arena_board_get"];
         put?: never;
@@ -2000,6 +2001,8 @@ export interface components {
          * @description The board: Bradley-Terry ratings with 95 % intervals.
          */
         BoardInfo: {
+            /** By Version */
+            by_version: boolean;
             /** Length Control */
             length_control: boolean;
             /** Length Effect */
@@ -2015,15 +2018,19 @@ export interface components {
         };
         /**
          * BoardLine
-         * @description An entrant on the board.
+         * @description An entrant on the board, or one version of it.
          */
         BoardLine: {
             /** High */
             high: number | null;
             /** Low */
             low: number | null;
+            /** Model Version */
+            model_version: string | null;
             /** Name */
             name: string;
+            /** Num Versions */
+            num_versions: number;
             /** Num Votes */
             num_votes: number;
             /** Rating */
@@ -2067,6 +2074,8 @@ export interface components {
             letter: string;
             /** Model */
             model: string;
+            /** Model Version */
+            model_version: string;
             /** Text */
             text: string | null;
         };
@@ -2097,6 +2106,8 @@ export interface components {
             } | null;
             /** Draft Model */
             draft_model: string;
+            /** Draft Version */
+            draft_version: string;
             /** Gold Tau B */
             gold_tau_b: number | null;
             /** Guideline */
@@ -2556,6 +2567,11 @@ export interface components {
              * @default
              */
             model: string;
+            /**
+             * Model Version
+             * @default
+             */
+            model_version: string;
             /**
              * Origin
              * @default new
@@ -3379,6 +3395,8 @@ export interface components {
             id: string;
             /** Model */
             model: string;
+            /** Model Version */
+            model_version: string;
             /**
              * Origin
              * @enum {string}
@@ -3435,6 +3453,11 @@ export interface components {
              * @default
              */
             upstream: string;
+            /**
+             * Version
+             * @default
+             */
+            version: string;
         };
         /**
          * Models
@@ -4495,6 +4518,11 @@ export interface components {
             /** Model */
             model: string;
             /**
+             * Model Version
+             * @default
+             */
+            model_version: string;
+            /**
              * Role
              * @enum {string}
              */
@@ -4515,6 +4543,8 @@ export interface components {
         Side: {
             /** Finish Reason */
             finish_reason: string;
+            /** Model Version */
+            model_version: string | null;
             /** Name */
             name: string | null;
             /**
@@ -4710,7 +4740,7 @@ export interface components {
         };
         /**
          * UsageRow
-         * @description What one owner used of one model on one day (UTC).
+         * @description What one owner used of one version of a model on one day (UTC).
          */
         UsageRow: {
             /** Completion Tokens */
@@ -4719,6 +4749,8 @@ export interface components {
             day: string;
             /** Model */
             model: string;
+            /** Model Version */
+            model_version: string;
             /** Owner */
             owner: string;
             /** Prompt Tokens */
@@ -5203,6 +5235,7 @@ export interface operations {
         parameters: {
             query?: {
                 length_control?: boolean;
+                by_version?: boolean;
             };
             header?: never;
             path?: never;

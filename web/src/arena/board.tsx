@@ -14,6 +14,7 @@ import { Few } from "../ui/few";
 import { Check, Field, TextField } from "../ui/fields";
 import { SideButton } from "../ui/frame";
 import { warn } from "../ui/toast";
+import { Version } from "../ui/version";
 
 /** Where a value lies between the board's lowest and highest bound, in per cent of the width. */
 export function placeOf(value: number, low: number, high: number): number {
@@ -25,7 +26,8 @@ export default function Board() {
   useTitle(t("board.title"));
   const lead = ["lead", "admin"].includes(useSession().role);
   const [lengthControl, setLengthControl] = useState(false);
-  const { data } = useQuery({ queryKey: ["board", lengthControl], queryFn: () => ok(client.GET("/api/arena/board", { params: { query: { length_control: lengthControl } } })) });
+  const [byVersion, setByVersion] = useState(true);
+  const { data } = useQuery({ queryKey: ["board", lengthControl, byVersion], queryFn: () => ok(client.GET("/api/arena/board", { params: { query: { length_control: lengthControl, by_version: byVersion } } })) });
   const lines = data?.lines ?? [];
   const low = Math.min(...lines.map((line) => line.low ?? line.rating));
   const high = Math.max(...lines.map((line) => line.high ?? line.rating));
@@ -39,14 +41,16 @@ export default function Board() {
             {lead ? <a className="button" href="/api/arena/export" download="arena.jsonl"><Download size={16} aria-hidden />{t("board.export")}</a> : null}
           </div>
           <Check label={t("board.lengthControl")} checked={lengthControl} onChange={setLengthControl} />
+          <Check label={t("board.byVersion")} checked={byVersion} onChange={setByVersion} />
+          <p className="soft small">{byVersion ? t("board.byVersionText") : t("board.mixedText")}</p>
           {lines.length ? (
             <div className="card table-scroll" tabIndex={0} role="group" aria-label={t("board.title")}>
               <table className="data">
                 <thead><tr><th className="number">#</th><th>{t("board.name")}</th><th className="number">{t("board.rating")}</th><th>{t("board.interval")}</th><th className="number">{t("board.winRate")}</th><th className="number">{t("board.votes")}</th></tr></thead>
                 <tbody>
                   {lines.map((line, index) => (
-                    <tr key={line.name}>
-                      <td className="number">{index + 1}</td><td>{line.name}</td><td className="number"><strong>{formatNumber(Math.round(line.rating), i18n.language)}</strong></td>
+                    <tr key={`${line.name} ${line.model_version ?? ""}`}>
+                      <td className="number">{index + 1}</td><td>{line.name} {line.model_version === null ? <span className="badge warn">{t("board.versions", { count: line.num_versions })}</span> : <Version of={line.model_version} />}</td><td className="number"><strong>{formatNumber(Math.round(line.rating), i18n.language)}</strong></td>
                       <td>{line.low === null || line.high === null ? <Few count={line.num_votes} unit="votes" /> : <>
                         <svg className="interval" viewBox="0 0 100 22" preserveAspectRatio="none" role="img" aria-label={t("board.between", { low: formatNumber(Math.round(line.low), i18n.language), high: formatNumber(Math.round(line.high), i18n.language) })}>
                           <line x1={placeOf(line.low, low, high)} x2={placeOf(line.high, low, high)} y1="11" y2="11" vectorEffect="non-scaling-stroke" />

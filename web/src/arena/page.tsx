@@ -12,12 +12,13 @@ import { readEvents } from "../lib/sse";
 import { Field } from "../ui/fields";
 import { SideButton } from "../ui/frame";
 import { warn } from "../ui/toast";
+import { Version } from "../ui/version";
 
 type Battle = Schemas["BattleInfo"];
 type Vote = Schemas["NewVote"]["vote"];
 
 const path = (battle: { id: string }) => ({ params: { path: { battle_id: battle.id } } });
-const blank = { text: "", status: "streaming", finish_reason: "", name: null } as const;
+const blank = { text: "", status: "streaming", finish_reason: "", name: null, model_version: null } as const;
 
 /** Two answers, nobody knows by whom; the names come after the vote. */
 export default function Arena() {
@@ -106,7 +107,7 @@ export default function Arena() {
               <div className="arena-answers">
                 {(["a", "b"] as const).map((side) => (
                   <article key={side} className={battle.vote === side ? "card arena-answer chosen" : "card arena-answer"} aria-label={side === "a" ? t("arena.answerA") : t("arena.answerB")}>
-                    <h2><span>{side === "a" ? t("arena.answerA") : t("arena.answerB")}</span>{battle[side].name ? <span className="badge accent" data-testid={`name-${side}`}>{battle[side].name}</span> : null}</h2>
+                    <h2><span>{side === "a" ? t("arena.answerA") : t("arena.answerB")}</span>{battle[side].name ? <span className="badge accent" data-testid={`name-${side}`}>{battle[side].name}</span> : null}{battle[side].name ? <Version of={battle[side].model_version ?? ""} /> : null}</h2>
                     {battle[side].text ? <LazyMarkdown text={battle[side].text} eager /> : battle[side].status === "streaming" ? <div className="thinking"><i /><i /><i /></div> : null}
                     {battle[side].status === "error" ? <p className="notice danger">{t("message.failed")}</p> : null}
                   </article>

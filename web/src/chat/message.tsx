@@ -7,6 +7,7 @@ import { isSendKey } from "../lib/ime";
 import { useNear } from "../lib/near";
 import { answerFailure, stepFailure } from "../lib/said";
 import { warn } from "../ui/toast";
+import { Version } from "../ui/version";
 import { LazyMarkdown } from "./lazy-markdown";
 import { Tokens } from "./tokens";
 
@@ -105,6 +106,7 @@ function AssistantMessage({ message, siblings, last, actions }: Props) {
     <article data-message={message.id} className={`message message-assistant${last ? " last" : ""}${streaming ? " live" : ""}`} aria-label={t("message.answerOf", { model: message.model })} aria-busy={streaming}>
       <div className="message-model">
         <span className="ellipsis">{message.model}</span>
+        {streaming ? null : <Version of={message.model_version} />}
         {typeof script === "string" && script ? <span className="badge accent">{script}</span> : null}
       </div>
       {message.dropped_messages > 0 ? <p className="notice calm">{t("message.dropped", { count: message.dropped_messages })}</p> : null}

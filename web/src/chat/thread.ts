@@ -170,7 +170,7 @@ export class Thread {
   }
 
   private take(event: ServerEvent, mine: Set<string>, question: Question | null, origin: Message["origin"]): void {
-    const data = event.data as { message_id: string; parent_id: string; model: string; text?: string; message?: string; steps?: Message["steps"]; step?: Message["steps"][number]; dropped_messages?: number; status?: Message["status"]; finish_reason?: string };
+    const data = event.data as { message_id: string; parent_id: string; model: string; model_version?: string; text?: string; message?: string; steps?: Message["steps"]; step?: Message["steps"][number]; dropped_messages?: number; status?: Message["status"]; finish_reason?: string };
     const id = data.message_id;
     switch (event.event) {
       case "start":
@@ -178,7 +178,7 @@ export class Thread {
         mine.add(id);
         break;
       case "context":
-        this.dispatch({ type: "patch", id, change: { dropped_messages: data.dropped_messages ?? 0 } });
+        this.dispatch({ type: "patch", id, change: { dropped_messages: data.dropped_messages ?? 0, model_version: data.model_version ?? "" } });
         break;
       case "delta":
         this.pending[id] = (this.pending[id] ?? "") + (data.text ?? "");
@@ -201,7 +201,7 @@ export class Thread {
     delete this.pending[data.message_id];
     const known = this.snapshot.thread.messages;
     const now = Date.now() / 1000;
-    const blank = { status: "complete", origin: "new", settings: {}, steps: [], error: "", finish_reason: "", prompt_tokens: 0, completion_tokens: 0, dropped_messages: 0, has_tokens: false, feedback: null, created_at: now } as const;
+    const blank = { model_version: "", status: "complete", origin: "new", settings: {}, steps: [], error: "", finish_reason: "", prompt_tokens: 0, completion_tokens: 0, dropped_messages: 0, has_tokens: false, feedback: null, created_at: now } as const;
     const added: Message[] = [];
     if (question && !known.some((message) => message.id === data.parent_id)) {
       added.push({ ...blank, id: data.parent_id, parent_id: question.parent, role: "user", content: question.content, model: "", settings: {}, steps: [] });

@@ -10,6 +10,7 @@ import { showAnswer } from "../lib/queries";
 import { cardRefusal, fieldName } from "../lib/said";
 import { Confirm } from "../ui/dialog";
 import { toast, warn } from "../ui/toast";
+import { Version } from "../ui/version";
 import { modelsQuery, rollBack, type Model, type Models } from "./api";
 import { LineagePage } from "./lineage";
 import { useNames } from "./names";
@@ -86,7 +87,7 @@ function Candidate({ model, all }: { model: Model; all: Models }) {
       {admin && all.serving.some((line) => line.model_id !== model.id) ? <button type="button" className={model.serves.length ? "button" : "button primary"} onClick={() => setPromoting(true)}>{model.serves.length ? t("lead.models.promoteMore") : t("lead.models.promote")}</button> : null}
     </>}>
       <div className="row wrap">
-        <span className="soft small">{formatDate(model.created_at, i18n.language)} · {t("lead.models.from", { base: model.base })}</span>
+        <span className="soft small">{formatDate(model.created_at, i18n.language)} · <Version of={model.manifest} /> · {t("lead.models.from", { base: model.base })}</span>
         {Object.entries(model.labeller_kinds).map(([kind, count]) => <span key={kind} className="row"><KindBadge kind={kind} /><span className="small">{formatNumber(count, i18n.language)}</span></span>)}
         {model.job_id ? <Link className="small" href={`/lead/jobs/${model.job_id}`}>{t("lead.models.job")}</Link> : null}
       </div>

@@ -11,6 +11,7 @@ import { State } from "./browse";
 import { useNames } from "./names";
 import { KindBadge, Loaded, Section, Table, Warning } from "./parts";
 import { duration } from "./text";
+import { Version } from "../ui/version";
 
 /** One task with everything a lead may see: prompt, answers with their models, every label, how they were merged. */
 export function TaskPage({ id }: { id: string }) {
@@ -39,7 +40,7 @@ function Detail({ detail }: { detail: TaskDetail }) {
           <div className="answers">
             {detail.answers.map((answer) => (
               <div key={answer.letter} className="record">
-                <div className="row wrap"><span className="letter">{answer.letter}</span><span className="soft small grow">{answer.model}</span>{answer.finish_reason === "length" ? <span className="badge warn">{t("lead.data.cut")}</span> : null}</div>
+                <div className="row wrap"><span className="letter">{answer.letter}</span><span className="soft small grow">{answer.model} <Version of={answer.model_version} /></span>{answer.finish_reason === "length" ? <span className="badge warn">{t("lead.data.cut")}</span> : null}</div>
                 {answer.text === null ? <p className="erased soft">{t("lead.data.erased")}</p> : <LazyMarkdown text={answer.text} eager />}
               </div>
             ))}
@@ -111,7 +112,7 @@ function Label({ label }: { label: BrowsedLabel }) {
         <strong>{nameOf(label.labeller)}</strong><KindBadge kind={label.labeller_kind} />
         {label.state === "current" ? null : <span className="badge">{t(`lead.labels.${label.state}`)}</span>}
         {label.too_fast ? <span className="badge warn">{t("lead.labels.tooFast")}</span> : null}
-        {label.draft_model ? <span className="badge kind-ai">{t("lead.labels.draft", { model: label.draft_model })}</span> : null}
+        {label.draft_model ? <span className="badge kind-ai">{t("lead.labels.draft", { model: label.draft_model })} <Version of={label.draft_version} /></span> : null}
         <span className="soft small grow end-text">{formatDate(label.at, i18n.language)}</span>
       </div>
       <Value value={label.value} />

@@ -7,6 +7,7 @@ import { useSession } from "../api/session";
 import { useNames } from "../lead/names";
 import { formatNumber } from "../lib/format";
 import { Check } from "../ui/fields";
+import { Version } from "../ui/version";
 
 export default function Usage() {
   const { t, i18n } = useTranslation();
@@ -29,8 +30,8 @@ export default function Usage() {
             <thead><tr><th>{t("usage.day")}</th><th>{t("usage.model")}</th>{everyone ? <th>{t("usage.owner")}</th> : null}<th className="number">{t("usage.requests")}</th><th className="number">{t("usage.prompt")}</th><th className="number">{t("usage.completion")}</th></tr></thead>
             <tbody>
               {data.map((row) => (
-                <tr key={`${row.day}-${row.owner}-${row.model}`}>
-                  <td>{row.day}</td><td>{row.model}</td>{everyone ? <td>{row.user_id ? nameOf(row.user_id) : t("usage.server")}{row.owner !== row.user_id ? <> <span className="badge" title={row.owner}>{t("usage.byKey")}</span></> : null}</td> : null}
+                <tr key={`${row.day}-${row.owner}-${row.model}-${row.model_version}`}>
+                  <td>{row.day}</td><td>{row.model} <Version of={row.model_version} /></td>{everyone ? <td>{row.user_id ? nameOf(row.user_id) : t("usage.server")}{row.owner !== row.user_id ? <> <span className="badge" title={row.owner}>{t("usage.byKey")}</span></> : null}</td> : null}
                   <td className="number">{formatNumber(row.requests, i18n.language)}</td><td className="number">{formatNumber(row.prompt_tokens, i18n.language)}</td><td className="number">{formatNumber(row.completion_tokens, i18n.language)}</td>
                 </tr>
               ))}

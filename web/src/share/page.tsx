@@ -7,6 +7,7 @@ import { LazyMarkdown } from "../chat/lazy-markdown";
 import { formatDate } from "../lib/format";
 import { useTitle } from "../lib/title";
 import { Spinner } from "../ui/fields";
+import { Version } from "../ui/version";
 
 /** A conversation as somebody shared it: for reading, without an account. */
 export default function Shared() {
@@ -28,7 +29,7 @@ export default function Shared() {
       <div className="thread-inner">
         {messages.map((message, index) => (
           <article key={index} className={`message message-${message.role}`} aria-label={message.role === "user" ? t("share.question") : t("message.answerOf", { model: message.model })}>
-            {message.role === "user" ? <div className="bubble" dir="auto">{message.content}</div> : <><div className="message-model">{message.model}</div><LazyMarkdown text={message.content} eager={index < 6} /></>}
+            {message.role === "user" ? <div className="bubble" dir="auto">{message.content}</div> : <><div className="message-model">{message.model} {message.model_version ? <Version of={message.model_version} /> : null}</div><LazyMarkdown text={message.content} eager={index < 6} /></>}
           </article>
         ))}
       </div>

@@ -98,10 +98,12 @@ def _answer(
             setattr(row, f"answer_{side}", answer.text.replace("\x00", "\ufffd"))
             setattr(row, f"status_{side}", answer.status)
             setattr(row, f"finish_{side}", answer.finish_reason)
+            setattr(row, f"version_{side}", answer.started.version)
         if answer.status != "streaming":
             shared.limits.record(
                 shared.workspace, who, engine.name, prompt_tokens=answer.started.prompt_tokens,
-                completion_tokens=answer.completion_tokens, blind=blind_answer(answer.id, battle_id, prompt, answer.text),
+                completion_tokens=answer.completion_tokens, version=answer.started.version,
+                blind=blind_answer(answer.id, battle_id, prompt, answer.text),
             )  # fmt: skip
 
     label = {"battle_id": battle_id, "side": side}
@@ -156,16 +158,17 @@ def vote(battle_id: str, new: wire.NewVote, who: Member, shared: Shared) -> wire
 
 
 @router.get("/board")
-def board(who: Member, shared: Shared, length_control: bool = False) -> wire.BoardInfo:
-    """Ratings of everybody with a vote; with `length_control`: at equal length of the answers."""
+def board(who: Member, shared: Shared, length_control: bool = False, by_version: bool = True) -> wire.BoardInfo:
+    """Ratings of every entrant with a vote. `length_control`: at equal length of the answers. `by_version`: each version of
+    a model has its own line; without it, votes of all versions of a name are counted together."""
     with shared.workspace.reading() as session:
         found, num_void = store.counted(session)
+    key = (length_control, by_version, len(found), num_void, hash(tuple(found)))
     known = shared.parts.setdefault("arena_boards", {})
-    key = (length_control, len(found), num_void, hash(tuple(found)))
     if key not in known:
         while len(known) >= 4:
             known.pop(next(iter(known)), None)
-        known[key] = store.board(found, num_void, length_control)
+        known[key] = store.board(found, num_void, length_control, by_version=by_version)
     made: wire.BoardInfo = known[key]
     return made
 

@@ -7,7 +7,9 @@ import json
 import math
 import re
 import secrets
+from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from fastapi import HTTPException
@@ -107,8 +109,10 @@ def vote(session: Session, row: Battle, kind: wire.VoteKind, writing: bool) -> A
 
 
 def question_of(row: Battle) -> str:
-    """Digest of the prompt and the pair, in whichever order they were shown."""
-    pair = sorted(side["name"] for side in row.entrants.values())
+    """Digest of the prompt and the pair of versions, in whichever order they were shown. A name without a known version is
+    digested as before there were versions, so that an old vote still counts once."""
+    versions = {"a": row.version_a, "b": row.version_b}
+    pair = sorted(" ".join(filter(None, (side["name"], versions[place]))) for place, side in row.entrants.items())
     text = json.dumps([" ".join(row.prompt.split()), *pair], ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -147,6 +151,7 @@ def info(session: Session, row: Battle, live: dict[str, Any]) -> wire.BattleInfo
         return wire.Side(
             text=writer.shown if writer is not None else getattr(row, f"answer_{name}"), status=status,
             finish_reason=getattr(row, f"finish_{name}"), name=row.entrants[name]["name"] if made else None,
+            model_version=getattr(row, f"version_{name}") if made else None,
         )  # fmt: skip
 
     return wire.BattleInfo(
@@ -172,7 +177,7 @@ def consented(session: Session) -> Iterator[Ranking]:
 
 
 def counted(session: Session) -> tuple[list[Vote], int]:
-    """(votes that count, number of void ones)."""
+    """(votes that count, between versions of entrants; number of void ones)."""
     found, num_void = [], 0
     for battle, made in votes(session):
         if made.void:
@@ -180,28 +185,42 @@ def counted(session: Session) -> tuple[list[Vote], int]:
             continue
         found.append(
             Vote(
-                a=battle.entrants["a"]["name"], b=battle.entrants["b"]["name"], outcome=OUTCOMES[made.vote],
+                a=_player(battle.entrants["a"]["name"], battle.version_a),
+                b=_player(battle.entrants["b"]["name"], battle.version_b), outcome=OUTCOMES[made.vote],
                 length_a=len(battle.answer_a), length_b=len(battle.answer_b),
             )  # fmt: skip
         )
     return found, num_void
 
 
-def board(found: list[Vote], num_void: int, length_control: bool) -> wire.BoardInfo:
-    """The board of votes."""
+def _player(name: str, version: str) -> str:
+    """A version of an entrant as the fit names it."""
+    return f"{name}\n{version}"
+
+
+def board(found: list[Vote], num_void: int, length_control: bool, *, by_version: bool = True) -> wire.BoardInfo:
+    """The board of votes between versions, or of those between names."""
+    versions: defaultdict[str, set[str]] = defaultdict(set)
+    for player in (player for vote in found for player in (vote.a, vote.b)):
+        name, _, version = player.rpartition("\n")
+        versions[player if by_version else name].add(version)
+    if not by_version:
+        found = [replace(vote, a=vote.a.rpartition("\n")[0], b=vote.b.rpartition("\n")[0]) for vote in found]
     fit: Board = fitted(found, length_control=length_control)
-    lines = [_board_line(standing) for standing in fit.standings]
+    lines = [_board_line(standing, sorted(versions[standing.name]), by_version) for standing in fit.standings]
     return wire.BoardInfo(
-        lines=lines, num_votes=fit.num_votes, num_void=num_void, length_control=length_control,
+        lines=lines, num_votes=fit.num_votes, num_void=num_void, length_control=length_control, by_version=by_version,
         length_effect=fit.length_effect, regularised=fit.regularised,
     )  # fmt: skip
 
 
-def _board_line(standing: Standing) -> wire.BoardLine:
+def _board_line(standing: Standing, versions: list[str], by_version: bool) -> wire.BoardLine:
     """A line of the board; the bootstrap of a few equal votes has no width, which is no certainty."""
     known = standing.num_votes >= ENOUGH_VOTES and 0 < standing.win_rate < 1 and standing.low < standing.high
     return wire.BoardLine(
-        name=standing.name, rating=standing.rating, num_votes=standing.num_votes, win_rate=standing.win_rate,
+        name=standing.name.rpartition("\n")[0] if by_version else standing.name,
+        model_version=versions[0] if len(versions) == 1 else None, num_versions=len(versions),
+        rating=standing.rating, num_votes=standing.num_votes, win_rate=standing.win_rate,
         low=standing.low if known else None, high=standing.high if known else None,
     )  # fmt: skip
 
@@ -218,6 +237,7 @@ def ranking(battle: Battle, made: ArenaVote) -> Ranking:
         uuid=battle.id,
         meta={
             "models": [battle.entrants["a"]["name"], battle.entrants["b"]["name"]],
+            "model_versions": [battle.version_a, battle.version_b],
             "none_acceptable": made.vote == "both_bad",
             "finish_reasons": [battle.finish_a, battle.finish_b],
         },

@@ -39,11 +39,14 @@ class Battle(Base):
     status_b: Mapped[str] = mapped_column(String(16), default="streaming")
     finish_a: Mapped[str] = mapped_column(String(16), default="")
     finish_b: Mapped[str] = mapped_column(String(16), default="")
+    version_a: Mapped[str] = mapped_column(String(128), default="", server_default="")
+    """Content hash of the model that wrote answer a; empty: unknown."""
+    version_b: Mapped[str] = mapped_column(String(128), default="", server_default="")
     created_at: Mapped[float] = mapped_column(Float, default=now)
 
 
 class ArenaVote(Base):
-    """A vote: one per battle, and one per user, prompt and pair of entrants."""
+    """A vote: one per battle, and one per user, prompt and pair of versions of entrants."""
 
     __tablename__ = "arena_votes"
     battle_id: Mapped[str] = mapped_column(ForeignKey("arena_battles.id", ondelete="CASCADE"), primary_key=True)

@@ -48,6 +48,8 @@ class Side(BaseModel):
     status: Status
     finish_reason: str
     name: str | None
+    model_version: str | None
+    """Content hash of the model, after the vote; empty: unknown."""
 
 
 class BattleInfo(BaseModel):
@@ -69,9 +71,13 @@ class NewVote(Wire):
 
 
 class BoardLine(BaseModel):
-    """An entrant on the board."""
+    """An entrant on the board, or one version of it."""
 
     name: str
+    model_version: str | None
+    """Content hash of the model; empty: unknown; None: several versions are counted together."""
+    num_versions: int
+    """Versions whose votes the line holds."""
     rating: float
     low: float | None
     """None, like `high`: too few votes, or all of them said the same, so that there is no interval."""
@@ -87,6 +93,8 @@ class BoardInfo(BaseModel):
     num_votes: int
     num_void: int
     length_control: bool
+    by_version: bool
+    """Whether each version of a model has its own line."""
     length_effect: float
     """Log odds won by an answer that is endlessly longer."""
     regularised: bool

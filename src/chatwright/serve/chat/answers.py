@@ -173,6 +173,7 @@ def _saver(shared: Services, who: Principal) -> Any:
             "content": answer.text.replace("\x00", "\ufffd"), "status": answer.status, "error": answer.error,
             "steps": answer.steps, "finish_reason": answer.finish_reason, "prompt_tokens": answer.started.prompt_tokens,
             "completion_tokens": answer.completion_tokens, "dropped_messages": answer.started.dropped_messages,
+            "model_version": answer.started.version,
         }  # fmt: skip
         final = answer.status != "streaming"
         with shared.workspace.session() as session:
@@ -190,7 +191,7 @@ def _saver(shared: Services, who: Principal) -> Any:
                 answered(shared, who.id, answer.id, consented=consented)
             shared.limits.record(
                 shared.workspace, who, answer.engine.name, prompt_tokens=answer.started.prompt_tokens,
-                completion_tokens=answer.completion_tokens,
+                completion_tokens=answer.completion_tokens, version=answer.started.version,
             )  # fmt: skip
 
     return save

@@ -13,8 +13,8 @@ from chatwright.serve.chat.tables import ConversationRow, MessageRow
 
 FORMAT = "chatwright-conversation-1"
 _FIELDS = (
-    "parent_id", "role", "content", "origin", "model", "settings", "steps", "finish_reason", "prompt_tokens",
-    "completion_tokens", "dropped_messages",
+    "parent_id", "role", "content", "origin", "model", "model_version", "settings", "steps", "finish_reason",
+    "prompt_tokens", "completion_tokens", "dropped_messages",
 )  # fmt: skip
 
 
@@ -28,6 +28,8 @@ class ExportedMessage(wire.Wire):
     status: wire.Status = "complete"
     origin: Literal["new", "edit", "regenerate", "branch", "import"] = "new"
     model: wire.ModelName = ""
+    model_version: Annotated[str, Field(max_length=128)] = ""
+    """Content hash of the model; empty: unknown."""
     settings: dict[str, Any] = {}
     steps: Annotated[list[dict[str, Any]], Field(max_length=64)] = []
     finish_reason: Annotated[str, Field(max_length=16)] = ""
@@ -79,7 +81,8 @@ def as_markdown(session: Session, row: ConversationRow) -> str:
     if row.system.strip():
         parts.append(f"> {row.system.strip()}".replace("\n", "\n> "))
     for m in store.path_to(store.rows_of(session, row.id), row.active_leaf):
-        name = "User" if m.role == "user" else f"Assistant ({m.model})" if m.model else "Assistant"
+        writer = f"{m.model} {m.model_version[:12]}".strip()
+        name = "User" if m.role == "user" else f"Assistant ({writer})" if writer else "Assistant"
         parts.append(f"## {name}\n\n{m.content.strip()}")
     return "\n\n".join(parts) + "\n"
 

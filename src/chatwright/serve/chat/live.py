@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fastapi import HTTPException
@@ -122,9 +122,12 @@ class LiveAnswer:
 
     def _take(self, event: Started | Delta | Finished) -> None:
         if isinstance(event, Started):
-            self.started = event
+            self.started = replace(event, version=event.version or self.started.version)
             if not self.blind:
-                figures = {"prompt_tokens": event.prompt_tokens, "dropped_messages": event.dropped_messages}
+                figures: dict[str, Any] = {
+                    "prompt_tokens": event.prompt_tokens, "dropped_messages": event.dropped_messages,
+                    "model_version": self.started.version,
+                }  # fmt: skip
                 self.emit("context", figures)
         elif isinstance(event, Delta):
             text = event.text

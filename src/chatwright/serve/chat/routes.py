@@ -35,7 +35,7 @@ def models(who: Member, shared: Shared) -> list[wire.ModelInfo]:
     return [
         wire.ModelInfo(
             name=e.name, context_length=e.context_length, ready=e.ready, default=e is engines[0],
-            unreachable=unreachable.get(e.name, ""),
+            unreachable=unreachable.get(e.name, ""), version=e.version,
             upstream=getattr(_without_filters(e), "upstream", ""), starters=getattr(_without_filters(e), "starters", []),
         )
         for e in engines
@@ -272,7 +272,7 @@ def feedback(message_id: str, new: wire.NewFeedback, who: Member, shared: Shared
         _, row = store.message_of(session, who.id, message_id)
         if row.role != "assistant":
             raise HTTPException(409, "only answers get thumbs")
-        session.add(FeedbackEvent(message_id=row.id, user_id=who.id, **new.model_dump()))
+        session.add(FeedbackEvent(message_id=row.id, user_id=who.id, model_version=row.model_version, **new.model_dump()))
     return new
 
 

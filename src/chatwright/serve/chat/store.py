@@ -129,8 +129,8 @@ def share_info(link: Share, owner: str = "") -> wire.ShareInfo:
 def message(row: MessageRow, writing: Writing, has_tokens: bool, thumb: FeedbackEvent | None) -> wire.Message:
     """A message as it is sent. One that was being written when the server ended has stopped."""
     fields = (
-        "id", "parent_id", "role", "content", "status", "origin", "model", "settings", "steps", "error", "finish_reason",
-        "prompt_tokens", "completion_tokens", "dropped_messages", "created_at",
+        "id", "parent_id", "role", "content", "status", "origin", "model", "model_version", "settings", "steps", "error",
+        "finish_reason", "prompt_tokens", "completion_tokens", "dropped_messages", "created_at",
     )  # fmt: skip
     values = {name: getattr(row, name) for name in fields}
     if row.status == "streaming" and not writing(row.id):
@@ -199,7 +199,8 @@ def remove_all(session: Session, owner: str) -> None:
 def snapshot(session: Session, row: ConversationRow) -> dict[str, Any]:
     """What a link shows: the active branch as it is now, without the system prompt."""
     path = path_to(rows_of(session, row.id), row.active_leaf)
-    messages = [{"role": m.role, "content": m.content, "model": m.model} for m in path if m.content]
+    shown = ("role", "content", "model", "model_version")
+    messages = [{name: getattr(m, name) for name in shown} for m in path if m.content]
     return {"title": row.title, "messages": messages}
 
 

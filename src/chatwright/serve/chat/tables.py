@@ -43,6 +43,8 @@ class MessageRow(Base):
     status: Mapped[str] = mapped_column(String(16), default="complete")
     origin: Mapped[str] = mapped_column(String(16), default="new")
     model: Mapped[str] = mapped_column(String(256), default="")
+    model_version: Mapped[str] = mapped_column(String(128), default="", server_default="")
+    """Content hash of the model that wrote it; empty: unknown."""
     settings: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
     steps: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default=list)
     error: Mapped[str] = mapped_column(Text, default="")
@@ -71,6 +73,8 @@ class FeedbackEvent(Base):
     vote: Mapped[str] = mapped_column(String(8))
     reasons: Mapped[list[str]] = mapped_column(JSON, default=list)
     comment: Mapped[str] = mapped_column(Text, default="")
+    model_version: Mapped[str] = mapped_column(String(128), default="", server_default="")
+    """Of the answer that it judges."""
     created_at: Mapped[float] = mapped_column(Float, default=now)
 
 

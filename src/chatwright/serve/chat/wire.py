@@ -105,6 +105,8 @@ class ModelInfo(BaseModel):
     unreachable: str = ""
     """Why the server elsewhere that runs it cannot be reached; empty: it can."""
     default: bool
+    version: str = ""
+    """Content hash of the model; empty: unknown, as of a server elsewhere, which names it with each answer."""
     upstream: str = ""
     """Host of the server elsewhere that messages are passed on to; empty: this server answers."""
     starters: list[str] = []
@@ -165,6 +167,8 @@ class Message(BaseModel):
     status: Status
     origin: Literal["new", "edit", "regenerate", "branch", "import"]
     model: str
+    model_version: str
+    """Content hash of the model that wrote it; empty: unknown."""
     settings: dict[str, Any]
     steps: list[dict[str, Any]]
     error: str
@@ -305,6 +309,8 @@ class SharedMessage(BaseModel):
     role: Role
     content: str
     model: str
+    model_version: str = ""
+    """Content hash of the model that wrote it; empty: unknown."""
 
 
 class SharedConversation(BaseModel):

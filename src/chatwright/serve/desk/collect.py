@@ -116,8 +116,8 @@ def _sample(
 ) -> Sample:  # fmt: skip
     given = thumb if thumb is not None and thumb.vote != "none" else None
     return Sample(
-        id=row.id, text=row.content, model=row.model, finish_reason=row.finish_reason, origin=row.origin,
-        thumb=given.vote if given else "", reasons=tuple(given.reasons) if given else (),
+        id=row.id, text=row.content, model=row.model, model_version=row.model_version, finish_reason=row.finish_reason,
+        origin=row.origin, thumb=given.vote if given else "", reasons=tuple(given.reasons) if given else (),
         comment=given.comment if given else "", earlier_wording=earlier_wording, picked=picked,
     )  # fmt: skip
 
@@ -125,9 +125,12 @@ def _sample(
 def _of_battle(battle: Battle, vote: ArenaVote) -> _Found:
     kept = ranking(battle, vote)
     answers = tuple(
-        Answer(text=text, model=battle.entrants[side]["name"], finish_reason=getattr(battle, f"finish_{side}") or "stop")
+        Answer(
+            text=text, model=battle.entrants[side]["name"], model_version=getattr(battle, f"version_{side}"),
+            finish_reason=getattr(battle, f"finish_{side}") or "stop",
+        )
         for side, text in zip("ab", kept.completions, strict=True)
-    )
+    )  # fmt: skip
     return _Found(
         question=battle.id, digest=vote.vote, priority=0.0, verdict=vote.vote,
         traffic=Traffic(source="chat", owner=battle.owner, messages=kept.messages, answers=answers, consented=True),

@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from chatwright.errors import ConflictError, DataError
 from chatwright.feedback import projects, queue, read
 from chatwright.feedback.leases import active_lease
+from chatwright.feedback.tables import Lease
 from chatwright.generation.api import SamplingParams
 from chatwright.records import Message
 from chatwright.serve.auth import Principal, require_user
@@ -66,7 +67,7 @@ def _begin(shared: Services, who: Principal, task_id: str, given: wire.DraftRequ
         messages = read.task_view(session, task_id).messages + turns
         if messages[-1].role not in ("user", "tool"):
             raise DataError("messages: end with the assistant's; the next turn is the user's")
-        lease.draft_model = engine.name
+        lease.draft_model, lease.draft_version = engine.name, engine.version
     params = SamplingParams(max_new_tokens=MAX_TOKENS, temperature=TEMPERATURE, seed=secrets.randbits(48))
     name = new_id("draft")
     request = GenerationRequest(
@@ -76,10 +77,16 @@ def _begin(shared: Services, who: Principal, task_id: str, given: wire.DraftRequ
     prompt = "".join(message.content for message in messages)
 
     def account(answer: LiveAnswer) -> None:
-        if answer.status != "streaming":
+        version, over = answer.started.version, answer.status != "streaming"
+        if version != engine.version and (version or over):  # a server elsewhere sends it with the answer
+            with shared.workspace.session() as session:
+                if (held := session.get(Lease, (task_id, who.id))) is not None:
+                    held.draft_version = version
+        if over:
             shared.limits.record(
                 shared.workspace, who, engine.name, prompt_tokens=answer.started.prompt_tokens,
-                completion_tokens=answer.completion_tokens, blind=blind_answer(name, task_id, prompt, answer.text),
+                completion_tokens=answer.completion_tokens, version=version,
+                blind=blind_answer(name, task_id, prompt, answer.text),
             )  # fmt: skip
 
     # Blind: labellers do not learn which model it was.

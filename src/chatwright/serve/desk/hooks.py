@@ -47,9 +47,10 @@ def allowed(session: Session, traffic: Traffic) -> bool:
 class Heard:
     """Listens to the answers of one request to the API, if its key allows that."""
 
-    def __init__(self, shared: Services, who: Principal, asked: GenerationRequest, *, tools: bool) -> None:
-        """`tools`: the client gave tools; such a conversation is a program's and is not kept."""
-        self._shared, self._who, self._asked, self._tools = shared, who, asked, tools
+    def __init__(self, shared: Services, who: Principal, asked: GenerationRequest, *, model: str, tools: bool) -> None:
+        """`model`: name of the model that answers.
+        `tools`: the client gave tools; such a conversation is a program's and is not kept."""
+        self._shared, self._who, self._asked, self._model, self._tools = shared, who, asked, model, tools
         self._texts: defaultdict[int, list[str]] = defaultdict(list)
         self._ends: dict[int, str] = {}
 
@@ -62,8 +63,8 @@ class Heard:
         else:
             self._ends[event.index] = event.reason
 
-    def over(self) -> None:
-        """The answers are whole: hand over what was asked, and them. Returns at once."""
+    def over(self, version: str = "") -> None:
+        """The answers are complete: enqueue the request and them. `version`: of the model. Returns at once."""
         intake = intake_of(self._shared)
         if not self._who.training_consent:
             intake.refused("api")
@@ -71,9 +72,8 @@ class Heard:
         if self._tools:
             intake.kept_out("api", "usable", "tools")
             return
-        model = str(self._asked.raw.get("model", "")) if self._asked.raw else ""
         answers = tuple(
-            Answer(text="".join(self._texts[n]), model=model, finish_reason=self._ends[n])
+            Answer(text="".join(self._texts[n]), model=self._model, model_version=version, finish_reason=self._ends[n])
             for n in sorted(self._ends)
             if self._ends[n] != FILTERED
         )

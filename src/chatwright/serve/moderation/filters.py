@@ -345,6 +345,11 @@ class GuardedEngine:
         return self.engine.name
 
     @property
+    def version(self) -> str:
+        """See `Engine`."""
+        return self.engine.version
+
+    @property
     def takes_raw(self) -> bool:
         """Whether the engine gets the client's own tools and formats."""
         return bool(getattr(self.engine, "takes_raw", False))

@@ -56,7 +56,7 @@ async def embeddings(
 async def _embedded(call: Call, body: EmbeddingRequest) -> tuple[list[list[float]], int]:
     """(vectors, tokens), counted for the key in pieces: a client that leaves pays for what was computed."""
     texts, vectors = body.inputs(), list[list[float]]()
-    tally = Tally()
+    tally = Tally(version=call.engine.version)
     try:
         for at in range(0, len(texts), EMBED_AT_ONCE):
             found, num_tokens = await call.engine.embed(texts[at : at + EMBED_AT_ONCE], body.dimensions)
@@ -74,7 +74,10 @@ def _base64(vector: list[float]) -> str:
 
 def _model(engine: Engine) -> Model:
     context = engine.context_length
-    return Model(id=engine.name, created=_STARTED, name=engine.name, context_length=context, max_model_len=context)
+    return Model(
+        id=engine.name, created=_STARTED, name=engine.name, context_length=context, max_model_len=context,
+        version=engine.version or None,
+    )  # fmt: skip
 
 
 @router.get("/v1/models", responses=responses(401, 403, 429), tags=["models"])

@@ -143,7 +143,7 @@ async def pieces(
     form, names = _form_of(call) or OWN, [tool.function.name for tool in body.functions]
     readers: defaultdict[int, ToolReader] = defaultdict(lambda: ToolReader(form, names))
     said = replace(asked, messages=messages_of(body)) if steps_of(body) else asked
-    heard = Heard(call.shared, call.principal, said, tools=wants_tools(body))
+    heard = Heard(call.shared, call.principal, said, model=call.engine.name, tools=wants_tools(body))
     async with aclosing(events_of(call, [asked], tally)) as events:
         async for _, event in events:
             heard.take(event)
@@ -161,7 +161,7 @@ async def pieces(
                 if rest := reader.flush():
                     yield Piece(index=event.index, text=rest)
                 yield Piece(index=event.index, finish="tool_calls" if reader.calls and finish == "stop" else finish)
-    heard.over()
+    heard.over(tally.version)
 
 
 def _plain(event: Delta | Finished) -> Piece:
@@ -210,7 +210,8 @@ async def _whole(
         }
         for index, answer in enumerate(answers)
     ]
-    reply = {**head, "object": "chat.completion", "choices": choices, "usage": tally.usage(), "system_fingerprint": None}
+    reply = {**head, "object": "chat.completion", "choices": choices, "usage": tally.usage()}
+    reply["system_fingerprint"] = tally.version or None
     return {**reply, "service_tier": None, "dropped_messages": tally.dropped_messages}
 
 
@@ -232,7 +233,8 @@ async def _chunks(
     tally, counts = Tally(), defaultdict[int, int](int)
 
     def chunk(*choices: dict[str, Any]) -> str:
-        made = {**head, "object": "chat.completion.chunk", "system_fingerprint": None, "choices": list(choices)}
+        made = {**head, "object": "chat.completion.chunk", "choices": list(choices)}
+        made["system_fingerprint"] = tally.version or None
         if body.include_usage:
             made["usage"] = tally.usage() if body.usage_everywhere or not choices else None
         return sse(made)

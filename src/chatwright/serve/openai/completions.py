@@ -71,6 +71,11 @@ class _Job:
         """Answers per prompt that the client gets."""
         return self.body.n or 1
 
+    @property
+    def fingerprint(self) -> str | None:
+        """Version of the model that continues or scores the prompts."""
+        return self.tally.version or self.scored.version or None
+
 
 @router.post("/v1/completions", responses=_RESPONSES)
 async def completions(
@@ -109,7 +114,7 @@ async def _job(call: Call, body: CompletionRequest) -> _Job:
     head = {"id": f"cmpl-{secrets.token_hex(12)}", "object": "text_completion", "created": int(time.time())}
     return _Job(
         call=call, body=body, asked=asked, limit=limit, tally=Tally(),
-        head={**head, "model": call.engine.name, "system_fingerprint": None},
+        head={**head, "model": call.engine.name},
     )  # fmt: skip
 
 
@@ -131,6 +136,7 @@ async def _echo(job: _Job, number: int) -> _Echo:
     if not job.body.echo:
         return _Echo()
     given, prompt, engine = job.body.prompts()[number], job.asked[number].prompt, job.call.engine
+    job.scored.version = engine.version
     text = given if isinstance(given, str) else engine.decode(given)
     if job.body.logprobs is None and isinstance(prompt, str):
         ids = tuple(await run_in_threadpool(raw_ids, engine, prompt)) if not job.limit else ()
@@ -183,7 +189,7 @@ async def _answered(job: _Job) -> dict[str, Any]:
             choices.append(
                 {"index": index, "text": echo.text + answer.text, "logprobs": scored, "finish_reason": answer.finish}
             )
-    return {**job.head, "choices": choices, "usage": job.tally.usage()}
+    return {**job.head, "system_fingerprint": job.fingerprint, "choices": choices, "usage": job.tally.usage()}
 
 
 async def _chunks(job: _Job) -> AsyncGenerator[str, None]:
@@ -197,7 +203,7 @@ async def _pieces(job: _Job) -> AsyncGenerator[str, None]:
     body, collectors = job.body, dict[int, CompletionTokens]()
 
     def chunk(*choices: dict[str, Any]) -> str:
-        made = {**job.head, "choices": list(choices)}
+        made = {**job.head, "system_fingerprint": job.fingerprint, "choices": list(choices)}
         if body.include_usage:
             made["usage"] = job.tally.usage() if body.usage_everywhere or not choices else None
         return sse(made)

@@ -72,6 +72,8 @@ class Tally:
     cached_tokens: int = 0
     reasoning_tokens: int = 0
     dropped_messages: int = 0
+    version: str = ""
+    """Of the model that answers, once it is known."""
 
     def usage(self) -> dict[str, Any]:
         """As the API shows it."""
@@ -145,6 +147,7 @@ async def events_of(
                     tally.prompt_tokens += event.prompt_tokens
                     tally.cached_tokens += event.cached_tokens
                     tally.dropped_messages += event.dropped_messages
+                    tally.version = event.version or tally.version
                     if not begun:
                         begun = True
                         yield number, None
@@ -177,7 +180,7 @@ async def _record(call: Call, tally: Tally) -> None:
     try:
         await run_in_threadpool(
             call.shared.limits.record, call.shared.workspace, call.principal, call.engine.name,
-            prompt_tokens=tally.prompt_tokens, completion_tokens=tally.completion_tokens,
+            prompt_tokens=tally.prompt_tokens, completion_tokens=tally.completion_tokens, version=tally.version,
         )  # fmt: skip
     except Exception:
         log.exception("usage of a request could not be written")

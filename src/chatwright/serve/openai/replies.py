@@ -207,6 +207,8 @@ class Model(BaseModel):
     context_length: int
     """Tokens of prompt and answer together."""
     max_model_len: int
+    version: str | None = None
+    """Content hash of the model's files; null: unknown, as of a server elsewhere, which names it with each answer."""
 
 
 class ModelList(BaseModel):

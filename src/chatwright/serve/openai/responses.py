@@ -156,6 +156,8 @@ class ResponsesReply(BaseModel):
     output: list[dict[str, Any]]
     """Steps of the calculator, reasoning, messages and function calls."""
     usage: dict[str, Any] | None = None
+    system_fingerprint: str | None = None
+    """Version of the model, as in the other replies; OpenAI's responses lack it."""
 
 
 _CUT = {"length": "max_output_tokens", "content_filter": "content_filter"}  # why an answer is incomplete
@@ -216,7 +218,7 @@ class _Writer:
             "text": body.text_out(),
             "tool_choice": body.tool_choice or "auto", "tools": body.tools or [],
             "top_p": 1.0 if body.top_p is None else body.top_p, "truncation": body.truncation or "disabled", "usage": usage,
-            "user": body.user, "metadata": body.metadata or {},
+            "user": body.user, "metadata": body.metadata or {}, "system_fingerprint": self.tally.version or None,
         }  # fmt: skip
 
     def _output(self, answer: Answer) -> list[dict[str, Any]]:
