@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,18 @@ class ScriptedEngine:
 
     async def drain(self, timeout_s: float) -> None:
         return None
+
+
+class Elsewhere(ScriptedEngine):
+    """A server elsewhere: its version comes with each answer only."""
+
+    def __init__(self, name: str, sent: str, **options: Any) -> None:
+        super().__init__(name, **options)
+        self.version, self.sent = "", sent
+
+    async def generate(self, request: GenerationRequest) -> AsyncIterator[Event]:
+        async for event in super().generate(request):
+            yield replace(event, version=self.sent) if isinstance(event, Started) else event
 
 
 @contextmanager

@@ -280,7 +280,7 @@ def _answers(row: Mapping[str, Any], texts: Sequence[str], where: Where) -> list
         found = list(given) if isinstance(given, list) else [given] * len(texts)
         if len(found) != len(texts):
             raise where.error(names[0], f"must be a list of {len(texts)}, one for each completion")
-        return [str(one) for one in found]
+        return ["" if one is None else str(one) for one in found]
 
     models, versions = each(("models", "model"), ""), each(("model_versions", "model_version"), "")
     reasons = each(("finish_reason", "finish_reasons"), "stop")

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from sqlalchemy import select
 from starlette.testclient import TestClient
 
-from chat_server import ScriptedEngine, events_of, server_of, text_of
+from chat_server import Elsewhere, ScriptedEngine, events_of, server_of, text_of
 from chatwright.feedback import queue, read
 from chatwright.feedback.tables import LabelRow, Lease
 from chatwright.records import LETTERS, WeakOrder
@@ -188,9 +188,28 @@ def test_a_models_draft_is_marked_and_blind(app: FastAPI, admin: TestClient) -> 
     with app.state.services.workspace.reading() as session:
         (kept,) = read.task_view(session, made).labels
         assert kept.draft_model == "secret-model" and (kept.payload or {})["messages"] == written["messages"]
-    assert "secret-model" not in admin.get("/api/desk/labels").text
+        assert kept.draft_version == "version-of-secret-model"
+    assert "secret-model" not in admin.get("/api/desk/labels").text and "version-of" not in stream
     (used,) = admin.get("/api/usage").json()
     assert (used["model"], used["requests"]) == ("secret-model", 2)
+
+
+@pytest.mark.parametrize("sent", ["fp_1", ""])
+def test_a_draft_of_a_server_elsewhere_has_the_version_that_it_sent(sent: str, tmp_path: Path) -> None:
+    engine = Elsewhere("far", sent)
+    with server_of(tmp_path, engine) as app:
+        admin = admin_of(app)
+        (made,) = add(app, "demonstrate", kinds=["demonstrate"])
+        next_of(admin, kind="demonstrate")
+        stream = admin.post(f"/api/desk/tasks/{made}/draft-answer", json={}).text
+        assert text_of(events_of(stream)) and "fp_1" not in stream
+        written = {"messages": [{"role": "assistant", "content": "It pulls."}], "comment": ""}
+        assert send(admin, made, payload=written).status_code == 200
+        with app.state.services.workspace.reading() as session:
+            (kept,) = read.task_view(session, made).labels
+            assert (kept.draft_model, kept.draft_version) == ("far", sent)
+        (used,) = admin.get("/api/usage").json()
+        assert (used["model"], used["model_version"]) == ("far", sent)
 
 
 @on_both
