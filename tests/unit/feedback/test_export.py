@@ -262,6 +262,28 @@ def test_an_export_can_be_taken_in_elsewhere(lite: Workspace, tmp_path: Path) ->
     assert [row for row in orders(back) if row[0] not in held] == orders(made)
 
 
+def test_versions_of_models_are_exported_and_imported(lite: Workspace, tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {**ROWS[0], "models": ["m", "m", "n"], "model_versions": ["v1", "v2", None]},
+        {**ROWS[3], "draft_model": "m", "draft_version": "v1"},
+        {"prompt": "Old?", "completions": ["a", "b"], "ranking": "A>B", "labeller_kind": "human", "models": ["m", "m"]},
+    ]
+    assert take_in(lite, rows, held_out=0.0).bad == []
+    made = frozen(lite)
+    with workspace_of("sqlite", tmp_path / "other") as other:
+        lines = [made.file("train", name).read_text().splitlines() for name in ("rankings", "demonstrations")]
+        assert take_in(other, [json.loads(line) for some in lines for line in some], held_out=0.0).bad == []
+        for export in (made, frozen(other)):
+            known, old = load_rankings(export.file("train", "rankings"))
+            assert (known.meta["models"], known.meta["model_versions"]) == (["m", "m", "n"], ["v1", "v2", ""])
+            assert old.meta["models"] == ["m", "m"] and "model_versions" not in old.meta
+            (shown,) = load_demonstrations(export.file("train", "demonstrations"))
+            assert (shown.meta["draft_model"], shown.meta["draft_version"]) == ("m", "v1")
+    short = {**rows[0], "model_versions": ["v1"]}
+    (refused,) = take_in(lite, [short]).bad
+    assert "model_versions: must be a list of 3" in str(refused)
+
+
 def test_bad_rows_are_named_and_leave_nothing(lite: Workspace) -> None:
     bad: list[Any] = [
         {"prompt": "x", "completions": ["a", "b"], "ranking": "A>B"},
