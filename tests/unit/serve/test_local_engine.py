@@ -212,7 +212,9 @@ def test_the_thread_that_loads_a_model_ends(lm: LM, monkeypatch: pytest.MonkeyPa
         return lm
 
     monkeypatch.setattr(local_engine, "load", load)
+    monkeypatch.setattr(local_engine, "content_hash", lambda _: "hash")
     engine = LocalEngine.open("any")
+    assert engine.version == "hash"
     asyncio.run(engine.drain(5))
     (loader,) = loaders
     assert loader is not threading.current_thread() and not loader.is_alive()
