@@ -39,7 +39,6 @@ log = logging.getLogger(__name__)
 DEFAULT_CONTEXT = 131_072  # of servers that do not tell theirs: they refuse what is too long themselves
 MAX_CONNECTIONS = 256
 UPSTREAM_KEY = "CHATWRIGHT_UPSTREAM_API_KEY"
-MAX_VERSION = 128
 _MAX_LINE = 4 * 2**20
 _MAX_KNOWN_TOKENS = 1_000_000
 _FIRST_ID = 1 << 40  # ids given here never look like a vocabulary's
@@ -63,8 +62,7 @@ class UpstreamEngine:
         """`url` ends with /v1; `model` is the other server's name for it."""
         self.name, self.context_length, self.deadline_s = name, context_length, deadline_s
         self.version = ""
-        """Always empty: the server's `system_fingerprint` comes with each answer. The last one would tell readers of blind
-        answers that this server wrote one."""
+        """Always empty: answers name it. The last `system_fingerprint` would tell that this server wrote a blind answer."""
         self._url, self._model, self._key = url.rstrip("/"), model or name, key
         self._wanted = model
         self.trouble = ""
@@ -423,9 +421,7 @@ class _Reader:
         if self._completion_tokens:
             counts[self._n - 1] = max(0, self._completion_tokens - sum(counts.values()) + counts[self._n - 1])
         reasoning = min(max(0, self._reasoning_tokens), self._completion_tokens)  # of all answers, like the sum
-        started: list[Event] = [
-            Started(prompt_tokens=self.prompt_tokens, cached_tokens=self._cached, version=self.version)
-        ]
+        started: list[Event] = [Started(prompt_tokens=self.prompt_tokens, cached_tokens=self._cached)]
         return [*(started if self.prompt_tokens else []), *(
             Finished(
                 index=index, reason=self._reasons.get(index, "deadline"), completion_tokens=count,
@@ -438,7 +434,7 @@ class _Reader:
 def fingerprint(data: Mapping[str, Any]) -> str:
     """The `system_fingerprint` of a reply, cut to what is kept of one; "" where there is none."""
     given = data.get("system_fingerprint")
-    return "".join(filter(str.isprintable, given))[:MAX_VERSION].strip() if isinstance(given, str) else ""
+    return "".join(filter(str.isprintable, given))[:128].strip() if isinstance(given, str) else ""
 
 
 def _sampling(params: SamplingParams) -> dict[str, Any]:
