@@ -10,15 +10,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from chatwright.feedback.browse import Filters, browse
+from chatwright.feedback.tables import TaskText
 from chatwright.serve.desk.kept_dashboards import KeptDashboards, Question
-from chatwright.workspace.database import Workspace
+from chatwright.workspace import text_search
+from chatwright.workspace.database import DATABASE_FILE, Workspace
 from large_workspace import fill
 from workspaces import workspace_of
 
 TASKS = 100_000
 EXPORT_MB, DASHBOARD_S, PAGE_S = 300, 1.0, 0.3  # of memory, and of processor time in the server
+PURGE_S = 5.0  # of processor time, in parts
 pytestmark = pytest.mark.xdist_group("large")  # the workspace is filled once
 
 
@@ -93,3 +97,19 @@ def test_a_search_costs_little_whatever_it_looks_for(large: tuple[Workspace, str
     if text == " 51234":
         with workspace.reading() as session:
             assert [task.id for task in browse(session, Filters(text=text)).tasks] == [f"task_{51234:032x}"]
+
+
+@pytest.mark.slow
+def test_the_index_is_purged_in_parts_at_a_bounded_cost(large: tuple[Workspace, str]) -> None:
+    workspace, _ = large
+    size = (workspace.folder / DATABASE_FILE).stat().st_size
+    print(f"database of {TASKS:,} tasks with the index: {size / 1e9:.2f} GB")
+    with workspace.session() as session:
+        task = session.scalars(select(TaskText).order_by(TaskText.seq)).first()
+        assert task is not None
+        task.text = ""
+    began = time.process_time()
+    text_search.purge(workspace)
+    spent = time.process_time() - began
+    print(f"purge of the index of {TASKS:,} tasks: {spent:.3f} s of processor time")
+    assert spent < PURGE_S

@@ -24,6 +24,8 @@ HITS = 2_000
 """Most tasks that one search gives."""
 BUDGET_S = 0.1
 """After this time no further part of the tasks is searched."""
+INDEX_TIMEOUT_MS = 250
+"""Longest time that PostgreSQL's index is asked in one search."""
 INDEXED_AT_ONCE, READ_AT_ONCE = 10_000, 2_500
 """Tasks in a part, with the index and without."""
 _NEWEST = 2**62
@@ -94,33 +96,37 @@ def holding(session: Session, wanted: str, older_than: int | None) -> tuple[list
     """`seq` of tasks whose texts hold `wanted` in any case, the newest first, and where a next search continues; None when
     this one reached the oldest task. A search ends with `HITS` tasks, or after `BUDGET_S`.
 
-    PostgreSQL's index gives all rows of a word at once. So it reads the newest part first, and a word that is common there
-    is read on; SQLite's index gives them part by part.
+    SQLite's index gives rows part by part. PostgreSQL's gives all rows of a word at once. So there the newest part is read
+    first, and a word that is rare in it is looked up in the index, for `INDEX_TIMEOUT_MS` at most; then the next parts are
+    read.
     """
     sqlite = session.get_bind().dialect.name == "sqlite"
-    folded, found, size = fold(wanted), list[int](), READ_AT_ONCE
+    folded, found = fold(wanted), list[int]()
     known = text_search.is_indexed(session, folded)
-    indexed = known and sqlite
+    by_index, size = (known, INDEXED_AT_ONCE) if known and sqlite else (False, READ_AT_ONCE)
     before: int | None = older_than if older_than is not None else _NEWEST
     clock = time.thread_time if sqlite else time.monotonic  # PostgreSQL works in another process
     began = clock()
     while before is not None:
-        if indexed:
-            size = INDEXED_AT_ONCE if sqlite else _NEWEST
         since = _start_of_part(session, before, size)
         limit = HITS - len(found)
-        some = text_search.search(session, folded, before=before, since=since or 0, limit=limit, indexed=indexed)
+        some = text_search.search(session, folded, before=before, since=since or 0, limit=limit, indexed=by_index)
         found += some
         if len(some) == limit:
             return found, found[-1]
         if clock() - began > BUDGET_S:
             return found, since
-        indexed = known and (sqlite or indexed or len(some) < max(1, size // 250))
         before = since
+        if before is not None and known and not sqlite and len(some) < max(1, size // 250):
+            limit = HITS - len(found)
+            rest = text_search.search_in_time(session, folded, before=before, limit=limit, timeout_ms=INDEX_TIMEOUT_MS)
+            if rest is not None:
+                return found + rest, rest[-1] if len(rest) == limit else None
+            known, began = False, clock()
     return found, None
 
 
 def _start_of_part(session: Session, before: int, size: int) -> int | None:
     """The lowest `seq` of the `size` tasks before `before`; None when there are fewer."""
     older = select(TaskRow.seq).where(TaskRow.seq < before).order_by(TaskRow.seq.desc())
-    return session.scalar(older.offset(size - 1).limit(1)) if size < _NEWEST else None
+    return session.scalar(older.offset(size - 1).limit(1))

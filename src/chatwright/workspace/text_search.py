@@ -24,6 +24,7 @@ INDEX = f"{SEARCHED}_search"
 """Name of the index; on SQLite it is a virtual table, whose own tables begin with this name."""
 _TRIGRAM = 3
 _MOST_TRIGRAMS = 24  # of one query; the text itself is compared afterwards
+_CANCELLED = "57014"  # SQLSTATE of a statement that reached its timeout
 _PAGES_AT_ONCE = 500  # of a merge: between two of them other writers get their turn
 _OLD = f"INSERT INTO {INDEX}({INDEX}, rowid, text) VALUES ('delete', old.seq, old.text)"
 _NEW = f"INSERT INTO {INDEX}(rowid, text) VALUES (new.seq, new.text)"
@@ -76,6 +77,24 @@ def search(session: Session, wanted: str, *, before: int, since: int, limit: int
         f"SELECT {seq} FROM {source} WHERE {holds} AND {seq} < :before AND {seq} >= :since ORDER BY {seq} DESC LIMIT :limit"
     )
     return [int(row[0]) for row in session.execute(text(query), given)]
+
+
+def search_in_time(session: Session, wanted: str, *, before: int, limit: int, timeout_ms: int) -> list[int] | None:
+    """As `search` by PostgreSQL's index, over all texts before `before`; None when it takes longer than `timeout_ms`. A
+    phrase of common words takes long: the index gives every text that holds its trigrams, and each is then read."""
+    assert session.get_bind().dialect.name == "postgresql"
+    kept = session.scalar(text("SELECT current_setting('statement_timeout')"))
+    limited = text("SELECT set_config('statement_timeout', :value, true)")
+    try:
+        with session.begin_nested():  # a rollback to its savepoint takes the limit back too
+            session.execute(limited, {"value": str(timeout_ms)})
+            found = search(session, wanted, before=before, since=0, limit=limit, indexed=True)
+            session.execute(limited, {"value": kept})
+            return found
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) != _CANCELLED:
+            raise
+        return None
 
 
 def _trigrams(wanted: str) -> str:

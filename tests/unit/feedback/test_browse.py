@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy import text as sql
+from sqlalchemy.orm import Session
 
 from chatwright.errors import MissingError
 from chatwright.feedback import task_search
@@ -193,6 +195,43 @@ def test_a_bounded_search_continues_where_it_ended(
         ids_here, older = search(workspace, text, older_than=older)
         found, searches = found + ids_here, searches + 1
     assert found == [made[n] for n in reversed(range(9)) if n % 4] and searches > 3
+
+
+def test_an_index_that_takes_long_is_left_for_reading_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """PostgreSQL ends the statement; the search continues in parts and finds the same."""
+    for name, value in {"BUDGET_S": 60.0, "READ_AT_ONCE": 2, "INDEX_TIMEOUT_MS": 20}.items():
+        monkeypatch.setattr(task_search, name, value)
+    by_index = 0
+
+    def slow(session: Session, wanted: str, **given: Any) -> list[int]:
+        nonlocal by_index
+        if given["indexed"]:
+            by_index += 1
+            session.execute(sql("SELECT pg_sleep(300)"))
+        return real(session, wanted, **given)
+
+    real = text_search.search
+    with workspace_of("postgresql", tmp_path) as workspace:
+        with workspace.session() as session:
+            mine = project(session)
+            made = [task(session, mine, text="rare giraffe" if n == 0 else f"common {n}") for n in range(9)]
+        with workspace.reading() as session:
+            before = session.scalar(sql("SHOW statement_timeout"))
+            assert browse(session, Filters(text="giraffe")).tasks[0].id == made[0]  # or by reading, on a slow machine
+            assert session.scalar(sql("SHOW statement_timeout")) == before
+        monkeypatch.setattr(text_search, "search", slow)
+        with workspace.reading() as session:
+            page = browse(session, Filters(text="giraffe"))
+            assert ([one.id for one in page.tasks], page.next_older, by_index) == (made[:1], None, 1)
+            assert session.scalar(sql("SHOW statement_timeout")) == before
+        monkeypatch.setattr(task_search, "BUDGET_S", -1.0)
+        found, older, searches = list[str](), None, 0
+        while searches == 0 or older is not None:
+            ids_here, older = search(workspace, "giraffe", older_than=older)
+            found, searches = found + ids_here, searches + 1
+        assert found == made[:1] and searches > 3
 
 
 def test_an_index_is_made_again_for_what_was_written_without_it(
