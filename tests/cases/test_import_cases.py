@@ -17,11 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatwright import cli
-from chatwright.data.importers.encodings import encoding_of
 from chatwright.data.importing import KINDS, Imported, Row, read_file
 from chatwright.errors import DataError
 from chatwright.jsonl import Where
 from chatwright.records import load_demonstrations, load_rankings
+from chatwright.tabular.encodings import encoding_of
 
 INPUTS = Path(__file__).parent / "inputs"
 

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chatwright.data.importers import spreadsheets
 from chatwright.data.importing import Format, Imported, read_file
 from chatwright.data.statistics import length_win_share, tie_share
 from chatwright.errors import DataError
 from chatwright.records import Demonstration, Prompt, Ranking, conversation, user
+from chatwright.tabular import spreadsheets
 
 
 def _file(tmp_path: Path, *rows: Any, name: str = "x.jsonl") -> Path:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from chatwright import jsonl
-from chatwright.data.importers import encodings, spreadsheets
-from chatwright.data.importers.spreadsheets import RawRow
 from chatwright.data.importers.streams import holding, is_stream, spooled
 from chatwright.errors import DataError
 from chatwright.jsonl import Where
+from chatwright.tabular import encodings, spreadsheets
+from chatwright.tabular.spreadsheets import RawRow
 
 _SUFFIXES = (".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".xlsx", ".txt")
 _WRAPPERS = ("data", "rows", "records", "examples", "items", "train", "dataset", "samples", "entries", "conversations")

@@ -1,7 +1,7 @@
 """CSV, TSV and XLSX -> rows under a header, each with its place.
 
 Spreadsheets are archives from strangers: bounded in size, ratio and entries, no document type declarations, first
-sheet only, values only (no formulas are computed).
+sheet only, values only (no formulas are computed, no macros are run).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import csv
 import io
 import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,15 @@ _ERRORS = frozenset("#N/A #REF! #VALUE! #DIV/0! #NAME? #NULL! #NUM! #SPILL! #CAL
 _ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")
 
 RawRow = tuple[Where, Any]
+HeaderCheck = Callable[[Where, Sequence[str]], None]
+"""Called with the names of the columns before the first row; raises DataError for a table of another kind."""
 
 
-def csv_rows(text: str, shown: str | Path) -> Iterator[RawRow]:
+class BadCell(str):
+    """A cell without a usable text. Its row becomes a DataError with this reason."""
+
+
+def csv_rows(text: str, shown: str | Path, check_header: HeaderCheck | None = None) -> Iterator[RawRow]:
     """Rows of CSV text. The delimiter is the one that makes most cells of the header, unless a line `sep=;` names it."""
     if "\0" in text:
         raise DataError(f"{shown}: holds NUL bytes; this is no CSV file (UTF-16 without a byte order mark? name --encoding)")
@@ -43,7 +49,7 @@ def csv_rows(text: str, shown: str | Path) -> Iterator[RawRow]:
     delimiter = named[1] if named else max(_DELIMITERS, key=lambda sign: _num_cells(text, sign))
     reader = csv.reader(io.StringIO(f"{text[start:]}\n{_END}", newline=""), delimiter=delimiter)
     try:
-        yield from _table(shown, _closed_rows(reader, shown, skipped=1 if named else 0))
+        yield from table_rows(shown, _closed_rows(reader, shown, skipped=1 if named else 0), check_header)
     except csv.Error as error:
         raise DataError.at(shown, reader.line_num, "row", f"is not CSV: {error}") from None
 
@@ -71,15 +77,19 @@ def _num_cells(text: str, delimiter: str) -> int:
         return 0
 
 
-def _table(path: str | Path, rows: Iterator[tuple[Where, Sequence[Any]]]) -> Iterator[RawRow]:
+def table_rows(
+    path: str | Path, rows: Iterator[tuple[Where, Sequence[Any]]], check_header: HeaderCheck | None = None
+) -> Iterator[RawRow]:
     """Rows under a header as dicts; blank rows are skipped, blank cells left out."""
     header: list[str] | None = None
     for where, values in rows:
-        cells = ["" if value is None else _plain(str(value)) for value in values]
+        cells = ["" if value is None else _plain(value) for value in values]
         if not any(cell.strip() for cell in cells):
             continue
         if header is None:
             header = _header(path, cells)
+            if check_header is not None:
+                check_header(where, header)
             continue
         if len(cells) > len(header) and any(cell.strip() for cell in cells[len(header) :]):
             yield (
@@ -93,6 +103,9 @@ def _table(path: str | Path, rows: Iterator[tuple[Where, Sequence[Any]]]) -> Ite
             reason = f"has text in a column without a name ({row[''][:40]!r}); the first row must name all (it has: {named})"
             yield where, where.error("row", reason)
             continue
+        if bad := next((name for name, cell in row.items() if isinstance(cell, BadCell)), None):
+            yield where, where.error(bad, str(row[bad]))
+            continue
         if wrong := next((name for name, cell in row.items() if cell.strip() in _ERRORS), None):
             yield where, where.error(wrong, f"is the spreadsheet's error {row[wrong].strip()}, no text")
             continue
@@ -105,9 +118,9 @@ def _table(path: str | Path, rows: Iterator[tuple[Where, Sequence[Any]]]) -> Ite
         raise DataError(f"{path}: is empty; the first row must name the columns")
 
 
-def _plain(cell: str) -> str:
-    """A cell with LF line ends, as JSON lines have them."""
-    return cell.replace("\r\n", "\n").replace("\r", "\n")
+def _plain(value: Any) -> str:
+    """A cell as text with LF line ends, as JSON lines have them."""
+    return value if isinstance(value, BadCell) else str(value).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _header(path: str | Path, cells: Sequence[str]) -> list[str]:
@@ -124,15 +137,15 @@ def xlsx_rows(path: Path, shown: str | Path) -> Iterator[RawRow]:
     """Rows of a workbook's first sheet."""
     import openpyxl
 
-    _check_archive(path, shown)
+    check_archive(path, shown)
     try:
         book = openpyxl.load_workbook(path, read_only=True, data_only=True, keep_links=False)
         try:
             sheet: Any = book.worksheets[0]
-            if (strings := _shared_strings(path)) is not None:
+            if (strings := shared_strings(path)) is not None:
                 sheet._shared_strings = strings
-            rows = ((Where(shown, n), [_cell(cell) for cell in cells]) for n, cells in enumerate(sheet.iter_rows(), start=1))
-            yield from _table(shown, rows)
+            numbered = enumerate(sheet.iter_rows(), start=1)
+            yield from table_rows(shown, ((Where(shown, n), [cell_value(c) for c in cells]) for n, cells in numbered))
         finally:
             book.close()
     except DataError:
@@ -141,7 +154,7 @@ def xlsx_rows(path: Path, shown: str | Path) -> Iterator[RawRow]:
         raise DataError(f"{shown}: is not a readable XLSX file ({type(error).__name__}: {error})") from None
 
 
-def _shared_strings(path: Path) -> list[str] | None:
+def shared_strings(path: Path) -> list[str] | None:
     """The texts of a workbook as stored. openpyxl drops the sign that tells a written `_x000D_` from an escaped one."""
     from openpyxl.cell.text import Text
     from openpyxl.xml.functions import iterparse
@@ -154,13 +167,14 @@ def _shared_strings(path: Path) -> list[str] | None:
             return [Text.from_tree(node).content for node in nodes]
 
 
-def _cell(cell: Any) -> Any:
+def cell_value(cell: Any) -> Any:
     """A cell's value; `_x000D_` and the like, with which XLSX stores control characters, become those characters."""
     value = cell.value
     return _ESCAPED.sub(lambda match: chr(int(match[1], 16)), value) if isinstance(value, str) else value
 
 
-def _check_archive(path: Path, shown: str | Path) -> None:
+def check_archive(path: Path, shown: str | Path) -> None:
+    """DataError when a file is no archive, or one that is too large, packed too well, or declares a document type."""
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()

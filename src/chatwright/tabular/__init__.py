@@ -1,0 +1,1 @@
+"""Tables and texts from users' files: encodings, CSV and XLSX. Knows no record types."""
