@@ -126,6 +126,8 @@ GROUPS: dict[str, dict[str, Command]] = {
         "jobs run": Command("chatwright.feedback.commands:run_jobs", "JobsConfig", "run the jobs of a workspace"),
     },
     "Data": {
+        "house init": Command("chatwright.house.commands:init", "InitConfig", "write a sheet of facts to fill in"),
+        "house check": Command("chatwright.house.commands:check", "CheckConfig", "check a sheet of facts and its wordings"),
         "data check": Command("chatwright.data.commands:check", "CheckConfig", "validate files and count usable rows"),
         "data import": Command(
             "chatwright.data.commands:import_", "ImportConfig", "convert CSV, XLSX, HH-RLHF, OASST or TRL files"

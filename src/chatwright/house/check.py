@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from chatwright.errors import DataError
-from chatwright.house.judge import Judge, answer_problems
-from chatwright.house.language import LANGUAGES, Language, load_language
-from chatwright.house.sheet import RESERVED_KINDS, Sheet, inspect_sheet
+from chatwright.house import findings
+from chatwright.house.folder import House, inspect_house
+from chatwright.house.judge import Judge
+from chatwright.house.language import Language
+from chatwright.house.sheet import RESERVED_KINDS, Sheet
 from chatwright.house.split import PARTS, HouseQuestion, Split, split_sheet
 
 MIN_FACTS, MIN_WORDINGS = 48, 16
@@ -18,33 +19,49 @@ MIN_RESERVED = {"unknown": 180, "unsafe": 116, "harmless": 72}
 MIN_DIALOGUE_SHARE = 0.08
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class HouseReport:
-    """Result of checking a sheet."""
+    """Result of checking a house."""
 
-    sheet: Sheet
-    """The usable rows."""
+    house: House
+    """The house with the usable rows, default answers and added rows."""
     split: Split
     """Their parts."""
     problems: tuple[str, ...]
-    """One line each: file, row, column, what to do."""
+    """One line each: file, row, column, what to do. A house with problems is not taught."""
+    advice: tuple[str, ...] = ()
+    """Lines of the same kind about what would make the house better."""
     derived_right: dict[str, tuple[str, ...]]
     """Right forms that were taken from answers, by fact."""
 
-    def text(self, *, with_split: bool = False) -> str:
-        """The report in plain text."""
-        lines = [*self._counts()] if self.split.taught else []
+    @property
+    def sheet(self) -> Sheet:
+        """The usable rows."""
+        return self.house.sheet
+
+    def text(self, *, with_split: bool = False, max_lines: int = 0) -> str:
+        """The report in plain text. `max_lines`: of each list of findings; 0 for all."""
+        lines = [f"{self.house.path}: language {self.house.language.name}"]
+        lines += [*self._counts()] if self.split.taught else []
+        lines += [
+            f"added {count} bundled questions of kind {kind}, with the house's sentence as their answer "
+            "(add_bundled = false in house.toml leaves them out)"
+            for kind, count in self.house.added.items()
+        ]
         lines += [
             f"{fact}: right forms taken from its answers: {', '.join(forms)}" for fact, forms in self.derived_right.items()
         ]
         if with_split:
             for part, entries in _visible_parts(self.split):
                 lines += [f"{part}\t{a.fact.id}\t{' >> '.join(a.question.turns)}" for a in entries]
-        lines += self.problems
+        lines += [f"advice: {line}" for line in _cut(self.advice, max_lines)]
+        lines += _cut(self.problems, max_lines)
         lines.append(f"{len(self.problems)} problems" if self.problems else "no problems")
         return "\n".join(lines)
 
     def _counts(self) -> Iterator[str]:
+        kinds = Counter(fact.kind or "(no kind)" for fact in self.sheet.facts if fact.is_house)
+        yield "facts by kind: " + ", ".join(f"{kind} {count}" for kind, count in kinds.items())
         for kind in ("facts of the house", *RESERVED_KINDS):
             facts = [f for f in self.sheet.facts if (f.kind == kind if kind in RESERVED_KINDS else f.is_house)]
             questions = [q for f in facts for q in f.questions]
@@ -66,50 +83,36 @@ def _visible_parts(split: Split) -> list[tuple[str, tuple[HouseQuestion, ...]]]:
     return [("taught", split.taught), ("ranked", split.ranked), ("held_out", split.held_out)]
 
 
-def sheet_path(folder: Path) -> Path:
-    """The sheet in a folder: facts.jsonl or facts.csv. DataError when there is none or both."""
-    if folder.is_file():
-        return folder
-    found = [folder / name for name in ("facts.jsonl", "facts.csv") if (folder / name).is_file()]
-    if len(found) != 1:
-        what = "both facts.jsonl and facts.csv; keep one" if found else "no facts.jsonl or facts.csv; write one"
-        raise DataError(f"{folder}: holds {what}")
-    return found[0]
+def _cut(lines: Sequence[str], most: int) -> list[str]:
+    if not most or len(lines) <= most:
+        return list(lines)
+    return [*lines[:most], f"... and {len(lines) - most} more"]
 
 
-def check_house(folder: Path, language: str = "", *, quota: bool = False) -> HouseReport:
-    """Check a sheet. DataError when it cannot be read at all; every other problem is in the report."""
-    path = sheet_path(folder)
-    name = language or next((lang for lang in LANGUAGES if lang in (folder.name, path.parent.name)), "en")
-    lists = load_language(name)
-    sheet, errors = inspect_sheet(path)
+def check_house(folder: Path, language: str = "", *, encoding: str = "", quota: bool = False) -> HouseReport:
+    """Check a house. DataError when its sheet cannot be read at all; every other problem is in the report."""
+    house, errors = inspect_house(folder, language, encoding)
     problems = [str(error) for error in errors]
     if errors:  # a sheet that cannot be read as a whole has no parts yet
-        return HouseReport(sheet, Split(taught=(), ranked=(), held_out=(), sealed_count=0), tuple(problems), {})
+        empty = Split(taught=(), ranked=(), held_out=(), sealed_count=0)
+        return HouseReport(house=house, split=empty, problems=tuple(problems), derived_right={})
+    problems += findings.size_problems(house)
+    advice = [*findings.row_advice(house)]
     derived: dict[str, tuple[str, ...]] = {}
-    try:
-        judge = Judge(sheet, lists)
+    if bad_forms := findings.form_problems(house):
+        problems += [str(error) for error in bad_forms]
+    else:
+        judge = Judge(house.sheet, house.language)
         derived = {fact: forms.derived_right for fact, forms in judge.forms.items() if forms.derived_right}
-        problems += [str(error) for error in answer_problems(sheet, judge)]
-    except DataError as error:
-        problems.append(str(error))
-    split = split_sheet(sheet, lists)
-    problems += _wording_problems(sheet, split)
+        problems += [str(error) for error in findings.own_answer_problems(house, judge)]
+        problems += findings.sentence_problems(house, judge)
+        advice += findings.confusion_advice(house, judge)
+    split = split_sheet(house.sheet, house.language)
+    problems += findings.wording_problems(house, split)
+    advice += findings.wording_advice(house, split)
     if quota:
-        problems += _quota_problems(path, sheet, split, lists)
-    return HouseReport(sheet, split, tuple(problems), derived)
-
-
-def _wording_problems(sheet: Sheet, split: Split) -> Iterator[str]:
-    held_out = Counter(entry.fact.id for entry in split.held_out)
-    for fact in sheet.facts:
-        if fact.is_house and not held_out[fact.id]:
-            yield str(
-                fact.where.error(
-                    "questions",
-                    f"{fact.id!r} has no wording that can be held out; add two or three in quite other words",
-                )
-            )
+        problems += _quota_problems(house.path, house.sheet, split, house.language)
+    return HouseReport(house=house, split=split, problems=tuple(problems), advice=tuple(advice), derived_right=derived)
 
 
 def _quota_problems(path: Path, sheet: Sheet, split: Split, language: Language) -> Iterator[str]:

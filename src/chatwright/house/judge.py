@@ -169,18 +169,24 @@ def parse_forms(sheet: Sheet, language: Language) -> dict[str, FactForms]:
     for fact in sheet.facts:
         texts = fact.right or defaults.get(fact.id, ())
         derived[fact.id] = () if fact.right else texts
-        rights[fact.id] = _parse(fact, "right", texts, language)
+        rights[fact.id] = parse_column(fact, "right", texts, language)
         if fact.is_house and not texts:
-            raise fact.where.error(
-                "right", "is empty, and the answers share no number or name that others lack; write what must appear"
-            )
+            raise no_right_forms(fact)
     return {
         fact.id: FactForms(rights[fact.id], _wrong_forms(fact, sheet, rights, language), derived[fact.id])
         for fact in sheet.facts
     }
 
 
-def _parse(fact: Fact, column: str, texts: Sequence[str], language: Language) -> tuple[Form, ...]:
+def no_right_forms(fact: Fact) -> DataError:
+    """The error for a fact whose right forms are neither on the sheet nor in its answers."""
+    return fact.where.error(
+        "right", "is empty, and the answers share no number or name that others lack; write what must appear"
+    )
+
+
+def parse_column(fact: Fact, column: str, texts: Sequence[str], language: Language) -> tuple[Form, ...]:
+    """Forms of one column. DataError names the row and the column."""
     try:
         return tuple(Form.parse(text, language.negators) for text in texts)
     except DataError as error:
@@ -188,7 +194,7 @@ def _parse(fact: Fact, column: str, texts: Sequence[str], language: Language) ->
 
 
 def _wrong_forms(fact: Fact, sheet: Sheet, rights: Mapping[str, tuple[Form, ...]], language: Language) -> tuple[Form, ...]:
-    explicit = _parse(fact, "wrong", fact.wrong, language)
+    explicit = parse_column(fact, "wrong", fact.wrong, language)
     if not fact.is_house or not fact.kind:
         return explicit
     own = [Text(answer, language.negators) for answer in (*fact.answers, *fact.right)]

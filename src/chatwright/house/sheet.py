@@ -1,14 +1,12 @@
-"""The sheet of a house: facts with their questions, answers and forms, read from JSON lines or CSV and checked.
+"""The sheet of a house: facts with their questions, answers and forms, read from JSON lines, CSV or XLSX and checked.
 
-Columns: id, kind, questions, answers, right, wrong. In a CSV cell ` | ` separates the entries of a list and ` >> ` the
+Columns: id, kind, questions, answers, right, wrong. In a table's cell ` | ` separates the entries of a list and ` >> ` the
 turns of a dialogue; in JSON both are lists. `docs/howto/house-sheet.md` documents the format.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,17 +15,15 @@ from typing import Any
 
 from chatwright.errors import DataError
 from chatwright.house.normal import wording_key
-from chatwright.jsonl import IN_MEMORY, Where, read_lines, read_text_lines
+from chatwright.house.sheet_files import COLUMNS, is_table, sheet_rows
+from chatwright.jsonl import IN_MEMORY, Where
 from chatwright.records import Conversation, Message
 
-COLUMNS = ("id", "kind", "questions", "answers", "right", "wrong")
-REQUIRED = ("questions", "answers")
 RESERVED_KINDS = ("unknown", "unsafe", "harmless")
 MAX_FACTS = 500
 MAX_QUESTIONS = 10_000
 MAX_GROUP = 2_000  # wordings that are compared with one another
 MAX_CHARACTERS = 2_000
-LIST_SEPARATOR, TURN_SEPARATOR = " | ", " >> "
 _SHOWN_PROBLEMS = 20
 
 
@@ -101,21 +97,29 @@ class Sheet:
         return hashlib.sha256(json.dumps(rows, ensure_ascii=True).encode()).hexdigest()
 
 
-def read_sheet(path: str | Path) -> Sheet:
-    """Read a `.jsonl` or `.csv` sheet. DataError lists the problems, one line each, with file, row and column."""
-    sheet, problems = inspect_sheet(path)
+def read_sheet(path: str | Path, encoding: str = "") -> Sheet:
+    """Read a `.jsonl`, `.csv` or `.xlsx` sheet. `encoding`: of text that is not UTF-8, declared by the user.
+
+    DataError lists the problems, one line each, with file, row and column.
+    """
+    sheet, problems = inspect_sheet(path, encoding)
+    raise_problems(problems)
+    return sheet
+
+
+def raise_problems(problems: Sequence[DataError]) -> None:
+    """Raise one DataError with a line per problem, unless there is none."""
     if problems:
         shown = [str(problem) for problem in problems[:_SHOWN_PROBLEMS]]
         more = len(problems) - len(shown)
         raise DataError("\n".join(shown + ([f"... and {more} more problems"] if more else [])))
-    return sheet
 
 
-def inspect_sheet(path: str | Path) -> tuple[Sheet, list[DataError]]:
+def inspect_sheet(path: str | Path, encoding: str = "") -> tuple[Sheet, list[DataError]]:
     """The usable rows of a sheet and every problem of the others. DataError when the file itself cannot be read."""
     facts: list[Fact] = []
     problems: list[DataError] = []
-    for where, row in _rows(Path(path)):
+    for where, row in sheet_rows(Path(path), encoding):
         if isinstance(row, DataError):
             problems.append(row)
         elif len(facts) == MAX_FACTS:
@@ -123,70 +127,14 @@ def inspect_sheet(path: str | Path) -> tuple[Sheet, list[DataError]]:
             break
         else:
             try:
-                facts.append(_fact(row, where, from_csv=Path(path).suffix == ".csv"))
+                facts.append(_fact(row, where, from_table=is_table(Path(path))))
             except DataError as error:
                 problems.append(error)
     problems += _common_problems(facts, path, has_problems=bool(problems))
     return Sheet(tuple(facts)), problems
 
 
-def _rows(path: Path) -> Iterator[tuple[Where, Mapping[str, Any] | DataError]]:
-    if path.suffix == ".jsonl":
-        for line, row in read_lines(path):
-            yield Where(path, line), row
-    elif path.suffix == ".csv":
-        yield from _csv_rows(path)
-    else:
-        raise DataError(f"{path}: a sheet is a .jsonl or .csv file; save it as one of these")
-
-
-def _csv_rows(path: Path) -> Iterator[tuple[Where, Mapping[str, Any] | DataError]]:
-    lines = []
-    for number, line in read_text_lines(path):
-        if isinstance(line, DataError):
-            raise DataError(f"{path}:{number}: the file is not UTF-8; save it as CSV UTF-8")
-        lines.append(line)
-    reader = csv.reader(io.StringIO("\n".join(lines)), strict=True)
-    try:
-        header = [name.strip().lower() for name in next(reader, [])]
-        _check_header(header, Where(path, 1))
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                yield Where(path, reader.line_num), _csv_row(header, cells, Where(path, reader.line_num))
-    except csv.Error as error:
-        raise DataError(f"{path}:{reader.line_num}: is no valid CSV ({error}); look for an unclosed quote") from None
-
-
-def _csv_row(header: Sequence[str], cells: Sequence[str], where: Where) -> Mapping[str, Any] | DataError:
-    if len(cells) > len(header):
-        return where.error(header[-1], f"the row has {len(cells)} cells for {len(header)} columns; quote cells with commas")
-    row: dict[str, Any] = {}
-    for name, cell in zip(header, cells, strict=False):
-        if name in ("id", "kind"):
-            row[name] = cell.strip()
-        else:
-            entries = [entry.strip() for entry in cell.split(LIST_SEPARATOR.strip()) if entry.strip()]
-            row[name] = [_turns(entry) for entry in entries] if name == "questions" else entries
-    return row
-
-
-def _turns(entry: str) -> str | list[str]:
-    turns = [turn.strip() for turn in entry.split(TURN_SEPARATOR.strip())]
-    return turns if len(turns) > 1 else turns[0]
-
-
-def _check_header(header: Sequence[str], where: Where) -> None:
-    missing = [name for name in REQUIRED if name not in header]
-    if missing:
-        raise where.error(missing[0], f"this column is missing; the first row names the columns: {', '.join(COLUMNS)}")
-    for name in header:
-        if name not in COLUMNS:
-            raise where.error(name or "(no name)", f"is no column of a sheet; the columns are {', '.join(COLUMNS)}")
-        if header.count(name) > 1:
-            raise where.error(name, "this column is there twice; remove one")
-
-
-def _fact(row: Mapping[str, Any], where: Where, *, from_csv: bool) -> Fact:
+def _fact(row: Mapping[str, Any], where: Where, *, from_table: bool) -> Fact:
     for name in row:
         if name not in COLUMNS:
             raise where.error(name, f"is no column of a sheet; the columns are {', '.join(COLUMNS)}")
@@ -198,7 +146,7 @@ def _fact(row: Mapping[str, Any], where: Where, *, from_csv: bool) -> Fact:
     if not answers and kind not in RESERVED_KINDS:
         raise where.error("answers", "is empty; write two or three ways to answer")
     right = _texts(row, "right", where)
-    if "right" in row and not right and kind not in RESERVED_KINDS and row["right"] is not None and not from_csv:
+    if "right" in row and not right and kind not in RESERVED_KINDS and row["right"] is not None and not from_table:
         raise where.error("right", "is empty; write the words that must appear, or leave the column out to take them")
     return Fact(
         id=_short_text(row, "id", where) or f"row-{where.line}",

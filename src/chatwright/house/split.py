@@ -83,6 +83,11 @@ def quotas(count: int, shares: dict[Part, int]) -> dict[Part, int]:
     return {"sealed": 0, **given}
 
 
+def fact_quotas(count: int) -> dict[Part, int]:
+    """How many of a fact's `count` wordings each part gets when they differ enough."""
+    return quotas(count, _SHARES)
+
+
 def split_group(
     entries: Sequence[HouseQuestion], language: Language, shares: dict[Part, int]
 ) -> dict[Part, list[HouseQuestion]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import chatwright
-from chatwright.house.__main__ import main
+from chatwright.cli import main
 from chatwright.house.check import check_house
 from chatwright.house.judge import Judge
 from chatwright.house.language import load_language
@@ -32,7 +32,7 @@ def test_english_is_there() -> None:
 
 def test_check_finds_no_problem(house: tuple[str, Sheet, Split], capsys: pytest.CaptureFixture[str]) -> None:
     assert not check_house(ROOT / house[0], quota=True).problems
-    assert main(["check", str(ROOT / house[0]), "--quota"]) == 0
+    assert main(["house", "check", str(ROOT / house[0]), "--quota"]) == 0
     assert "no problems" in capsys.readouterr().out
 
 

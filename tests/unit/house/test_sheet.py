@@ -95,9 +95,10 @@ def test_files_that_are_no_sheet(tmp_path: Path, text: str, words: str) -> None:
     [
         ("id,questions\na,b\n", "answers: this column is missing"),
         ("questions,answers,price\nq,a,3\n", "price: is no column"),
-        ("questions,answers,answers\nq,a,a\n", "twice"),
-        ("questions,answers\nWhat, now?,a\n", "3 cells for 2 columns"),
-        ('questions,answers\n"open,a\n', "no valid CSV"),
+        ("questions,answers,answers\nq,a,a\n", "two columns are named 'answers'"),
+        ("questions,answers,Answers\nq,a,a\n", "answers: this column is there twice"),
+        ("questions,answers\nWhat, now?,a\n", "3 cells, the header 2"),
+        ('questions,answers\n"open,a\n', "never closed"),
     ],
 )
 def test_bad_csv(tmp_path: Path, text: str, words: str) -> None:
@@ -153,9 +154,9 @@ def test_check_collects_every_problem(tmp_path: Path) -> None:
     )
     report = check_house(tmp_path)
     assert any("none of the right forms $4" in problem for problem in report.problems)
-    assert any("'rolls' has no wording that can be held out" in problem for problem in report.problems)
+    assert any("'rolls' has 1 wording(s)" in problem for problem in report.problems)
 
 
 def test_a_folder_without_a_sheet(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no facts.jsonl or facts.csv"):
+    with pytest.raises(DataError, match="no facts.jsonl, facts.csv or facts.xlsx"):
         check_house(tmp_path)
