@@ -541,3 +541,14 @@ def test_an_account_that_does_not_balance_is_an_error() -> None:
     account.num_rows += 1
     with pytest.raises(RuntimeError, match="2 rows were read and 1 accounted for"):
         account.close()
+
+
+@pytest.mark.parametrize("how", ["--append", "--replace"])
+def test_an_import_never_writes_over_the_file_that_it_reads(
+    tmp_path: Path, how: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = tmp_path / "demonstrations.jsonl"
+    given.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "a"}\n', encoding="utf-8")
+    before = given.read_bytes()
+    assert cli.main(["data", "import", str(given), "--out", str(tmp_path), how]) == 2
+    assert "would overwrite" in capsys.readouterr().err and given.read_bytes() == before

@@ -54,7 +54,11 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     ("argv", "reason"),
     [
         (["sft", "x.jsonl", "--out", "o", "--seed", "9" * 23], "--seed: the number has 77 bits"),
-        (["sft", "x.jsonl", "--out", "o", "--train.epochs", "-" + "9" * 20], "--train.epochs: the number has 67 bits"),
+        (["sft", "x.jsonl", "--out", "o", "--train.epochs", "9" * 20], "--train.epochs: the number has 67 bits"),
+        (["sft", "x.jsonl", "--out", "o", "--optim.lr", "nan"], "nan"),
+        (["sft", "x.jsonl", "--out", "o", "--optim.lr=-1e-4"], "--optim.lr -0.0001: must be at least 0"),
+        (["sft", "x.jsonl", "--out", "o", "--optim.beta1", "1"], "--optim.beta1 1.0: must be"),
+        (["sample", "--data", "x.jsonl", "--out", "o", "--temperature", "inf"], "temperature"),
         (["sft", "x.jsonl", "--out", ""], "--out is empty; name a folder or file"),
         (["data", "import", "x.jsonl", "--out", " "], "--out is empty; name a folder or file"),
         (["serve", "--workspace", ""], "--workspace is empty; name a folder or file"),

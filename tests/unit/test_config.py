@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,7 +116,7 @@ def toml(tmp_path: Path, text: str) -> str:
 def test_flags_fill_every_kind_of_field() -> None:
     cfg = cli(
         "--data", "a", "b", "--model=tiny", "--out", "o", "--ties", "soft", "--betas", "0.5", "0.6",
-        "--train.save_every_steps", "3", "--train.rate", "inf",
+        "--train.save_every_steps", "3", "--train.rate", "0.5",
         "--train.no-shuffle", "--train.limit", "None", "--lora.rank", "2",
     )  # fmt: skip
     assert cfg == Config(
@@ -126,7 +125,7 @@ def test_flags_fill_every_kind_of_field() -> None:
         out=Path("o"),
         ties="soft",
         betas=(0.5, 0.6),
-        train=Train(steps=9, save_every_steps=3, rate=math.inf, shuffle=False, limit=None),
+        train=Train(steps=9, save_every_steps=3, rate=0.5, shuffle=False, limit=None),
         lora=Lora(rank=2),
     )
 
@@ -258,12 +257,12 @@ configs = st.builds(
     data=st.lists(texts, max_size=3).map(tuple),
     model=texts.filter(lambda t: t != "None"),
     ties=st.sampled_from(["drop", "soft"]),
-    betas=st.tuples(st.floats(allow_nan=False), st.floats(allow_nan=False)),
-    weights=st.none() | st.dictionaries(texts, st.floats(allow_nan=False), max_size=2),
+    betas=st.tuples(*[st.floats(allow_nan=False, allow_infinity=False)] * 2),
+    weights=st.none() | st.dictionaries(texts, st.floats(allow_nan=False, allow_infinity=False), max_size=2),
     train=st.builds(
         Train,
         steps=st.integers(0, 10**9),
-        rate=st.floats(allow_nan=False),
+        rate=st.floats(allow_nan=False, allow_infinity=False),
         shuffle=st.booleans(),
         limit=st.none() | st.integers(-5, 5),
     ),

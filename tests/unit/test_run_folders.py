@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,12 @@ def test_every_user_of_models_takes_a_chain(tmp_path: Path, tokenizer: object, c
     assert run_of(tmp_path / "chain") == tmp_path / "chain" / "1-sft" and lineage(tmp_path / "chain").base == "base"
     check_gate((str(tmp_path / "chain"),))
     check_gate((str(tmp_path / "chain" / "4-reward" / "final"),))
+
+
+def test_a_run_that_was_moved_over_its_own_origin_has_a_lineage(tmp_path: Path) -> None:
+    """`mv runs/sft base`, where the run began from another folder `base`: its result names itself."""
+    run = tmp_path / "base"
+    run.mkdir()
+    (run / "result.json").write_text(json.dumps({"kind": "sft", "model": str(run)}), encoding="utf-8")
+    found = lineage(run)
+    assert [stage.folder for stage in found.stages] == [run] and found.base == str(run)

@@ -46,8 +46,8 @@ def parse(cls: type[T], argv: Sequence[str], *, prog: str, description: str | No
 
 
 def _check_values(made: Any, seen: set[str], prefix: str = "") -> None:
-    """ConfigError for a whole number that is too large (a file's are checked when it is read), and for `--out ""`, which
-    would be the current folder."""
+    """ConfigError for a number that is not finite or too large (a file's are checked when it is read), and for `--out ""`,
+    which would be the current folder."""
     for field in dataclasses.fields(made):
         value, flag = getattr(made, field.name), prefix + key_of(field.name).replace("_", "-")
         if dataclasses.is_dataclass(value):
@@ -55,7 +55,7 @@ def _check_values(made: Any, seen: set[str], prefix: str = "") -> None:
         if flag in seen and flag in ("out", "workspace") and isinstance(value, str) and not value.strip():
             raise ConfigError(f"--{flag} is empty; name a folder or file")
         for one in value if isinstance(value, tuple) else (value,):
-            if isinstance(one, int) and not isinstance(one, bool):
+            if isinstance(one, int | float) and not isinstance(one, bool):
                 check_size(one, f"--{flag}")
 
 

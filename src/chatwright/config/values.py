@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import math
 import types
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -188,9 +189,12 @@ def _convert_tuple(args: tuple[Any, ...], value: Any, where: str) -> tuple[Any, 
     return tuple(_convert(arg, item, f"{where}[{i}]") for i, (arg, item) in enumerate(pairs))
 
 
-def check_size(value: int, where: str) -> None:
-    """ConfigError for a whole number of more than 64 bits, which no setting of ours means and tensors cannot hold."""
-    if not -(2**63) <= value < 2**63:
+def check_size(value: float, where: str) -> None:
+    """ConfigError for NaN, infinity, and a whole number of more than 64 bits, which tensors cannot hold."""
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ConfigError(f"{where}: {value} is not a finite number")
+    elif not -(2**63) <= value < 2**63:
         raise ConfigError(f"{where}: the number has {value.bit_length()} bits; at most 63 and a sign are taken")
 
 
@@ -198,6 +202,7 @@ def _convert_scalar(kind: Any, value: Any, where: str) -> Any:
     if kind is Any:
         return value
     if kind is float and type(value) in (int, float):
+        check_size(value, where)
         return float(value)
     if kind is Path and isinstance(value, str | Path):
         return Path(value)

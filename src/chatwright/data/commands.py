@@ -79,11 +79,11 @@ class ImportConfig:
     encoding: str = ""
     """Encoding of text that is not UTF-8: cp1252, gb18030, big5, shift_jis, ...; empty: UTF-8, or what is beyond doubt."""
     out: str
-    """Folder to write to. One that holds an earlier import needs --append or --replace."""
+    """Folder to write to. One that holds files of these names needs --append or --replace."""
     append: bool = False
-    """Add to the files of an earlier import in that folder."""
+    """Add to the files that are there."""
     replace: bool = False
-    """Remove the files of an earlier import in that folder first."""
+    """Delete the files of these names first."""
 
 
 def import_(cfg: ImportConfig) -> None:
@@ -94,8 +94,11 @@ def import_(cfg: ImportConfig) -> None:
     earlier = [folder / f"{kind}.jsonl" for kind in KINDS if (folder / f"{kind}.jsonl").exists()]
     if earlier and not (cfg.append or cfg.replace):
         names = ", ".join(path.name for path in earlier)
-        raise UsageError(f"{folder}: holds {names} of an earlier import; give --append, --replace or another --out")
+        raise UsageError(f"{folder}: holds {names}; --append adds to them, --replace deletes them; or use another --out")
     files: list[Imported] = []
+    written = {(folder / f"{kind}.jsonl").resolve() for kind in KINDS}
+    if own := [path for path in _given(cfg.files) if Path(path).resolve() in written]:
+        raise UsageError(f"--out {folder}: would overwrite {own[0]}, which is read; use another --out")
     for path in _given(cfg.files):
         found = read_file(path, cfg.from_, cfg.encoding)
         files.append(found)
@@ -122,7 +125,7 @@ def _write(files: Sequence[Imported], folder: Path, cfg: ImportConfig) -> None:
             print(f"wrote {len(rows)} {KIND_WORDS[kind]} to {to}")
         elif cfg.replace and path.exists():
             path.unlink()
-            print(f"removed {path}, of an earlier import")
+            print(f"removed {path}, which was there before")
 
 
 def _nothing(files: Sequence[Imported]) -> str:

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from chatwright import hub
 from chatwright.config import leaves, read_toml, to_dict
 from chatwright.config.values import default_of, to_plain
-from chatwright.errors import ChatwrightError, CheckpointError, DataError, RunChangedError
+from chatwright.errors import ChatwrightError, CheckpointError, ConfigError, DataError, RunChangedError
 from chatwright.jsonl import write_jsonl
 from chatwright.progress import console
 
@@ -314,6 +314,26 @@ def _base_hash(folder: Path) -> str:
 # ---- comparing -------------------------------------------------------------------------------------------------------
 
 
+def refuse_inputs_in(record: Record, place: str | Path, owned: Sequence[Path]) -> None:
+    """ConfigError when an input lies in what the run writes and, with --fresh, deletes."""
+    targets = {path.resolve() for path in owned}
+    for name, found in record.inputs.items():
+        for one in found:
+            path = Path(one.source).expanduser().resolve()
+            if targets & {path, *path.parents}:
+                raise ConfigError(f"--out {place}: would overwrite {_flag(name)} {one.source}; use another --out")
+
+
+def check_run_folder(record: Record, folder: Path, names: Sequence[str]) -> None:
+    """ConfigError when a run, whose files have these `names`, would write over a model or over an input of its own."""
+    if any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
+        raise ConfigError(f"--out {folder}: holds a model and no run; use another --out")
+    refuse_inputs_in(record, folder, [folder / name for name in names])
+    sources = (one.source for found in record.inputs.values() for one in found)
+    if folder.is_dir() and folder.resolve() in [Path(source).expanduser().resolve() for source in sources]:
+        raise ConfigError(f"--out {folder}: is also an input of the run; use another --out")
+
+
 def compare(record: Record, old: Record, config: Any, place: str | Path) -> None:
     """RunChangedError when `old`, the record of what lies at `place`, is of another run."""
     if old.kind != record.kind:
@@ -350,9 +370,10 @@ def open_output(record: Record, config: Any, place: Path, at: Path, owned: Seque
     """Begin or continue an output that is no training run; whether something of it is there, made from the same.
 
     `at`: its record; `owned`: the files that it consists of, which `config.fresh` removes. RunChangedError where they were
-    made from something else. Files without a record, of an earlier version, get none here: the caller writes it once it has
-    replaced or checked them.
+    made from something else, ConfigError where one of them is an input. Files without a record, of an earlier version, get
+    none here: the caller writes it once it has replaced or checked them.
     """
+    refuse_inputs_in(record, place, owned)
     if config.fresh:
         remove([*owned, at])
     begun = any(path.exists() for path in owned)

@@ -46,6 +46,7 @@ from chatwright.engine.record import (
     Record,
     Sources,
     changed_settings,
+    check_run_folder,
     compare,
     refuse,
     remove,
@@ -266,12 +267,13 @@ def start(kind: str, out: str, config: Any, save: SaveConfig, sources: Sources |
     """Open the run folder `out`: a Run to work on, or the result when the same run is already complete.
 
     `sources`: what the settings name that is read; its content is part of the run's identity. RunChangedError when the
-    folder holds a run of other inputs or settings; with `config.fresh` that one is deleted. DataError for a file that is not
-    there, before the folder is made.
+    folder holds a run of other inputs or settings; with `config.fresh` that one is deleted. ConfigError when it
+    holds a model or an input of this run. DataError for a file that is not there, before the folder is made.
     """
     _check_save(save)
     folder, fresh = Path(out), bool(getattr(config, "fresh", False))
     record = Record.of(kind, config, sources or {}, complete=is_complete(out) and not fresh)
+    check_run_folder(record, folder, _OWN_FILES)
     made = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -83,17 +83,20 @@ def run_of(model: str | Path) -> Path | None:
 def lineage(model: str | Path) -> Lineage:
     """Follow the runs back from `model`. ConfigError when a result.json cannot be read."""
     stages: dict[Path, Stage] = {}
+    open_runs: set[Path] = set()  # a folder that was moved may seem to be its own origin
 
     def follow(source: str | Path) -> str:
         folder = run_of(source)
-        if folder is None:
+        if folder is None or folder.resolve() in open_runs:
             return str(source)
         if folder in stages:
             return follow(str(stages[folder].result.get("model", "")))
+        open_runs.add(folder.resolve())
         result = _read(folder / "result.json")
         base = follow(str(result.get("model", "")))
         for reward in result.get("reward", []):
             follow(str(reward).rpartition("*")[2])
+        open_runs.remove(folder.resolve())
         stages[folder] = Stage(folder=folder, kind=str(result.get("kind", "run")), result=result)
         return base
 

@@ -17,7 +17,7 @@ from chatwright.engine import run as runs
 from chatwright.engine.checkpoint import atomic_folder
 from chatwright.engine.record import INPUTS, Record, Source, Sources, files, folder_hash, model_source, open_output
 from chatwright.engine.run import SaveConfig
-from chatwright.errors import CheckpointError, DataError, RunChangedError
+from chatwright.errors import CheckpointError, ConfigError, DataError, RunChangedError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +123,35 @@ def test_fresh_deletes_the_run_and_nothing_else(tmp_path: Path) -> None:
         ".lock", "config.toml", INPUTS, "metrics.jsonl", "notes.txt",
     ]  # fmt: skip
     assert "fresh = false" in (tmp_path / "r" / "config.toml").read_text()
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+@pytest.mark.parametrize("given", ["r", "r/final"])
+def test_a_run_never_writes_over_the_model_that_it_reads(tmp_path: Path, given: str, fresh: bool) -> None:
+    train(tmp_path / "r", Config(data=(rows(tmp_path / "d.jsonl", 4),)))
+    kept = (tmp_path / "r" / "final" / "w.txt").read_bytes()
+    with pytest.raises(ConfigError, match="--out .*/r: (would overwrite|is also)"):
+        start(tmp_path / "r", Config(data=(str(tmp_path / given),), fresh=fresh))
+    assert (tmp_path / "r" / "final" / "w.txt").read_bytes() == kept
+
+
+@pytest.mark.parametrize("name", ["config.json", "adapter_config.json"])
+def test_a_folder_with_a_model_is_no_place_for_a_run(tmp_path: Path, name: str) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / name).write_text("{}")
+    with pytest.raises(ConfigError, match="holds a model"):
+        start(tmp_path / "m", Config(data=(rows(tmp_path / "d.jsonl", 4),)))
+    assert [path.name for path in (tmp_path / "m").iterdir()] == [name]
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_an_output_file_never_replaces_an_input(tmp_path: Path, fresh: bool) -> None:
+    path = Path(rows(tmp_path / "d.jsonl", 4))
+    config = Config(data=(str(path),), out=str(path), fresh=fresh)
+    made = Record.of("sample", config, {"data": files(config.data)})
+    with pytest.raises(ConfigError, match=r"would overwrite --data .*d\.jsonl"):
+        open_output(made, config, path, tmp_path / "d.jsonl.inputs.json", [path])
+    assert len(path.read_text().splitlines()) == 4
 
 
 def test_fresh_deletes_neither_a_run_of_another_kind_nor_a_folder_of_other_things(tmp_path: Path) -> None:
