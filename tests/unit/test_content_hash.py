@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,18 @@ def test_it_changes_with_a_file_and_not_with_the_place(folder: Path, tmp_path: P
 def test_a_manifest_stands_for_the_folder(folder: Path) -> None:
     (folder / "MANIFEST.json").write_text('{"files": {}}')
     assert content_hash(folder) == hashlib.sha256(b'{"files": {}}').hexdigest()
+
+
+@pytest.mark.parametrize("manifest", [False, True])
+def test_the_hash_of_an_adapter_includes_its_base(folder: Path, tmp_path: Path, manifest: bool) -> None:
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(folder)}))
+    if manifest:
+        (adapter / "MANIFEST.json").write_text("{}")
+    before = content_hash(adapter)
+    (folder / "model.safetensors").write_bytes(b"other")
+    assert content_hash(adapter) not in (before, content_hash(folder))
 
 
 def test_files_are_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

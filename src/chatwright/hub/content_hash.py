@@ -15,18 +15,27 @@ from chatwright.hub.store import MANIFEST, cache_folder, sha256
 
 _KNOWN = "content-hashes.json"
 _MOST_KNOWN = 4000
+_ADAPTER = "adapter_config.json"
 
 
 def content_hash(name_or_folder: str | Path) -> str:
     """sha256 (hex) of a model's content: of its manifest where the folder has one, as the registry of models does, else of
     the names and hashes of its files. The hash of a file is kept by path, size and time of change, and read again next time.
 
+    The hash of an adapter includes that of its base model.
+
     Raises HubError and CheckpointError for what is no model.
     """
     path = hub.model_folder(name_or_folder)
     found = hub.resolve(path if path.is_dir() else name_or_folder)
-    if found.is_dir() and (found / MANIFEST).is_file():
-        return sha256(found / MANIFEST)
+    own = sha256(found / MANIFEST) if (found / MANIFEST).is_file() else _hash_of_files(found)
+    if not (found / _ADAPTER).is_file():
+        return own
+    base = json.loads((found / _ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"]
+    return hashlib.sha256(f"{own} {content_hash(base)}".encode()).hexdigest()
+
+
+def _hash_of_files(found: Path) -> str:
     files = [found] if found.is_file() else sorted(file for file in found.rglob("*") if _counts(file, found))
     base = found.parent if found.is_file() else found
     known = _read_known()
