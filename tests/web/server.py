@@ -130,7 +130,7 @@ class WordEngine(ScriptedEngine):
         self.running += 1
         try:
             dropped = 2 if request.messages[-1].content.startswith("long") else 0
-            yield Started(prompt_tokens=len(request.messages), dropped_messages=dropped)
+            yield Started(prompt_tokens=len(request.messages), dropped_messages=dropped, version=self.version)
             if request.messages[-1].content.startswith("fail"):
                 raise EngineGone("the model is not running; it is being replaced or shut down")
             if request.messages[-1].content.startswith("bytes: "):
