@@ -39,6 +39,11 @@ class HouseReport:
         """The usable rows."""
         return self.house.sheet
 
+    @property
+    def summary(self) -> str:
+        """Number of problems in words."""
+        return "1 problem" if len(self.problems) == 1 else f"{len(self.problems) or 'no'} problems"
+
     def text(self, *, with_split: bool = False, max_lines: int = 0) -> str:
         """The report in plain text. `max_lines`: of each list of findings; 0 for all."""
         lines = [f"{self.house.path}: language {self.house.language.name}"]
@@ -56,7 +61,7 @@ class HouseReport:
                 lines += [f"{part}\t{a.fact.id}\t{' >> '.join(a.question.turns)}" for a in entries]
         lines += [f"advice: {line}" for line in _cut(self.advice, max_lines)]
         lines += _cut(self.problems, max_lines)
-        lines.append(f"{len(self.problems)} problems" if self.problems else "no problems")
+        lines.append(self.summary)
         return "\n".join(lines)
 
     def _counts(self) -> Iterator[str]:

@@ -100,4 +100,4 @@ def check(cfg: CheckConfig) -> None:
     report = check_house(Path(cfg.folder), cfg.language, encoding=cfg.encoding, quota=cfg.quota)
     print(report.text(with_split=cfg.split, max_lines=cfg.show))
     if report.problems:
-        raise DataError(f"{len(report.problems)} problems; mend the rows that are listed above")
+        raise DataError(f"{report.summary}; mend what is listed above")

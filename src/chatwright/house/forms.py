@@ -130,7 +130,7 @@ class Text:
 
     def find(self, form: Form) -> list[Span]:
         """Occurrences that no negation takes back. A form with ` & ` needs all parts in one sentence."""
-        if not all(self._may_contain(part[0]) for part in form.parts):
+        if not all(self._may_contain(token) for part in form.parts for token in part):
             return []
         per_part = [self._find_part(part, form.negatable) for part in form.parts]
         if len(per_part) == 1:
@@ -138,8 +138,8 @@ class Text:
         common = set.intersection(*({self.tokens[span.start].sentence for span in spans} for spans in per_part))
         return [span for spans in per_part for span in spans if self.tokens[span.start].sentence in common]
 
-    def _may_contain(self, first: Token) -> bool:
-        return first.kind == "time" or first.text.endswith("*") or first.key in self._keys
+    def _may_contain(self, token: Token) -> bool:
+        return token.kind == "time" or token.text.endswith("*") or token.key in self._keys
 
     def find_any(self, forms: Iterable[Form]) -> list[Span]:
         """Occurrences of all forms of a list."""

@@ -74,6 +74,8 @@ def sheet_rows(path: Path, encoding: str = "") -> Iterator[SheetRow]:
 
 
 def _json_rows(text: str, path: Path) -> Iterator[SheetRow]:
+    if text.lstrip().startswith("["):
+        raise DataError(f"{path}: is one JSON array; write one fact a line, without the brackets")
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip() or line.lstrip().startswith(COMMENT_MARK):
             continue

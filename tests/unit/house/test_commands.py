@@ -129,7 +129,7 @@ def test_a_problem_has_one_line_with_its_place(
 ) -> None:
     write_csv(tmp_path, *rows)
     code, out, err = run(capsys, "check", tmp_path)
-    assert code == 1 and "problems; mend the rows" in err
+    assert code == 1 and "; mend what is listed above" in err
     assert sum(words in line for line in out.splitlines()) == 1, out
 
 
@@ -149,7 +149,7 @@ def test_a_wrong_header(tmp_path: Path, capsys: pytest.CaptureFixture[str], head
 def test_five_thousand_facts_are_one_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_csv(tmp_path, *([f"f{i}", "", f"Where is number {i}?", f"It is in room {i}.", ""] for i in range(5_000)))
     code, out, _ = run(capsys, "check", tmp_path)
-    assert code == 1 and "facts.csv:502: rows: a sheet has at most 500 facts" in out and "1 problems" in out
+    assert code == 1 and "facts.csv:502: rows: a sheet has at most 500 facts" in out and "1 problem" in out
 
 
 def test_folders_without_one_sheet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

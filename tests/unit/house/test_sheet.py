@@ -80,7 +80,9 @@ def test_rows_that_clash_are_named(tmp_path: Path) -> None:
     [
         ("", "the sheet is empty"),
         ("{bad json\n", "1:"),
-        ("[1]\n", "1:"),
+        ("[1]\n", "is one JSON array"),
+        ('[\n{"id": "a"},\n{"id": "b"}\n]\n', "is one JSON array"),
+        ("3\n", "1: line: must be an object"),
     ],
 )
 def test_files_that_are_no_sheet(tmp_path: Path, text: str, words: str) -> None:
