@@ -46,6 +46,7 @@ class ScriptedEngine:
         self.version = f"version-of-{name}"
         self.gate, self.requests = asyncio.Event(), list[GenerationRequest]()
         self.running = 0
+        self.reasoning: list[str] = []
         self.after_prefix: list[tuple[str, bytes]] = []
 
     def _pieces(self, request: GenerationRequest) -> list[tuple[str, bytes]]:
@@ -62,6 +63,8 @@ class ScriptedEngine:
             yield Started(prompt_tokens=len(request.messages), dropped_messages=dropped, version=self.version)
             if self.fail:
                 raise EngineGone(self.fail)
+            for piece in self.reasoning:
+                yield Delta(index=0, text="", reasoning=piece)
             pieces = self._pieces(request)
             for number, (text, data) in enumerate(pieces):
                 if number == self.pause_at:

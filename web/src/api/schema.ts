@@ -5942,7 +5942,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description events start (with the calculator's steps), context, delta, error, done */
+            /** @description events start (with the calculator's steps), context, reasoning, delta, error, done */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -9718,7 +9718,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description events start (with the calculator's steps), context, delta, error, done */
+            /** @description events start (with the calculator's steps), context, reasoning, delta, error, done */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -10530,7 +10530,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description events start (with the calculator's steps), context, delta, error, done */
+            /** @description events start (with the calculator's steps), context, reasoning, delta, error, done */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -10565,7 +10565,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description events start (with the calculator's steps), context, delta, error, done */
+            /** @description events start (with the calculator's steps), context, reasoning, delta, error, done */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -10635,7 +10635,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description events start (with the calculator's steps), context, delta, error, done */
+            /** @description events start (with the calculator's steps), context, reasoning, delta, error, done */
             200: {
                 headers: {
                     [name: string]: unknown;

@@ -9,6 +9,7 @@ import { answerFailure, stepFailure } from "../lib/said";
 import { warn } from "../ui/toast";
 import { Version } from "../ui/version";
 import { LazyMarkdown } from "./lazy-markdown";
+import type { ThoughtMessage } from "./state";
 import { Tokens } from "./tokens";
 
 export type MessageActions = {
@@ -102,6 +103,7 @@ function AssistantMessage({ message, siblings, last, actions }: Props) {
   const [showTokens, setShowTokens] = useState(false);
   const streaming = message.status === "streaming";
   const script = message.settings.script;
+  const { reasoning } = message as ThoughtMessage;
   return (
     <article data-message={message.id} className={`message message-assistant${last ? " last" : ""}${streaming ? " live" : ""}`} aria-label={t("message.answerOf", { model: message.model })} aria-busy={streaming}>
       <div className="message-model">
@@ -116,6 +118,7 @@ function AssistantMessage({ message, siblings, last, actions }: Props) {
           <span><span className="sr-only">{t("message.calculated")} </span>{String(step.expression)} {step.error ? ":" : step.exact === false ? "≈" : "="} <strong>{step.error ? stepFailure(String(step.error), t) : String(step.result)}</strong></span>
         </div>
       ))}
+      {reasoning ? <details><summary>{t("message.reasoning")}</summary><p className="soft small" style={{ whiteSpace: "pre-wrap" }}>{reasoning}</p></details> : null}
       {showTokens
         ? <Tokens message={message} canBranch={!busy} onBranch={(index, id) => { setShowTokens(false); actions.branch(message, index, id); }} />
         : message.content

@@ -3,7 +3,11 @@ import type { Message, Step } from "../api/chat";
 /** What the page knows of one conversation's messages. The reducer is pure: everything that comes from the server goes through it. */
 export type ThreadState = { messages: Message[]; leaf: string | null };
 
+/** A message with its model's reasoning, which the server does not keep: it is there until the page is loaded again. */
+export type ThoughtMessage = Message & { reasoning?: string };
+
 export type ThreadEvent =
+  | { type: "think"; id: string; text: string }
   | { type: "load"; messages: Message[]; leaf: string | null }
   | { type: "add"; messages: Message[]; leaf: string | null }
   | { type: "append"; pieces: Record<string, string> }
@@ -20,8 +24,12 @@ function update(state: ThreadState, id: string, change: (message: Message) => Me
 
 export function threadReducer(state: ThreadState, event: ThreadEvent): ThreadState {
   switch (event.type) {
-    case "load":
-      return { messages: event.messages, leaf: event.leaf };
+    case "load": {
+      const thoughts = new Map(state.messages.map((message: ThoughtMessage) => [message.id, message.reasoning]));
+      return { messages: event.messages.map((message) => (thoughts.get(message.id) ? { ...message, reasoning: thoughts.get(message.id) } : message)), leaf: event.leaf };
+    }
+    case "think":
+      return update(state, event.id, (message: ThoughtMessage) => ({ ...message, reasoning: (message.reasoning ?? "") + event.text }));
     case "add": {
       const known = new Set(event.messages.map((message) => message.id));
       return { messages: [...state.messages.filter((message) => !known.has(message.id)), ...event.messages], leaf: event.leaf ?? state.leaf };

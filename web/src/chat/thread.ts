@@ -184,6 +184,9 @@ export class Thread {
         this.pending[id] = (this.pending[id] ?? "") + (data.text ?? "");
         this.frame ||= requestAnimationFrame(() => this.flush());
         break;
+      case "reasoning":
+        if (data.text) this.dispatch({ type: "think", id, text: data.text });
+        break;
       case "step":
         if (data.step) this.dispatch({ type: "step", id, step: data.step });
         break;
@@ -207,7 +210,7 @@ export class Thread {
       added.push({ ...blank, id: data.parent_id, parent_id: question.parent, role: "user", content: question.content, model: "", settings: {}, steps: [] });
     }
     const before = known.find((message) => message.id === data.message_id);
-    if (before) this.dispatch({ type: "patch", id: before.id, change: { content: "", status: "streaming", steps: data.steps ?? [], error: "" } });
+    if (before) this.dispatch({ type: "patch", id: before.id, change: { content: "", reasoning: "", status: "streaming", steps: data.steps ?? [], error: "" } as Partial<Message> });
     else added.push({ ...blank, origin, id: data.message_id, parent_id: data.parent_id, role: "assistant", content: "", status: "streaming", model: data.model, settings: {}, steps: data.steps ?? [] });
     this.live(data.message_id, true);
     this.set({ asking: false });

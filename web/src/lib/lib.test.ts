@@ -75,6 +75,10 @@ describe("the tree of a conversation", () => {
   });
   it("takes events in without touching what did not change", () => {
     const message = (id: string) => ({ id, content: "", steps: [] }) as never;
+    let thought = threadReducer(emptyThread, { type: "add", messages: [message("a")], leaf: "a" });
+    for (const text of ["Let me ", "think."]) thought = threadReducer(thought, { type: "think", id: "a", text });
+    thought = threadReducer(thought, { type: "load", messages: [message("a")], leaf: "a" });
+    expect(thought.messages[0]).toMatchObject({ id: "a", reasoning: "Let me think." }); // the server's word does not take it away
     const state = threadReducer(emptyThread, { type: "add", messages: [message("a"), message("b")], leaf: "b" });
     const next = threadReducer(state, { type: "append", pieces: { b: "hi" } });
     expect(next.messages[0]).toBe(state.messages[0]);

@@ -131,6 +131,8 @@ class LiveAnswer:
                 self.emit("context", figures)
         elif isinstance(event, Delta):
             text = event.text
+            if event.reasoning and not self.blind:  # shown while the answer lives; it is no part of the message
+                self.emit("reasoning", {"text": event.reasoning})
             if self._next is not None:
                 text = self._next.take([token.id for token in event.tokens], text)
             self.tokens += event.tokens
@@ -245,7 +247,7 @@ async def follow(answers: Iterable[LiveAnswer], after: int = 0) -> AsyncIterator
 def _new(answer: LiveAnswer, after: int) -> list[tuple[int, str, dict[str, Any]]]:
     found: list[tuple[int, str, dict[str, Any]]] = []
     for number, (name, data) in enumerate(answer.events[after:], after + 1):
-        if name == "delta" and found and found[-1][1] == "delta":
+        if name in ("delta", "reasoning") and found and found[-1][1] == name:
             text = found.pop()[2]["text"] + data["text"]
             data = {**data, "text": text}
         found.append((number, name, data))

@@ -19,7 +19,7 @@ from chatwright.serve.desk.hooks import set_consent
 from chatwright.serve.engine import Engine
 from chatwright.serve.services import Services, services
 
-_WHAT = "events start (with the calculator's steps), context, delta, error, done"
+_WHAT = "events start (with the calculator's steps), context, reasoning, delta, error, done"
 EVENTS: dict[int | str, dict[str, Any]] = {200: {"description": _WHAT, "content": {"text/event-stream": {}}}}
 Member = Annotated[Principal, Depends(require_user("member"))]
 Asker = Annotated[Principal, Depends(require_user("member", generates=True))]

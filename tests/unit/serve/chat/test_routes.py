@@ -77,6 +77,22 @@ async def tree(client: Client, conversation: str) -> dict[str, Any]:
     return dict(answer.json())
 
 
+def test_reasoning_is_shown_but_neither_kept_nor_sent_back(app: FastAPI, play: Any, alpha: ScriptedEngine) -> None:
+    async def scenario(client: Client) -> None:
+        alpha.reasoning = ["Let me ", "think."]
+        chat = await begin(client)
+        events = await say(client, chat, "Why?")
+        assert "".join(data["text"] for name, data in events if name == "reasoning") == "Let me think."
+        assert text_of(events) == "alpha: Why?"
+        kept = await tree(client, chat)
+        assert kept["messages"][1]["content"] == "alpha: Why?" and "think." not in str(kept)
+        await say(client, chat, "Sure?")
+        assert [m.content for m in alpha.requests[-1].messages] == ["Why?", "alpha: Why?", "Sure?"]
+        assert not any(m.reasoning_content for m in alpha.requests[-1].messages)
+
+    play(scenario)
+
+
 def test_an_answer_streams_and_is_kept_with_tokens_and_usage(app: FastAPI, play: Any, alpha: ScriptedEngine) -> None:
     async def scenario(client: Client) -> None:
         chat = await begin(client, system="Be kind.", settings={"temperature": 0, "script": "Latin", "seed": 7})
