@@ -516,6 +516,23 @@ def test_local_folders_and_files(tmp_path: Path) -> None:
         hub.resolve(folder / "config.json")
 
 
+def test_a_misspelt_path_is_not_looked_up_on_a_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(remote, "fetch", lambda name, refresh=False: asked.append(name) or tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "6-pppo").mkdir(parents=True)
+    for name in ("runs/6-ppo", "runs/6-ppo/model.gguf"):
+        with pytest.raises(HubError, match="not looked up on a hub because a folder runs is here"):
+            hub.resolve(name)
+    with pytest.raises(HubError, match="Did you mean runs/6-pppo"):
+        hub.resolve("runs/6-ppo")
+    assert asked == []
+    for name in ("owner/name", "runs/6-ppo@main"):
+        with pytest.raises(HubError, match="no model in it"):  # the stub gives an empty folder
+            hub.resolve(name)
+    assert asked == ["owner/name", "runs/6-ppo@main"]
+
+
 def test_unknown_names_get_a_hint() -> None:
     with pytest.raises(HubError, match="Did you mean smollm2-135m-instruct.*owner/name"):
         hub.resolve("smollm-135m-instruct")

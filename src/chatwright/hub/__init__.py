@@ -40,6 +40,7 @@ def resolve(name_or_folder: str | Path, *, refresh: bool = False) -> Path:
             return path
         raise HubError(f"{path}: is a file; give a folder with config.json, or a .gguf file")
     if remote.is_remote_name(name):
+        _refuse_a_misspelt_path(name)
         found = remote.fetch(name, refresh=refresh)
         return _local_folder(found) if found.is_dir() else found
     if path.suffix == ".gguf":
@@ -49,6 +50,21 @@ def resolve(name_or_folder: str | Path, *, refresh: bool = False) -> Path:
     raise HubError(
         f"model {name!r}: no such folder and no known name.{hint} Names: {', '.join(NAMED)}; or owner/name on the "
         "Hugging Face hub, a folder, or a .gguf file."
+    )
+
+
+def _refuse_a_misspelt_path(name: str) -> None:
+    """HubError for `runs/x` where a folder `runs` is here: a typing error is not sent to a hub. `@revision` says that a
+    name is meant, and what is cached needs no hub."""
+    first = Path(name.split("/")[0])
+    if "@" in name or not first.is_dir() or remote.is_cached_name(name):
+        return
+    parent = Path(name).parent
+    near = difflib.get_close_matches(Path(name).name, [one.name for one in parent.iterdir()] if parent.is_dir() else (), n=1)
+    hint = f" Did you mean {parent / near[0]}?" if near else ""
+    raise HubError(
+        f"model {name!r}: no such folder, and it is not looked up on a hub because a folder {first} is here.{hint} For one "
+        f"on the hub, write {name}@main"
     )
 
 

@@ -133,15 +133,24 @@ def is_remote_name(name: str) -> bool:
     return match is not None and not any(part.strip(".") == "" for part in match["repo"].split("/"))
 
 
+def is_cached_name(name: str) -> bool:
+    """Whether the model of a name that `is_remote_name` takes is on disk."""
+    return _place(name).cached() is not None
+
+
+def _place(name: str) -> _Place:
+    match = _NAME.match(name)
+    assert match is not None
+    return _Place(match["repo"], match["revision"] or "main", match["file"] or "")
+
+
 def fetch(name: str, *, refresh: bool = False) -> Path:
     """The snapshot folder of a hub model, or the GGUF file in it that was named, downloaded if it is not in the cache;
     `refresh` asks the hub for a newer one.
 
     Raises HubError: offline, unreachable, refused (401, 403), not found (404), wrong content, disk full.
     """
-    match = _NAME.match(name)
-    assert match is not None
-    place = _Place(match["repo"], match["revision"] or "main", match["file"] or "")
+    place = _place(name)
     cached = place.cached()
     if cached is not None and (not refresh or offline()):
         return place.within(cached)
