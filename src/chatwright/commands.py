@@ -199,9 +199,9 @@ GROUPS: dict[str, dict[str, Command]] = {
     },
     "Results": {
         "evaluate": Command(
-            "chatwright.recipes.evaluate:print_summary",
-            "EvaluateConfig",
-            "compare models on held-out questions",
+            "chatwright.pipeline.suites:evaluate",
+            "EvaluateCommandConfig",
+            "compare models on held-out questions or on suites",
             positional="models",
         ),
         "overopt": Command(

@@ -8,7 +8,8 @@ ReportData
                 "win_rates": {"ppo_vs_base": {"rate", "low", "high", "n"}, ...},
                 "judge", "judge_kind" (simulated, held_out, learned): the judge of the score and, where there is no
                 "preference_judge" ({"judge", "judge_kind", "replies", "unreadable"}), of the win rates,
-                "reward_model": {"accuracy", "length_baseline", "ece", "tie_nll", ...}}
+                "reward_model": {"accuracy", "length_baseline", "ece", "tie_nll", ...},
+                "suites": {name: `suites.table.suite_figures`}}
                 figures: `harness.figures` + "kl_nats_per_token" and "path"; models in the order to be shown
     greedy      {name: figures} of greedy decoding
     language    "en" or "zh": language of questions and answers; also the page's first language
@@ -57,6 +58,7 @@ from chatwright.evals.report_words import (
     score_name,
     text_of,
 )
+from chatwright.evals.suites.table import html_tables
 from chatwright.evals.terminal import print_table
 
 __all__ = ["ReportData", "html", "print_table", "write_html"]
@@ -84,6 +86,7 @@ def html(data: ReportData) -> str:
         _tiles(data),
         _stages(data),
         _figures(data),
+        html_tables(data["report"].get("suites", {})),
         _targets(data),
         _win_rates(data),
         _answers(data),

@@ -1,11 +1,12 @@
 """Log-probabilities of a text's own tokens, and its hidden states: one forward pass, no sampling.
 
-Shapes: T tokens, D width, V vocabulary.
+Shapes: B rows, N scored tokens of all rows, T tokens, D width, V vocabulary.
 """
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -17,6 +18,9 @@ from chatwright.model.transformer import Transformer
 
 PART = 256  # tokens in one piece of work: others wait for it
 _ROWS = 256  # positions whose logits are in memory at a time
+_LEAST_SHARED = 16  # a shorter common beginning is not worth a pass of its own
+Pair = tuple[Sequence[int], Sequence[int]]
+"""Token ids of a context and of its continuation, at least one each."""
 
 
 def score_tokens(model: Transformer, ids: Sequence[int], top: int = 0) -> list[tuple[float, TopLogprobs] | None]:
@@ -58,6 +62,67 @@ def score_parts(
 
 
 @torch.inference_mode()
+def score_continuations(model: Transformer, pairs: Sequence[Pair], *, batch_tokens: int = 4096) -> list[tuple[float, bool]]:
+    """Per pair the sum of the continuation's log-probabilities in nats, and whether greedy decoding would write it.
+
+    What all pairs begin with is computed once. The rest is computed in batches of at most `batch_tokens` padded tokens.
+    Raises DataError when a context or a continuation is empty, or a pair is longer than the model's context.
+    """
+    for context, continuation in pairs:
+        if not context or not continuation:
+            raise DataError("a context and its continuation need at least one token each")
+        _check(model, [*context, *continuation])
+    shared = os.path.commonprefix([list(context[:-1]) for context, _ in pairs])
+    if len(pairs) < 2 or len(shared) < _LEAST_SHARED:
+        shared = []
+    rests = [[*context, *continuation][len(shared) :] for context, continuation in pairs]
+    out: list[tuple[float, bool]] = [(0.0, False)] * len(pairs)
+    for rows in _equal_lengths(rests, batch_tokens):
+        hidden_BTD = _padded_states(model, shared, [rests[row] for row in rows])
+        own = [len(pairs[row][1]) for row in rows]
+        ends = [len(rests[row]) - 1 for row in rows]
+        spans = [hidden_BTD[b, end - n : end] for b, (end, n) in enumerate(zip(ends, own, strict=True))]
+        logprob_N, greedy_N = _own_logprobs(model, torch.cat(spans), [t for row in rows for t in pairs[row][1]])
+        scores = zip(logprob_N.split(own), greedy_N.split(own), strict=True)
+        for row, (logprobs, greedy) in zip(rows, scores, strict=True):
+            out[row] = (float(logprobs.sum()), bool(greedy.all()))
+    return out
+
+
+def _equal_lengths(texts: Sequence[Sequence[int]], batch_tokens: int) -> Iterator[list[int]]:
+    """Indices of `texts` in groups of similar length, each at most `batch_tokens` when padded (at least one text)."""
+    order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
+    while order:
+        size = max(1, batch_tokens // len(texts[order[0]]))
+        yield order[:size]
+        order = order[size:]
+
+
+def _padded_states(model: Transformer, shared: Sequence[int], texts: Sequence[Sequence[int]]) -> torch.Tensor:
+    """States [B, T, D] of right-padded texts that continue the tokens `shared`."""
+    weight, width = model.embed.weight, max(map(len, texts))
+    tokens_BT = torch.tensor([[*text, *[0] * (width - len(text))] for text in texts], device=weight.device)
+    if not shared:
+        return _evaluated(model, tokens_BT, None)
+    cache = KVCache(model.config, 1, len(shared) + width, weight.dtype, weight.device)
+    _evaluated(model, torch.tensor([list(shared)], device=weight.device), cache)
+    cache.append(len(shared))
+    return _evaluated(model, tokens_BT, cache.select(torch.zeros(len(texts), dtype=torch.long, device=weight.device)))
+
+
+def _own_logprobs(model: Transformer, hidden_ND: torch.Tensor, targets: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Per state the log-probability of its target (float64 on the CPU) and whether the target is the likeliest token."""
+    targets_N = torch.tensor(targets, device=hidden_ND.device)
+    logprobs, greedy = [], []
+    for at in range(0, len(targets_N), _ROWS):
+        logprob_NV = torch.log_softmax(model.logits(hidden_ND[at : at + _ROWS]).float(), dim=-1)
+        rows_N = targets_N[at : at + _ROWS]
+        logprobs.append(logprob_NV.gather(1, rows_N[:, None])[:, 0].double().cpu())
+        greedy.append((logprob_NV.argmax(dim=-1) == rows_N).cpu())
+    return torch.cat(logprobs), torch.cat(greedy)
+
+
+@torch.inference_mode()
 def hidden_parts(
     model: Transformer, ids: Sequence[int], part: int = PART, *, both_sides: bool = False
 ) -> Iterator[torch.Tensor]:
@@ -74,7 +139,7 @@ def hidden_parts(
     cache = KVCache(model.config, 1, len(ids), weight.dtype, weight.device)
     for at in range(0, len(ids), part):
         tokens_1T = torch.tensor([list(ids[at : at + part])], device=weight.device)
-        states_TD = _evaluated(model, tokens_1T, cache)
+        states_TD = _evaluated(model, tokens_1T, cache)[0]
         cache.append(tokens_1T.shape[1])
         yield states_TD
 
@@ -84,7 +149,7 @@ def hidden_states(model: Transformer, ids: Sequence[int], *, both_sides: bool = 
     _check(model, ids)
     tokens_1T = torch.tensor([list(ids)], device=model.embed.weight.device)
     mask_1TT = torch.ones(1, len(ids), len(ids), dtype=torch.bool, device=tokens_1T.device) if both_sides else None
-    return _evaluated(model, tokens_1T, None, mask_1TT)
+    return _evaluated(model, tokens_1T, None, mask_1TT)[0]
 
 
 def _check(model: Transformer, ids: Sequence[int]) -> None:
@@ -96,13 +161,13 @@ def _check(model: Transformer, ids: Sequence[int]) -> None:
 
 
 def _evaluated(
-    model: Transformer, tokens_1T: torch.Tensor, cache: KVCache | None, mask_1TT: torch.Tensor | None = None
+    model: Transformer, tokens_BT: torch.Tensor, cache: KVCache | None, mask_BTT: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """[T, D] without dropout, whatever mode the model is in."""
+    """[B, T, D] without dropout, whatever mode the model is in."""
     training = model.training
     model.eval()
     try:
-        out: torch.Tensor = model(tokens_1T, cache=cache, mask_BTS=mask_1TT)[0]
+        out: torch.Tensor = model(tokens_BT, cache=cache, mask_BTS=mask_BTT)
         return out
     finally:
         model.train(training)

@@ -13,7 +13,7 @@ from chatwright.generation.api import SamplingParams
 from chatwright.generation.lm import LM
 from chatwright.generation.local import LocalGenerator
 from chatwright.generation.sampling import adjusted_logits
-from chatwright.generation.score import hidden_parts, score_parts, score_tokens
+from chatwright.generation.score import hidden_parts, score_continuations, score_parts, score_tokens
 from tiny_models import tiny_model
 
 
@@ -102,3 +102,23 @@ def test_ignored_stop_tokens_are_never_drawn(lm: LM, tokenizer: Any) -> None:
 def test_settings_out_of_range(fields: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         SamplingParams(**fields)
+
+
+@pytest.mark.parametrize("shared", [0, 40])
+def test_continuations_are_scored_as_whole_texts_are(lm: LM, shared: int) -> None:
+    """Ragged pairs in small batches, with and without a common beginning, against the logits of each text alone."""
+    head = [7 + n % 50 for n in range(shared)]
+    pairs = [([*head, 3 + n, *range(5, 5 + n)], [9 + n, 11, *range(20, 20 + 3 * n)]) for n in range(7)]
+    greedy = int(lm.logits(pairs[0][0])[-1].argmax())
+    pairs.append((pairs[0][0], [greedy]))
+    found = score_continuations(lm.model, pairs, batch_tokens=90)
+    for (context, continuation), (value, is_greedy) in zip(pairs, found, strict=True):
+        logprob_TV = torch.log_softmax(lm.logits([*context, *continuation]), -1)
+        rows = range(len(context) - 1, len(context) + len(continuation) - 1)
+        wanted = sum(float(logprob_TV[row, token]) for row, token in zip(rows, continuation, strict=True))
+        likeliest = all(int(logprob_TV[row].argmax()) == token for row, token in zip(rows, continuation, strict=True))
+        assert value == pytest.approx(wanted, abs=1e-4) and is_greedy == likeliest
+    assert found[-1][1] and score_continuations(lm.model, []) == []
+    for bad in (([], [1]), ([1], []), ([1] * 640, [1]), ([1], [10**6])):
+        with pytest.raises(DataError):
+            score_continuations(lm.model, [bad])
