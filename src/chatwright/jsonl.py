@@ -251,8 +251,10 @@ def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> int:
             file.flush()
             os.fsync(file.fileno())
         os.replace(name, target)
-    except BaseException:
+    except BaseException as error:
         Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None and not error.filename:  # a write names no file
+            raise OSError(error.errno, os.strerror(error.errno), str(target)) from error
         raise
     folder = os.open(target.parent, os.O_RDONLY)
     try:

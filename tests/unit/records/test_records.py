@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import errno
 import gzip
 import json
 import os
@@ -318,3 +319,13 @@ def test_the_shared_rankings_are_read_whole(shared_data: Path) -> None:
     assert len(rankings) == 385 and {r.order.k for r in rankings} == {4}
     assert sum(any(relation == 0 for *_, relation in r.order.pairs()) for r in rankings) == 141
     assert sum(bool(r.context) for r in rankings) > 370
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left on device: .*rows.jsonl"):
+        write_jsonl(tmp_path / "rows.jsonl", [{"prompt": "x"}])
+    assert not list(tmp_path.iterdir())

@@ -39,6 +39,9 @@ _FIELDS = frozenset(
     "temperature top_p top_k n stop logit_bias presence_penalty frequency_penalty ignore_eos top_logprobs dimensions "
     "script".split()
 )
+_BOUNDS = frozenset(
+    "greater_than greater_than_equal less_than less_than_equal too_long too_short string_too_long string_too_short".split()
+)
 _TYPES = {  # as OpenAI names them: a bad key (401) and an unknown model (404) are invalid requests, told apart by `code`
     403: "permission_error",
     409: "conflict_error",
@@ -241,6 +244,10 @@ def validation_error(errors: Sequence[Mapping[str, Any]]) -> APIError:
         return APIError(400, "the request is not valid")
     # Of two that got equally far, a limit says more than the type of a branch that was not meant.
     chosen = max(errors, key=lambda one: (len(one.get("loc", ())), not str(one.get("type")).endswith("_type")))
+    field = tuple(chosen.get("loc", ()))[:2]
+    bounds = [one for one in errors if one.get("type") in _BOUNDS and tuple(one.get("loc", ()))[:2] == field]
+    if bounds and str(chosen.get("type")).endswith("_type"):  # the branch that was meant: its types are right
+        chosen = max(bounds, key=lambda one: len(one.get("loc", ())))
     if any(one.get("type") == "json_invalid" for one in errors):
         return APIError(400, "the body is not valid JSON", code="invalid_json")
     place, *path = chosen.get("loc") or ("body",)
