@@ -20,10 +20,11 @@ def check_least(config: Any, section: str, least: float, *names: str) -> None:
 
 
 def check_above(config: Any, section: str, limit: float, *names: str) -> None:
-    """ConfigError for a field of `config` that is `limit` or below it, infinite or not a number. None is not checked."""
+    """ConfigError for a field of `config` that is `limit` or below it, or not a number. None is not checked; an
+    infinite one passes (an infinite clip range switches clipping off)."""
     for name in names:
         value = getattr(config, name)
-        if value is not None and not (value > limit and math.isfinite(value)):
+        if value is not None and not value > limit:
             raise _error(section, name, value, f"above {limit:g}")
 
 

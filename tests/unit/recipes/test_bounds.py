@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 
 from chatwright import cli
+from chatwright.recipes.ppo_config import PPOAlgorithmConfig
 
 TRAINED = ("sft", "reward", "dpo", "embed-train")
 OPTIMISED = ("optim.lr=-1", "optim.lr=nan", "optim.beta1=1", "optim.weight-decay=-1", "schedule.warmup-steps=-1")
@@ -30,6 +32,7 @@ CASES = [
     ("bestofn", "n=0"),
     ("replay", "num-texts=0"),
 ]
+UNBOUNDED = PPOAlgorithmConfig(clip=math.inf, value_clip=math.inf)  # no clipping
 READ = {
     "ppo": "--data nothing.jsonl --model nothing --reward nothing",
     "bestofn": "--data nothing.jsonl --model nothing --reward nothing",
