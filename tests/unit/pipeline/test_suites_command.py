@@ -91,6 +91,8 @@ def test_an_interrupted_run_continues(
     monkeypatch.setattr(answer, "likelihood_rows", until(10**6))
     assert evaluate(place, tmp_path / "parts", "--suite", "crows-pairs") == 0
     assert len(scored) == 40, "nothing is computed twice"
+    lines = file.read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["id"] for line in lines] == [str(n) for n in range(1, 21)]
     whole, parts = ((tmp_path / name / "report.json").read_text(encoding="utf-8") for name in ("whole", "parts"))
     assert json.loads(whole) == json.loads(parts)
     data = tmp_path / "crows_pairs_anonymized.csv"
