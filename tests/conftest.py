@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from collections.abc import Callable
@@ -107,3 +108,9 @@ def make_tokenizer() -> Callable[..., Any]:
 def tokenizer(make_tokenizer: Callable[..., Any]) -> Any:
     """A tiny chatml tokenizer with SmolLM2's special tokens and default system message (about 560 entries)."""
     return make_tokenizer()
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays until the end: no collection of garbage has to look at it again."""
+    gc.collect()
+    gc.freeze()

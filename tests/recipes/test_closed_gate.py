@@ -22,6 +22,7 @@ TEACH = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_closed_gate_leaves_sft_evaluated_and_more_rankings_are_noticed(
     tmp_path: Path, make_tokenizer: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,6 +22,7 @@ STAGES = {
 
 
 @pytest.mark.timeout(900)  # seconds on a machine of its own, minutes beside others
+@pytest.mark.slow
 def test_the_wheel_turns_unattended(
     tmp_path: Path, make_tokenizer: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

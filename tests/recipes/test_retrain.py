@@ -167,6 +167,7 @@ def test_labels_become_a_registered_model_that_names_its_export(home: Path, caps
     assert cli.main(["generate", "What is honey?", "--model", str(folder), "--max-new-tokens", "4"]) == 0
 
 
+@pytest.mark.slow
 def test_a_job_whose_worker_is_killed_goes_on_with_the_same_export(home: Path) -> None:
     """The worker dies in the middle; meanwhile more labels come; the next worker ends what was begun."""
     name = begin(home, "job")

@@ -133,6 +133,7 @@ def test_a_run_file_runs_every_stage_in_order(chain: Path) -> None:
     assert ppo["reward"] == ["r/reward", "0.1*python:shorter:score"] and ppo["ptx_loss_before"] > 0
 
 
+@pytest.mark.slow
 def test_run_again_only_what_is_missing_is_done(chain: Path, home: Path) -> None:
     import shutil
 
@@ -178,6 +179,7 @@ def test_a_wrong_run_file_is_refused_before_anything_runs(
     assert set(home.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_the_poem_recipe_fills_a_gap(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -157,6 +157,7 @@ def kill_when(home: Path, out: str, there: Callable[[Path], bool]) -> subprocess
 
 
 @pytest.mark.timeout(600)  # minutes on a machine that is busy
+@pytest.mark.slow
 def test_killed_twice_it_finishes_with_the_same_models(home: Path, taught: dict[str, Any]) -> None:
     def rows(path: Path) -> int:
         return path.read_bytes().count(b"\n") if path.exists() else 0
@@ -211,6 +212,7 @@ def test_with_rankings_and_a_corpus_of_ones_own_nothing_is_sampled_or_replayed(h
     assert set(report["models"]["ppo"]) >= MODEL_KEYS
 
 
+@pytest.mark.slow
 def test_a_part_of_the_rankings_trains_an_independent_judge(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -238,6 +240,7 @@ def test_a_part_of_the_rankings_trains_an_independent_judge(
     assert json.loads((tmp_path / "again" / "evaluation.json").read_text())["judge_kind"] == "learned"
 
 
+@pytest.mark.slow
 def test_an_ai_judge_compares_the_models_where_there_is_one(home: Path, tmp_path: Path) -> None:
     rankings = tiny.write_rows(tmp_path / "mine.jsonl", tiny.ranking_rows(60, kind="human"))
     out = tmp_path / "out"
@@ -255,6 +258,7 @@ def test_an_ai_judge_compares_the_models_where_there_is_one(home: Path, tmp_path
     assert "Judge: the AI judge m." in page and "AI 评判 m" in page and "training reward" in page
 
 
+@pytest.mark.slow
 def test_questions_that_are_kept_aside_are_not_demonstrated_either(home: Path, tmp_path: Path) -> None:
     """Without --questions a tenth of the prompts is held out; a demonstration of one of them would give it away."""
     rankings = tiny.write_rows(tmp_path / "mine.jsonl", tiny.ranking_rows(12))
@@ -268,6 +272,7 @@ def test_questions_that_are_kept_aside_are_not_demonstrated_either(home: Path, t
     assert json.loads((out / "report.json").read_text())["ptx"] is None
 
 
+@pytest.mark.slow
 def test_people_rank_in_a_folder_and_the_chain_waits_for_them(
     home: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

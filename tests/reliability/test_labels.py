@@ -58,7 +58,7 @@ def kill_and_count(kind: str, folder: Path, upstream: str, kills: int) -> list[f
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def test_killing_the_server_loses_no_acknowledged_label(kind: str, tmp_path: Path, upstream: str) -> None:
     assert len(kill_and_count(kind, tmp_path, upstream, 3)) == 4
 

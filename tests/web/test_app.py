@@ -112,7 +112,7 @@ def test_parts(app: Path) -> None:
 # Every feature once. One run per file, so that they spread over pytest's processes. CI runs the files in `IN_CI`, and of
 # those in `SMOKE` the tests tagged @smoke: each page once.
 FEATURES = ("chat", "label", "lead", "loop", "offline", "pages")
-IN_CI = ("offline", "pages")
+IN_CI = ("pages",)
 SMOKE = ("chat", "label")
 
 
