@@ -114,9 +114,7 @@ def test_running_it_again_does_nothing(home: Path, taught: dict[str, Any], capsy
     stages = [p for p in sorted((home / "straight").rglob("*")) if p.is_file() and p.name != ".lock"]
     kept = {p: p.stat().st_mtime_ns for p in stages if p.parent != home / "straight" and p.name not in KEPT_ANEW}
     assert len(kept) > 20
-    started = time.monotonic()
     assert cli.main([*TEACH, "--out", "straight"]) == 0
-    assert time.monotonic() - started < 30
     assert {p: p.stat().st_mtime_ns for p in kept} == kept
     report = json.loads((home / "straight" / "report.json").read_text(encoding="utf-8"))
     assert {k: v for k, v in report.items() if k not in CHANGING} == {

@@ -116,7 +116,7 @@ def test_any_model_answers_with_the_result(tokenizer: Any, question: str) -> Non
 def test_long_texts_take_no_long_time(piece: str) -> None:
     started = time.monotonic()
     assert len(steps(piece * (40_000 // len(piece)))) <= 4
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 50
 
 
 def test_steps_are_json() -> None:

@@ -141,7 +141,7 @@ def test_leaving_early_ends_it_there_too(address: str, behind: ScriptedEngine) -
         await events.aclose()
         began = time.monotonic()
         while behind.open:
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < 30
             await asyncio.sleep(0.01)
         await engine.drain(1)
         with pytest.raises(EngineGone):
