@@ -28,7 +28,7 @@ from chatwright import config as configs
 from chatwright.errors import ConfigError, DataError, RunChangedError
 from chatwright.pipeline.closed_gate import closed_gate, report_without_ppo
 from chatwright.pipeline.inputs import divide
-from chatwright.pipeline.judging import JUDGE_FOLDER, judge_share, preferred, said_recommendation, simulated_only
+from chatwright.pipeline.judging import JUDGE_FOLDER, evaluate_models, judge_share, preferred, said_recommendation
 from chatwright.pipeline.run_file import run
 from chatwright.pipeline.settings import (
     CHINESE_MODEL,
@@ -86,7 +86,7 @@ class Chain:
         """Rankings for the report card; none: a share of the rankings."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.anew = False
-        """Whether the stage that runs replaces what it left before."""
+        """True when the stage that runs replaces what it left before."""
         self._note_config()
         self.times = StageTimes(self.folder / "chain.json")
 
@@ -386,28 +386,9 @@ def train_ppo(chain: Chain, prompts: str, corpus: tuple[str, ...]) -> dict[str, 
 
 
 def _evaluate(chain: Chain, questions: str, judged: bool) -> dict[str, Any]:
-    from chatwright.recipes import evaluate
-
-    cfg, stages = chain.cfg, chain.cfg.stages
     judge = chain.path(JUDGE_FOLDER if judged else "4-reward")
-    if simulated_only(cfg):
-        judge = f"museum-{cfg.language}"
-    result = evaluate.main(
-        evaluate.EvaluateConfig(
-            models=(f"base={cfg.model}", f"sft={chain.path('1-sft')}", f"ppo={chain.path('6-ppo')}"),
-            data=(questions,),
-            out=chain.path("7-evaluation"),
-            fresh=chain.anew,
-            judge=judge,
-            samples=stages.eval_samples,
-            max_new_tokens=stages.eval_max_new_tokens,
-            reference="sft",
-            seed=cfg.seed,
-            device=cfg.device,
-            precision=cfg.precision,
-        )
-    )
-    return preferred(result, Path(chain.path("7-evaluation")), cfg)
+    result = evaluate_models(chain, ("sft=1-sft", "ppo=6-ppo"), questions, "7-evaluation", judge)
+    return preferred(result, Path(chain.path("7-evaluation")), chain.cfg)
 
 
 def _report(chain: Chain, evaluation: dict[str, Any]) -> dict[str, Any]:

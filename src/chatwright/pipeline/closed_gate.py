@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from chatwright import __version__
 from chatwright.errors import GateError
-from chatwright.pipeline.judging import JUDGE_FOLDER, simulated_only
+from chatwright.pipeline.judging import JUDGE_FOLDER, evaluate_models, simulated_only
 from chatwright.progress import console
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def report_without_ppo(chain: Chain, questions: str) -> dict[str, Any]:
     from chatwright.labellers.rubric import gold_judge, rubric_for
 
     cfg, folder = chain.cfg, Path(chain.path(FOLDER))
-    evaluation = chain.stage(5, "evaluation without PPO", lambda: _evaluate(chain, questions))
+    evaluation = chain.stage(5, "evaluation without PPO", lambda: _evaluated(chain, questions))
     chat = f"chatwright chat --model {chain.path('1-sft')}"
     about = {
         "model": cfg.model, "language": cfg.language, "seed": cfg.seed, "folder": str(chain.folder),
@@ -63,26 +63,7 @@ def report_without_ppo(chain: Chain, questions: str) -> dict[str, Any]:
     return report
 
 
-def _evaluate(chain: Chain, questions: str) -> dict[str, Any]:
-    from chatwright.recipes import evaluate
-
-    cfg, stages = chain.cfg, chain.cfg.stages
+def _evaluated(chain: Chain, questions: str) -> dict[str, Any]:
     held_out = Path(chain.path(JUDGE_FOLDER))
-    judge = str(held_out if held_out.is_dir() else chain.path("4-reward"))
-    if simulated_only(cfg):
-        judge = f"museum-{cfg.language}"
-    return evaluate.main(
-        evaluate.EvaluateConfig(
-            models=(f"base={cfg.model}", f"sft={chain.path('1-sft')}"),
-            data=(questions,),
-            out=chain.path(FOLDER),
-            fresh=chain.anew,
-            judge=judge,
-            samples=stages.eval_samples,
-            max_new_tokens=stages.eval_max_new_tokens,
-            reference="sft",
-            seed=cfg.seed,
-            device=cfg.device,
-            precision=cfg.precision,
-        )
-    )
+    judge = str(held_out) if held_out.is_dir() else chain.path("4-reward")
+    return evaluate_models(chain, ("sft=1-sft",), questions, FOLDER, judge)

@@ -27,8 +27,32 @@ LEAST_PROMPTS = 6 * MIN_PROMPTS
 
 
 def simulated_only(cfg: TeachConfig) -> bool:
-    """Whether the labels are those of the museum's rubric, which judges them without its noise."""
+    """True when the labels are those of the museum's rubric, which judges them without its noise."""
     return cfg.labeller == "simulated" and not cfg.rankings
+
+
+def evaluate_models(chain: Chain, runs: tuple[str, ...], questions: str, folder: str, judge: str) -> dict[str, Any]:
+    """Evaluate the base model and stages of a chain on its held-out questions. `runs`: NAME=STAGE each; `judge`: the
+    reward model to use where the labels are of people."""
+    from chatwright.recipes import evaluate
+
+    cfg, stages = chain.cfg, chain.cfg.stages
+    named = (run.split("=") for run in runs)
+    return evaluate.main(
+        evaluate.EvaluateConfig(
+            models=(f"base={cfg.model}", *(f"{name}={chain.path(stage)}" for name, stage in named)),
+            data=(questions,),
+            out=chain.path(folder),
+            fresh=chain.anew,
+            judge=f"museum-{cfg.language}" if simulated_only(cfg) else judge,
+            samples=stages.eval_samples,
+            max_new_tokens=stages.eval_max_new_tokens,
+            reference="sft",
+            seed=cfg.seed,
+            device=cfg.device,
+            precision=cfg.precision,
+        )
+    )
 
 
 def judge_share(chain: Chain, rankings: tuple[str, ...]) -> float:

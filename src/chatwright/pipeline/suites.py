@@ -165,7 +165,7 @@ def _judge(cfg: EvaluateCommandConfig, suites: Sequence[Suite]) -> ToxicityJudge
 
 
 def rows_file(folder: Path, model: str, suite: str) -> Path:
-    """Where the rows of a model and a suite are kept."""
+    """Path of the rows of a model and a suite."""
     return folder / "suites" / f"{model}-{suite}.jsonl"
 
 

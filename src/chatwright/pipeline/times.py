@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def said_anew(error: RunChangedError) -> str:
-    """What has changed, for a stage that is made anew because of it."""
+    """The changes for which a stage is made anew."""
     from chatwright.engine.record import ANEW
 
     return f"{str(error).removesuffix(ANEW)}It is made anew"
