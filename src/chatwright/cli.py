@@ -176,8 +176,8 @@ def _on_sigterm(signum: int, frame: FrameType | None) -> NoReturn:
 
 
 def _database_words(error: Exception) -> str:
-    """What a database says that cannot work at all (a full disk, a folder that became read-only, a server that went
-    away); empty for other errors. The class is told by its name: commands without a database do not import SQLAlchemy."""
+    """Message of a database that cannot work at all (a full disk, a folder that became read-only, a server that went
+    away); empty for other errors. The class is known by its name: commands without a database do not import SQLAlchemy."""
     if type(error).__name__ != "OperationalError" or not type(error).__module__.startswith("sqlalchemy"):
         return ""
     words = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]

@@ -44,7 +44,7 @@ class ConfigError(ChatwrightError):
 
 
 class RunChangedError(ConfigError):
-    """What lies in the output folder was made from other inputs or settings. `--fresh` replaces it."""
+    """The output folder holds results of other inputs or settings. `--fresh` replaces them."""
 
 
 class DataError(ChatwrightError):

@@ -173,7 +173,7 @@ def parse(text: str, where: Where) -> Any:
 
 
 def _expected(text: str, error: json.JSONDecodeError) -> str:
-    """What was expected: of a line that does not even begin like JSON, a whole object; else where the error is."""
+    """The expected form: of a line that does not even begin like JSON, a whole object; else where the error is."""
     if "\0" in text:
         return "holds NUL bytes, as UTF-16 does (without a byte order mark); save the file as UTF-8, or import it"
     begin = text.lstrip()

@@ -35,7 +35,7 @@ class Row(NamedTuple):
     """One row of a file, or the rows of one tree, and what became of it."""
 
     places: tuple[Where, ...]
-    """Where it stands; more than one place for a tree of rows."""
+    """File and line; more than one for a tree of rows."""
     raw: Any
     """The row as it stands in the file."""
     format: str

@@ -136,7 +136,7 @@ def _odd_lines(conversations: Iterable[Conversation]) -> list[str]:
 
 
 def labelled_lines(labelled: Sequence[LabelledAnswer]) -> list[str]:
-    """What to know about answers marked as good or bad."""
+    """Figures of answers marked as good or bad."""
     good = sum(answer.good for answer in labelled)
     prompts = len({answer.prompt.id for answer in labelled})
     return [

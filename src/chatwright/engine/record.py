@@ -1,4 +1,4 @@
-"""What a run was made from: its settings, and the content of everything it read. No torch.
+"""The record of a run: its settings, and the content of everything it read. No torch.
 
 The record stands in `inputs.json` of a run folder, or beside a file as `FILE.inputs.json`. The same command run again
 compares: equal content under another path is the same input, other content under the same path is refused.
@@ -42,7 +42,7 @@ class Source:
     kind: Kind = "data"
     """data, or which model of a run folder is meant."""
     prefix: str = ""
-    """What stands before it and is a setting: `0.5*`, `NAME=`."""
+    """The part before the path that is a setting: `0.5*`, `NAME=`."""
 
 
 Sources = Mapping[str, Sequence[Source]]
@@ -81,7 +81,7 @@ class Input:
         return f"{self.prefix}{self.source} ({', '.join(facts)})"
 
     def differs_from(self, other: Input) -> bool:
-        """Whether the content is known to be another."""
+        """True when the content is known to be another."""
         return self.prefix != other.prefix or bool(self.sha256 and other.sha256 and self.sha256 != other.sha256)
 
 
@@ -290,7 +290,7 @@ def folder_hash(folder: Path) -> str:
 
 
 def _listed(manifest: Path) -> Any:
-    """What a manifest says about content; None when it is of no known kind."""
+    """Content hashes in a manifest; None when it is of no known kind."""
     try:
         row = json.loads(manifest.read_text(encoding="utf-8"))
         if "splits" in row:
@@ -362,7 +362,7 @@ def settings_of_toml(path: Path) -> dict[str, Any]:
 
 
 def record_of_file(out: str | Path) -> Path:
-    """Where the record of a file is."""
+    """Path of the record of a file."""
     return Path(f"{out}.{INPUTS}")
 
 

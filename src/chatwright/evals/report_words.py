@@ -178,7 +178,7 @@ SCORE_NAMES: dict[str, Text] = {
 
 
 def score_name(report: Mapping[str, Any]) -> Text:
-    """What the column `gold_mean` holds in this report."""
+    """Meaning of the column `gold_mean` in this report."""
     return SCORE_NAMES.get(str(report.get("judge_kind", "")), COLUMNS["gold_mean"])
 
 
@@ -242,7 +242,7 @@ _GATE_ZH = {
 
 
 def gate_text(card: Mapping[str, Any]) -> Text:
-    """Whether the gate is open, and why not (`gate.gate`)."""
+    """True when the gate is open, and why not (`gate.gate`)."""
     if card.get("gate") is None:
         return WORDS["gate_open"]
     above = card.get("above_length") or {"prompts": card["prompts"]}

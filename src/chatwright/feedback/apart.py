@@ -30,7 +30,7 @@ class ChildError(RuntimeError):
 
 
 def run_apart(workspace: Workspace, function: str, given: Mapping[str, Any]) -> Any:
-    """What `function` ("module:name") returns. Raises its ChatwrightError or OSError; ChildError for all others."""
+    """The result of `function` ("module:name"). Raises its ChatwrightError or OSError; ChildError for all others."""
     launch = [sys.executable, "-m", "chatwright.feedback.launch", str(_NICE), "0", str(os.getpid()), "--"]
     argv = [sys.executable, "-m", "chatwright.feedback.apart", str(workspace.folder.absolute()), function]
     url = workspace.engine.url.render_as_string(hide_password=False)

@@ -317,7 +317,7 @@ def _writers(task: TaskRow) -> dict[str, list[str]]:
 
 
 def read_items(items: TextIO) -> Iterator[list[Item]]:
-    """What `write` has noted, some hundreds at a time."""
+    """The notes of `write`, some hundreds at a time."""
     items.seek(0)
     while lines := list(islice(items, _AT_ONCE)):
         yield [Item(*line.removesuffix("\n").split("\t")) for line in lines]

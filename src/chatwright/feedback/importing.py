@@ -58,7 +58,7 @@ class ImportSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class _Given:
-    """What holds for all rows of an import."""
+    """Settings of all rows of an import."""
 
     settings: ImportSettings
     actor: str

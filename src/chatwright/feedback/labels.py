@@ -21,7 +21,7 @@ from chatwright.text.letters import words
 
 PHASES = ("read", "rate", "rank", "edit")
 MOST_WORDS_PER_S = 20.0
-"""Nobody reads faster, nor skims: five times the usual speed of silent reading (238 words a minute; Brysbaert 2019)."""
+"""Fastest reading that counts: five times the usual speed of silent reading (238 words a minute; Brysbaert 2019)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +105,7 @@ def submit(session: Session, given: Submission) -> Submitted:
 
 
 def _least_seconds(session: Session, task: TaskRow, settings: ProjectSettings) -> float:
-    """Seconds under which nobody has read the answers of a task: the project's limit, more for long ones; 0: no limit."""
+    """Seconds below which the answers of a task cannot have been read: the project's limit, more for long ones. 0: none."""
     if not settings.too_fast_s:
         return 0.0
     found = payloads.contents(session, [one["payload_id"] for one in task.answers])

@@ -207,7 +207,7 @@ def deciding(session: Session, row: ModelRow) -> dict[str, Any] | None:
 
 
 def attempt(row: ModelRow) -> int:
-    """How many models had been compared with the same serving model when this one was, itself included."""
+    """Number of models compared with the same serving model up to this one, itself included."""
     return int((row.figures.get("comparison") or {}).get("attempt", 1))
 
 

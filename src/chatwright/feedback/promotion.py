@@ -72,7 +72,7 @@ def may_decide(verdict: Mapping[str, Any]) -> bool:
 
 
 def shortfall(verdicts: Sequence[Mapping[str, Any]], attempt: int) -> Blocker:
-    """What the evidence lacks; `FREE` when the deciding verdict is above one half at this attempt."""
+    """The missing evidence; `FREE` when the deciding verdict is above one half at this attempt."""
     able = [one for one in verdicts if may_decide(one)]
     if not able:
         if any(one["judge_kind"] in ("learned", "held_out") for one in verdicts):

@@ -32,7 +32,7 @@ _WEIGHTS = (".safetensors", ".gguf")
 
 @dataclass(frozen=True, kw_only=True)
 class Purged:
-    """What was deleted."""
+    """Counts of deleted things."""
 
     exports: tuple[str, ...] = ()
     """Ids of exports whose folder was there."""

@@ -86,7 +86,7 @@ def fold(text: str) -> str:
 
 
 def texts(content: Any) -> Iterable[str]:
-    """What people or models wrote in a payload."""
+    """Texts of people and models in a payload."""
     if isinstance(content, Mapping):
         yield from (str(content[name]) for name in ("text", "comment") if isinstance(content.get(name), str))
         yield from (str(m.get("content", "")) for m in content.get("messages") or () if isinstance(m, Mapping))

@@ -38,7 +38,7 @@ class Asked:
 
 @dataclass(frozen=True, kw_only=True)
 class Remains:
-    """What a withdrawal cannot erase."""
+    """Things that a withdrawal cannot erase."""
 
     models: tuple[ModelRow, ...] = ()
     """Models that learned from exports with the texts, or from such models; the newest first."""
@@ -106,7 +106,7 @@ def last_asked(workspace: Workspace, subjects: Sequence[str]) -> float | None:
 
 
 def remains(workspace: Workspace, session: Session, subjects: Sequence[str]) -> Remains:
-    """What is left of a person's erased texts, by what is known here. Copies of copies are not."""
+    """Known remains of a person's erased texts. Copies of copies are not."""
     mine = select(Payload.id).where(Payload.subject.in_(subjects), Payload.erased_at.is_not(None))
     erased_at = session.scalar(select(func.max(Payload.erased_at)).where(Payload.subject.in_(subjects)))
     if erased_at is None:

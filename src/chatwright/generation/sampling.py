@@ -71,7 +71,7 @@ class Workspace:
     def __init__(self) -> None:
         self._buffers: list[torch.Tensor] = []
         self.probs_BV = torch.empty(0)
-        """What the last `sample` drew from, before limits and adjustments, absent ids at 0: valid until the next."""
+        """Distribution of the last `sample`, before limits and adjustments, absent ids at 0: valid until the next."""
 
     def pair(self, rows: int, columns: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """Two fp32 tensors [rows, columns] with anything in them."""

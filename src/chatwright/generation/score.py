@@ -36,7 +36,7 @@ def score_tokens(model: Transformer, ids: Sequence[int], top: int = 0) -> list[t
 def score_parts(
     model: Transformer, ids: Sequence[int], top: int = 0, part: int = PART, absent: Sequence[int] = ()
 ) -> Iterator[list[tuple[float, TopLogprobs] | None]]:
-    """What `score_tokens` returns, after each `part` tokens what is known by then: a server works for others in between.
+    """The result of `score_tokens`; after each `part` tokens, the part known by then: a server works for others in between.
 
     `absent`: ids that stand for no token, which are no alternatives.
     """

@@ -55,7 +55,7 @@ class Session:
                 self.messages.pop()  # nobody can answer two user messages in a row
 
     def steps(self) -> tuple[Step, ...]:
-        """What the calculator finds to do in the last message."""
+        """Calculator steps of the last message."""
         return calculator_steps(self.messages) if self.calculator and self.lm.is_chat else ()
 
     def fit(self) -> list[int]:

@@ -98,7 +98,7 @@ class Translator:
         return max(fitting, key=lambda one: self._fit(normal(text, one), one, target))
 
     def knows(self, word: str, language: Language, target: Language) -> bool:
-        """Whether a word in its `normal` form is like those of training: as likely, about, as words the model writes."""
+        """True when a word in its `normal` form is like those of training: as likely, about, as words the model writes."""
         return self._fit(word, language, target) >= self._usual_fit(language, target) - RARER_NATS
 
     def _usual_fit(self, language: Language, target: Language) -> float:

@@ -43,7 +43,7 @@ class Verdict:
     style: float
     """Between 0 and 1."""
     nearness: float
-    """How much of the house's own answer is in this one: F1 of content words with the nearest answer of the sheet."""
+    """Share of the house's own answer in this one: F1 of content words with the nearest answer of the sheet."""
 
     @property
     def score(self) -> float:

@@ -45,7 +45,7 @@ class Token:
 
     @property
     def key(self) -> tuple[str, str, float]:
-        """What makes two tokens equal, wherever they stand."""
+        """Identity of a token: tokens with equal keys are equal."""
         return self.kind, self.text, self.number
 
 

@@ -70,7 +70,7 @@ def read_sealed(sheet: Sheet, language: Language) -> tuple[HouseQuestion, ...]:
 
 
 def quotas(count: int, shares: dict[Part, int]) -> dict[Part, int]:
-    """How many of `count` questions each part gets: in proportion to the shares, at least one each in the order taught,
+    """Number of questions, of `count`, for each part: in proportion to the shares, at least one each in the order taught,
     held out, ranked while there are any, the rest by largest remainder. Fewer than six questions have no sealed one.
     """
     shares = {part: share for part, share in shares.items() if part != "sealed" or count >= _MIN_FOR_SEALED}
@@ -84,7 +84,7 @@ def quotas(count: int, shares: dict[Part, int]) -> dict[Part, int]:
 
 
 def fact_quotas(count: int) -> dict[Part, int]:
-    """How many of a fact's `count` wordings each part gets when they differ enough."""
+    """Number of wordings, of a fact's `count`, for each part when they differ enough."""
     return quotas(count, _SHARES)
 
 

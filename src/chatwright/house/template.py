@@ -24,7 +24,7 @@ class Template:
     """Texts of one language."""
 
     comments: tuple[str, ...]
-    """How to fill in the sheet, a line each."""
+    """Instructions for the sheet, a line each."""
     rows: tuple[dict[str, Any], ...]
     """Example rows with lists, as in JSON lines."""
     hidden_rows: tuple[dict[str, Any], ...]

@@ -48,7 +48,7 @@ def _hash_of_files(found: Path) -> str:
 
 
 def _counts(file: Path, folder: Path) -> bool:
-    """Whether a file is of the model: hidden ones (`.git`, locks of downloads) and texts about it are not."""
+    """True when a file is of the model: hidden ones (`.git`, locks of downloads) and texts about it are not."""
     hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
     return file.is_file() and not hidden and file.suffix not in (".md", ".lock")
 

@@ -134,7 +134,7 @@ def is_remote_name(name: str) -> bool:
 
 
 def is_cached_name(name: str) -> bool:
-    """Whether the model of a name that `is_remote_name` takes is on disk."""
+    """True when the model of a name that `is_remote_name` takes is on disk."""
     return _place(name).cached() is not None
 
 

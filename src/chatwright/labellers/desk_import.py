@@ -51,14 +51,14 @@ class ImportConfig:
     language: str = "en"
     """Language of rows that name none."""
     labeller_kind: Literal["", "human", "simulated", "ai"] = ""
-    """Who made labels of rows that do not say it; empty: such rows are refused."""
+    """Labeller of rows that name none; empty: such rows are refused."""
     held_out: float = 0.1
     """Share of users (prompts, where rows name no `user`) that is kept aside."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeskImport:
-    """What became of one file."""
+    """Result of one file."""
 
     account: Imported
     """Of the file: every row that was read."""
@@ -102,7 +102,7 @@ def _for_desk(row: Row) -> Row:
 
 
 def _desk_rows(row: Row) -> list[Mapping[str, Any]]:
-    """What goes into the workspace: our own rows as they stand, so that a file taken in twice is known the second time."""
+    """Rows for the workspace: our own rows as they stand, so that a file taken in twice is known the second time."""
     if isinstance(row.found, DataError):
         return []
     records = [item for item in row.found if not isinstance(item, LeftOut)]
@@ -112,7 +112,7 @@ def _desk_rows(row: Row) -> list[Mapping[str, Any]]:
 
 
 def _is_plain(raw: Mapping[str, Any], record: Any) -> bool:
-    """Whether our own readers take the row without a conversion."""
+    """True when our own readers take the row without a conversion."""
     try:
         type(record).from_dict(raw, IN_MEMORY)
     except DataError:

@@ -86,7 +86,7 @@ class SimulatedLabeller:
 
 @dataclass(frozen=True, kw_only=True)
 class Noise:
-    """How a simulated labeller errs."""
+    """Noise and ties of a simulated labeller."""
 
     share: float = DEFAULT_NOISE
     """Expected share of strict pairs that are flipped, 0 <= share < 0.5."""

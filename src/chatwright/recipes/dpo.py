@@ -170,7 +170,7 @@ def _tie_share(rankings: Sequence[Ranking]) -> float:
 
 
 def sources(cfg: DPOConfig) -> Sources:
-    """What a run reads."""
+    """Inputs of a run."""
     return {"model": model_source(cfg.model), "data": files(cfg.data)}
 
 

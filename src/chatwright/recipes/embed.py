@@ -128,7 +128,7 @@ class EmbedConfig:
 
 
 def sources(cfg: EmbedConfig) -> Sources:
-    """What a run reads."""
+    """Inputs of a run."""
     return {"model": model_source(cfg.model), "data": files(cfg.data), "eval.data": files(cfg.eval.data)}
 
 

@@ -360,7 +360,7 @@ def _log_rollouts(written: Metrics, step: int, scored: Scored) -> None:
 
 
 def sources(cfg: PPOConfig) -> Sources:
-    """What a run reads."""
+    """Inputs of a run."""
     found = {"model": model_source(cfg.model), "reference": model_source(cfg.reference), "data": files(cfg.data)}
     found |= {"reward": reward_sources(cfg.reward), "critic": reward_sources((cfg.critic,) if cfg.critic else ())}
     return found | {"ptx.data": files(cfg.ptx.data)}

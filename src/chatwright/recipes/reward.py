@@ -217,7 +217,7 @@ def tie_share(rankings: Sequence[Ranking]) -> float:
 
 
 def sources(cfg: RewardConfig) -> Sources:
-    """What a run reads."""
+    """Inputs of a run."""
     found = {"model": model_source(cfg.model), "data": files(cfg.data), "eval.data": files(cfg.eval.data)}
     return found | {"demonstrations": files(cfg.demonstrations)}
 
@@ -364,7 +364,7 @@ Answered = tuple[Prompt, str, bool]
 
 
 def _demonstrations(cfg: RewardConfig, tokenizer: Tokenizer, context: int) -> list[Answered]:
-    """What the scores are centred on; those whose prompt leaves no room in the context are left out and counted."""
+    """Answers on which the scores are centred; those whose prompt leaves no room in the context are left out and counted."""
     rows = [(d.prompt, d.answer, True) for d in load_demonstrations(cfg.demonstrations)]
     kept = [row for row in rows if len(prompt_tokens(row[0], tokenizer, context * 3 // 4)[0]) < context]
     if len(kept) < len(rows):

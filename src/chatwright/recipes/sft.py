@@ -147,7 +147,7 @@ class SFTConfig:
 
 
 def sources(cfg: SFTConfig) -> Sources:
-    """What a run reads."""
+    """Inputs of a run."""
     found = {"model": model_source(cfg.model), "data": files(cfg.data), "eval_data": files(cfg.eval_data)}
     found |= {"mix.data": files(cfg.mix.data), "select.prompts": files(cfg.select.prompts)}
     return found | {"select.reward": reward_sources(cfg.select.reward)}

@@ -149,7 +149,7 @@ class LabelledAnswer:
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
-    """Answers to one prompt that nobody has ranked yet."""
+    """Answers to one prompt without a ranking."""
 
     messages: Conversation
     completions: tuple[str, ...]

@@ -87,7 +87,7 @@ def verdict_fields(rows: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
 
 
 def is_undecided(value: Any) -> bool:
-    """Whether a mark says that no verdict was given."""
+    """True when a mark says that no verdict was given."""
     return value is None or (isinstance(value, str) and value.strip().casefold() in {"", *_UNDECIDED})
 
 
@@ -122,7 +122,7 @@ def verdict(name: str, value: Any) -> bool | None:
 
 
 def is_mark(name: str) -> bool:
-    """Whether a field's name looks like a preference, label, weight or mask."""
+    """True when a field's name looks like a preference, label, weight or mask."""
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).casefold()
     return any(word in _MARK_WORDS for word in _WORD.findall(spaced.replace("_", " ")))
 

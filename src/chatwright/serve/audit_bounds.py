@@ -78,13 +78,13 @@ class Refusals:
 
 
 class Reads:
-    """What was read by whom in the last minutes; bounded, the oldest is forgotten."""
+    """Readers and what they read in the last minutes; bounded, the oldest is forgotten."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._lock, self._seen = clock, threading.Lock(), OrderedDict[tuple[str, ...], float]()
 
     def is_new(self, *name: str) -> bool:
-        """Whether this was not read in the last minutes."""
+        """True when this was not read in the last minutes."""
         with self._lock:
             now = self._clock()
             if (last := self._seen.get(name)) is not None and now < last + READ_S:

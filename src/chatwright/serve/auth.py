@@ -155,7 +155,7 @@ def session_principal(request: Request) -> Principal | None:
 
 
 def is_known(request: Request) -> bool:
-    """Whether the request carries a valid API key or the cookie of somebody who is signed in. One look-up by a hash."""
+    """True when the request carries a valid API key or the cookie of somebody who is signed in. One look-up by a hash."""
     if session_principal(request) is not None:
         return True
     try:

@@ -86,7 +86,7 @@ class ApiKey(Base):
 
 
 class Usage(Base):
-    """What an owner used of one version of a model on one day (UTC)."""
+    """Usage, by an owner, of one version of a model on one day (UTC)."""
 
     __tablename__ = "usage"
     day: Mapped[str] = mapped_column(String(10), primary_key=True)

@@ -63,7 +63,7 @@ class GenerationRequest:
     deadline_s: float | None = None
     """Seconds until the answer ends unfinished; None: the engine's setting."""
     interactive: bool = False
-    """Whether a person watches it being written: such requests go first."""
+    """True when a person watches it being written: such requests go first."""
     overflow: Overflow = "error"
     """A conversation longer than the context: an error, or its oldest messages are left out and counted."""
     answer_prefix: tuple[int, ...] = ()
@@ -104,7 +104,7 @@ class Delta:
     text: str
     tokens: tuple[TokenLogprob, ...] = ()
     reasoning: str = ""
-    """What a model elsewhere thinks before its answer, where its server tells that apart from the text."""
+    """Reasoning of a model elsewhere before its answer, where its server tells that apart from the text."""
 
 
 @dataclass(frozen=True, kw_only=True)

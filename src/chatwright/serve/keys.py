@@ -79,7 +79,7 @@ class MadeKey(KeyRow):
 
 
 class UsageRow(BaseModel):
-    """What one owner used of one version of a model on one day (UTC)."""
+    """Usage, by one owner, of one version of a model on one day (UTC)."""
 
     day: str
     owner: str

@@ -130,7 +130,7 @@ class Allowance:
 
     @property
     def has_budget(self) -> bool:
-        """Whether tokens are limited beyond a minute."""
+        """True when tokens are limited beyond a minute."""
         return bool(self.tokens_per_day or self.tokens_total)
 
 

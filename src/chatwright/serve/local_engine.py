@@ -47,7 +47,7 @@ class LocalEngine:
         self.scheduler.start()
         self._constraints = ConstraintPool(lm.generator.constraints)
         self.tool_format = lm.tokenizer.tool_format
-        """How the chat template writes tool calls; None: `/v1` describes tools in the system message."""
+        """The form in which the chat template writes tool calls; None: `/v1` describes tools in the system message."""
         if self.tool_format is None:
             log.info(
                 "model %s: its chat template does not describe tools, or not in a form known here; /v1 describes them in "
@@ -81,7 +81,7 @@ class LocalEngine:
 
     @property
     def dead(self) -> bool:
-        """Whether it has crashed for good; a new process helps."""
+        """True when it has crashed for good; a new process helps."""
         return self.scheduler.dead
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[Event]:

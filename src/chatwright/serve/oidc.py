@@ -176,7 +176,7 @@ def _needed_claims(settings: ServeConfig) -> tuple[str, ...]:
 
 
 def is_allowed(claims: Mapping[str, Any], settings: ServeConfig) -> bool:
-    """Whether the settings let these claims in: a verified address in one of the domains, or one of the groups. True where
+    """True when the settings let these claims in: a verified address in one of the domains, or one of the groups. True where
     the settings name neither."""
     if not settings.oidc_domain and not settings.oidc_group:
         return True

@@ -248,6 +248,6 @@ class Provider:
 
 
 def safe_address(address: str) -> bool:
-    """Whether it is https, or http on this machine."""
+    """True when it is https, or http on this machine."""
     parts = urlsplit(address)
     return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost"))

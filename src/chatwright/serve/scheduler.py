@@ -61,7 +61,7 @@ class _Job:
     ends_at: float
     """Deadline on the monotonic clock."""
     interactive: bool
-    """Whether a person watches it being written."""
+    """True when a person watches it being written."""
     open: int
     """Answers not finished yet."""
     seen: bool = False
@@ -128,7 +128,7 @@ class Scheduler:
 
     @property
     def dead(self) -> bool:
-        """Whether the model has crashed for good."""
+        """True when the model has crashed for good."""
         return bool(self._failed) and not self._closing
 
     async def submit(

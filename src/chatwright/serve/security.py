@@ -40,7 +40,7 @@ SHORT_BYTES = 32_768  # checked at once; longer bodies in a thread
 BODY_DEADLINE_S = 8.0
 LINGER_S = 4.0
 LINGER_BYTES = 16_000_000
-"""How long, and how much, of a refused body is read and dropped so that the client sees the answer."""
+"""Limits within which a refused body is read and dropped, so that the client sees the answer."""
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 CSP = (
     "default-src 'self'; base-uri 'none'; object-src 'none'; form-action 'self'; frame-ancestors 'none'; "

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def is_open(settings: ServeConfig, row: LoginSession) -> bool:
-    """Whether a session has not ended."""
+    """True when a session has not ended."""
     idle_s = settings.session_idle_hours * 3600
     used_at = max(row.last_used_at, row.created_at)  # 0 in sessions that an older version began
     return row.expires_at >= now() and (not idle_s or used_at + idle_s >= now())

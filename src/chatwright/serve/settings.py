@@ -90,7 +90,7 @@ class ServeConfig:
     refusal: str = "brief"
     """How refusals are worded: brief, explain, support, or a text of your own ({category} is filled in)."""
     share_links: bool = True
-    """Whether chats can be shared by link. Off: no link is made, and those that exist show nothing."""
+    """True when chats can be shared by link. Off: no link is made, and those that exist show nothing."""
     share_days: int = 30
     """Days after which a link to a chat expires, unless its owner chooses otherwise (1 to 365)."""
     jobs: bool = True
@@ -137,7 +137,7 @@ class ServeConfig:
 
     @property
     def oidc_makes_accounts(self) -> bool:
-        """Whether people whom the provider lets in get an account at their first sign-in."""
+        """True when people whom the provider lets in get an account at their first sign-in."""
         return self.oidc_sign_up == "on" or (self.oidc_sign_up == "auto" and bool(self.oidc_domain or self.oidc_group))
 
     @property

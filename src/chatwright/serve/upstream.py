@@ -310,7 +310,7 @@ def _reason(error: Exception, name: str, key: str) -> str:
 
 
 def _may_pass(error: Exception) -> bool:
-    """Whether a failure is one of a server that is down, starts, or is busy, and not of a wrong address or key."""
+    """True when a failure is one of a server that is down, starts, or is busy, and not of a wrong address or key."""
     if isinstance(error, httpx.HTTPStatusError):
         return error.response.status_code in (408, 425, 429) or error.response.status_code >= 500
     return isinstance(error, httpx.TransportError) and not isinstance(error, httpx.UnsupportedProtocol)

@@ -59,7 +59,7 @@ class SessionInfo(BaseModel):
     csrf: str = ""
     """Goes into X-CSRF-Token of requests that change something."""
     no_accounts: bool = False
-    """Whether nobody has an account yet: the first comes by the link that `chatwright serve` printed."""
+    """True when nobody has an account yet: the first comes by the link that `chatwright serve` printed."""
 
 
 class Login(BaseModel):

@@ -72,7 +72,7 @@ def file_of(folder: Path, path: str) -> Path | None:
 
 
 def is_built() -> bool:
-    """Whether there is an app to give out."""
+    """True when there is an app to give out."""
     return (STATIC / "index.html").is_file()
 
 

@@ -27,7 +27,7 @@ _END = "\x1e\x1eend of the table\x1e\x1e"
 """A last row, alone in its row unless a quote before it is open."""
 _DELIMITERS = ",;\t|"
 _ERRORS = frozenset("#N/A #REF! #VALUE! #DIV/0! #NAME? #NULL! #NUM! #SPILL! #CALC! #FIELD! #BLOCKED! #GETTING_DATA".split())
-"""What a spreadsheet shows in a cell whose formula has no result."""
+"""Texts of cells whose formula has no result."""
 _ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")
 
 RawRow = tuple[Where, Any]

@@ -19,7 +19,7 @@ DEFAULT_DATE = "2024-07-26"
 
 @dataclass(frozen=True, kw_only=True)
 class ChatTemplate:
-    """How a conversation is laid out around its text."""
+    """Layout of a conversation around its text."""
 
     name: TemplateName
     """chatml (SmolLM2, Qwen), llama3, gemma, mistral, plain for models without control tokens, or native: the
@@ -71,7 +71,7 @@ _CONTROLS: Mapping[TemplateName, tuple[str, ...]] = {
 
 
 def is_ours(jinja: str) -> bool:
-    """Whether `jinja` below wrote the text."""
+    """True when `jinja` below wrote the text."""
     return jinja.startswith(f"{{# {TEMPLATE_FIELD} {{")
 
 

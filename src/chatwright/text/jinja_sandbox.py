@@ -28,7 +28,7 @@ _WORKER = Path(__file__).with_name("jinja_worker.py")
 
 @dataclass(frozen=True)
 class RenderResult:
-    """What a template wrote, or why it did not."""
+    """Text of a template, or the reason why there is none."""
 
     text: str = ""
     error: str = ""

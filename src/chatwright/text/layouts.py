@@ -55,7 +55,7 @@ def _chatml(messages: Sequence[Message], template: ChatTemplate, trained: Sequen
 
 
 def _thought_and_calls(message: Message) -> str:
-    """What an assistant's message says, thought and tool calls as Qwen and Hermes write them."""
+    """Text of an assistant's message, thought and tool calls as Qwen and Hermes write them."""
     text = f"<think>\n{message.reasoning_content}\n</think>\n\n" if message.reasoning_content else ""
     text += message.content
     for call in message.tool_calls:

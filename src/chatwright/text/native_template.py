@@ -77,7 +77,7 @@ class NativeTemplate:
 
     @cached_property
     def has_thinking_switch(self) -> bool:
-        """Whether `enable_thinking` means something to the template."""
+        """True when `enable_thinking` means something to the template."""
         return "enable_thinking" in self.source
 
     # ---- rendering -------------------------------------------------------------------------------------
@@ -89,7 +89,7 @@ class NativeTemplate:
         tools: Sequence[Any] = (),
         protect: Protect = (frozenset(), ""),
     ) -> list[RenderResult]:
-        """What the template makes of each (messages, generation prompt or not, thinking or None for the setting).
+        """Renderings of each (messages, generation prompt or not, thinking or None for the setting).
 
         Raises TemplateError when the sandbox stops the template.
         """
@@ -337,13 +337,13 @@ def control_pattern(names: frozenset[str], mark: str) -> re.Pattern[str]:
 
 
 def _occurs(content: str, text: str) -> bool:
-    """Whether the text of a message is in a rendering; its longest word tells (escapes and trims change the rest)."""
+    """True when the text of a message is in a rendering; its longest word tells (escapes and trims change the rest)."""
     words = re.findall(r"\w+", content)
     return not words or max(words, key=len) in text
 
 
 def _spoken(text: str, messages: Sequence[Message], protect: Protect, start: int) -> list[Span]:
-    """Where the contents of messages lie in a text, from `start` on, in their order. One that was changed is left out."""
+    """Positions of the contents of messages in a text, from `start` on, in their order. One that was changed is left out."""
     spans = []
     for message in messages:
         content = _protected(message.content, *protect).strip()
@@ -418,7 +418,7 @@ class Probed:
         return bos if bos and self.results[0].text.startswith(bos) else ""
 
     def controls(self, names: frozenset[str]) -> frozenset[str]:
-        """Which of the added tokens the template writes around messages; tags of thoughts and tools are text."""
+        """The added tokens that the template writes around messages; tags of thoughts and tools are text."""
         texts = "\n".join(result.text for result in self.results)
         tags = re.compile(r"think|tool", re.IGNORECASE)
         return frozenset(name for name in names if name in texts and not tags.search(name))

@@ -23,7 +23,7 @@ class ScriptCheck:
         self._fits = regex.compile(pattern, regex.VERSION1).fullmatch
 
     def allows(self, before: bytes, piece: bytes) -> bool:
-        """Whether `before` (UTF-8) and `piece` together end with a whole character of the script."""
+        """True when `before` (UTF-8) and `piece` together end with a whole character of the script."""
         tail = _last_characters(before + piece)
         try:
             text = tail.decode()

@@ -1,4 +1,4 @@
-"""Which template a tokenizer speaks: one of our layouts where it equals the checkpoint's own Jinja, else that Jinja."""
+"""Chooses the template of a tokenizer: one of our layouts where it equals the checkpoint's own Jinja, else that Jinja."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def _probe(source: str, tool_source: str, tokens: str) -> Probed:
 
 
 def speaks_like(layout: ChatTemplate, results: tuple[RenderResult, ...]) -> bool:
-    """Whether a layout writes the probes byte for byte as the native template does. Where that refuses a conversation, a
+    """True when a layout writes the probes byte for byte as the native template does. Where that refuses a conversation, a
     layout may still have a form for it."""
     for (messages, ask), result in zip(PROBES, results, strict=True):
         try:

@@ -117,7 +117,7 @@ class Tokenizer:
         self.pad_id = self._choose_pad(_token_text(self.config.get("pad_token")))
         self._special_set = frozenset(self.special_ids.values())
         self.text_prefix_ids = self._choose_text_prefix()
-        """What the checkpoint puts before raw text: bos, where it does."""
+        """Text that the checkpoint puts before raw text: bos, where it does."""
 
     # ---- files -----------------------------------------------------------------------------------------
 
@@ -212,7 +212,7 @@ class Tokenizer:
 
     @cached_property
     def tool_format(self) -> ToolFormat | None:
-        """How the chat template writes tool calls; None where it does not describe tools, or in a way not known here."""
+        """The form in which the chat template writes tool calls; None where it describes no tools, or in an unknown form."""
         if self.for_tools is None or self.template_problem:
             return None
         return detect_format(self.for_tools, self.tool_settings, self.special_ids, layout=self.template.name)
@@ -258,7 +258,7 @@ class Tokenizer:
 
     @cached_property
     def _first_differs(self) -> bool:
-        """Whether the first text of an input is encoded in another way than the text after a control token."""
+        """True when the first text of an input is encoded in another way than the text after a control token."""
         return re.search(r'"prepend_scheme"\s*:\s*"first"', self.json) is not None
 
     @cached_property

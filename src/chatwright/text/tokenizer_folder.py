@@ -19,7 +19,7 @@ _NOT_KEPT = ("transformers_version", "_from_model_config", "bos_token_id", "eos_
 
 @dataclass(frozen=True)
 class FolderConfig:
-    """What a folder says about its tokenizer."""
+    """Settings of a tokenizer in its folder."""
 
     config: dict[str, Any]
     """tokenizer_config.json over special_tokens_map.json, with `chat_template` from wherever it is stored."""

@@ -24,22 +24,22 @@ Style = Literal["tags", "list", "bare"]
 
 @dataclass(frozen=True, kw_only=True)
 class ToolFormat:
-    """How a model writes calls of functions."""
+    """The form in which a model writes calls of functions."""
 
     style: Style
     """tags, list or bare."""
     open: str
-    """What begins a call (tags), a list of calls (list), or may stand before a call (bare; "": nothing may)."""
+    """Beginning of a call (tags), a list of calls (list), or may stand before a call (bare; "": nothing may)."""
     open_id: int | None = None
     """The control token that `open` is; None where it is text."""
     close: str = ""
-    """What ends a call; tags only."""
+    """End of a call; tags only."""
     lead: str = ""
     """Blanks between `open` and the JSON."""
     tail: str = ""
     """Blanks between the JSON and `close`."""
     gap: str = "\n"
-    """What separates two calls; tags only."""
+    """Separator of two calls; tags only."""
     key: Literal["arguments", "parameters"] = "arguments"
     """The key of the arguments."""
     spaced: bool = True
@@ -136,7 +136,7 @@ def _form(
 
 
 def _begins_answer(text: str, start: int, prompt: str) -> bool:
-    """Whether nothing but the prompt, and `<|python_tag|>` or not, stands before a call."""
+    """True when nothing but the prompt, and `<|python_tag|>` or not, stands before a call."""
     return text[:start].removesuffix(_PYTHON_TAG).rstrip() == prompt.rstrip()
 
 

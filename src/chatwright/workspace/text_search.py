@@ -40,7 +40,7 @@ def ensure_index(connection: Connection) -> bool:
 
 
 def has_index(session: Session) -> bool:
-    """Whether searches can use the index."""
+    """True when searches can use the index."""
     if session.get_bind().dialect.name == "sqlite":
         wanted = len(_TRIGGERS)
         query = text("SELECT COUNT(*) FROM sqlite_master WHERE type = 'trigger' AND name LIKE :name")
@@ -49,7 +49,7 @@ def has_index(session: Session) -> bool:
 
 
 def is_indexed(session: Session, wanted: str) -> bool:
-    """Whether the index can answer for `wanted`: there is one, and it knows three characters in a row of it."""
+    """True when the index can answer for `wanted`: there is one, and it knows three characters in a row of it."""
     if not has_index(session):
         return False
     if session.get_bind().dialect.name == "sqlite":

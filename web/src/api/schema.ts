@@ -1490,8 +1490,8 @@ export interface paths {
         };
         /**
          * Events
-         * @description What the filters flagged and did, the newest first; `before` (seconds since 1970) pages back. The model of one's own
-         *     battle is told after the vote.
+         * @description Flagged requests and what the filters did, the newest first; `before` (seconds since 1970) pages back. The model of
+         *     one's own battle is named after the vote.
          */
         get: operations["events_api_moderation_events_get"];
         put?: never;
@@ -1795,7 +1795,7 @@ export interface paths {
         };
         /**
          * Shared Conversation
-         * @description What a link shows.
+         * @description The chat that a link shows.
          */
         get: operations["shared_conversation_api_shares__token__get"];
         put?: never;
@@ -4530,7 +4530,7 @@ export interface components {
         };
         /**
          * SharesEnded
-         * @description How many links were switched off.
+         * @description Number of links that were switched off.
          */
         SharesEnded: {
             /** Ended */
@@ -4740,7 +4740,7 @@ export interface components {
         };
         /**
          * UsageRow
-         * @description What one owner used of one version of a model on one day (UTC).
+         * @description Usage, by one owner, of one version of a model on one day (UTC).
          */
         UsageRow: {
             /** Completion Tokens */

@@ -91,7 +91,7 @@ _PATHS = ("files", "decontaminate", "profanity_words", "tokenizer")
 
 
 def _changes(out: Path, origin: dict[str, Any], found: Sequence[sources.Input]) -> list[str]:
-    """What `out` was built from that is not `origin`; empty: the same. DataError for a folder that is no corpus."""
+    """Inputs of `out` that differ from `origin`; empty: the same. DataError for a folder that is no corpus."""
     if not (out / shards.MANIFEST).is_file():
         raise DataError(f"{out}: exists already and is no corpus; remove it, or give another --out")
     old = shards.read_manifest(out).get("build", {})

@@ -62,12 +62,12 @@ def plain_name(name: str) -> str:
 
 
 def is_suffix(part: str) -> bool:
-    """Whether a part of a name tells answers apart: a letter a to i, or a number below 10."""
+    """True when a part of a name tells answers apart: a letter a to i, or a number below 10."""
     return len(part) == 1 and (part.isdigit() or part in "abcdefghi")
 
 
 def is_answer_name(name: str) -> bool:
-    """Whether a name is an answer word with one suffix: `answer_1`, `response-b`."""
+    """True when a name is an answer word with one suffix: `answer_1`, `response-b`."""
     words = [part for part in parts_of(name) if not is_suffix(part)]
     one_suffix = len(parts_of(name)) == len(words) + 1
     return one_suffix and bool(words) and set(words) <= _ANSWER_WORDS and words not in (["model"], ["assistant"])
@@ -93,13 +93,13 @@ class Columns:
 
     @property
     def marked(self) -> bool:
-        """Whether anything says which answer is better."""
+        """True when anything says which answer is better."""
         full = len(self.ranks) >= 2 or len(self.scores) >= 2 or len(self.one_hot) >= 2
         return bool(full or self.choices or self.signed or "ranking" in self.by_meaning)
 
 
 def columns_of(names: Sequence[str]) -> Columns:
-    """What each name means; names that mean nothing here are in no field."""
+    """The meaning of each name; unknown names are in no field."""
     found = Columns()
     for name in names:
         plain = plain_name(name)

@@ -1,4 +1,4 @@
-"""Which format a row has, by its fields. What ranks or compares answers is looked for first, so that no preference is
+"""Detects the format of a row by its fields. What ranks or compares answers is looked for first, so that no preference is
 lost."""
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ _TEXTS = ("body", "text", "html", "content", "answer", "response", "value", "tit
 
 
 def is_label_studio(row: Mapping[str, Any]) -> bool:
-    """Whether a row is a task of a Label Studio export."""
+    """True when a row is a task of a Label Studio export."""
     return isinstance(row.get("data"), dict) and isinstance(row.get("annotations", row.get("completions")), list)
 
 

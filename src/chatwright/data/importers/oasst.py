@@ -100,7 +100,7 @@ def _is_true(value: Any) -> bool:
 
 
 def is_flat(row: Mapping[str, Any]) -> bool:
-    """Whether a row is one message of a flat export."""
+    """True when a row is one message of a flat export."""
     return {"message_id", "parent_id", "text", "role"} <= set(row)
 
 

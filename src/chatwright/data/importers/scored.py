@@ -117,7 +117,7 @@ def _as_number(value: Any) -> float | None:
 
 
 def _about(items: Sequence[Any], by: str) -> dict[str, Any]:
-    """What the file says of each answer besides its text."""
+    """The marks of each answer besides its text."""
     if not isinstance(items[0], dict):
         return {}
     about = [other_fields(item, _text_field(item) or "", by) for item in items]

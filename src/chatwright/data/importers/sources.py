@@ -101,14 +101,14 @@ def _shape(start: bytes, encoding: str) -> str:
 
 
 def _holds_rows(value: dict[str, Any]) -> bool:
-    """Whether an object in one line is a file of rows, not one row."""
+    """True when an object in one line is a file of rows, not one row."""
     lists = [value[name] for name in _WRAPPERS if isinstance(value.get(name), list)]
     wrapped = any(items and isinstance(items[0], dict) and not {"role", "from"} & set(items[0]) for items in lists)
     return wrapped or _records(value) != [value]
 
 
 def _opens_object(line: str) -> bool:
-    """Whether a line begins an object that continues on the next ones: `{"version": "1",`."""
+    """True when a line begins an object that continues on the next ones: `{"version": "1",`."""
     return line.startswith("{") and line.rstrip().endswith((",", "[", "{"))
 
 
@@ -241,7 +241,7 @@ def _list_of_rows(
 
 
 def _is_chat(text: str, start: int, where: Where) -> bool:
-    """Whether a list of objects is the conversation of one row."""
+    """True when a list of objects is the conversation of one row."""
     first = _value(text, start, where)[0]
     return isinstance(first, dict) and bool({"role", "from"} & set(first))
 

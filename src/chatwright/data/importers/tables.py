@@ -54,7 +54,7 @@ def table_row(row: Mapping[str, Any], where: Where) -> Found:
 
 
 def is_wide(row: Mapping[str, Any]) -> bool:
-    """Whether a row has a prompt and at least two columns of answers, or a pair of them."""
+    """True when a row has a prompt and at least two columns of answers, or a pair of them."""
     columns = columns_of(list(row))
     if not {"prompt"} & set(columns.by_meaning) and not isinstance(row.get("context"), list):
         return False
@@ -112,7 +112,7 @@ def _as_list(value: Any) -> list[Any] | None:
 
 
 def _can_choose(columns: Columns, ranking: Any) -> bool:
-    """Whether a `preference` column names one of the answers, and no order of letters."""
+    """True when a `preference` column names one of the answers, and no order of letters."""
     is_order = isinstance(ranking, str) and (">" in ranking or "=" in ranking)
     return (ranking is None and columns.marked) or (len(columns.answers) >= MIN_K and not is_order)
 

@@ -76,7 +76,7 @@ def _rows(lm: LM, suite: Suite, part: Sequence[tuple[int, Item]], temperature: f
 
 
 def sampling(decoding: Decoding, temperature: float) -> SamplingParams:
-    """How the answers of a suite are drawn."""
+    """Settings by which the answers of a suite are drawn."""
     return SamplingParams(
         max_new_tokens=decoding.max_new_tokens,
         temperature=0.0 if decoding.greedy else temperature,

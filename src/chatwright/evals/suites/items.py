@@ -1,4 +1,4 @@
-"""What a suite consists of: items that are scored or answered, their metrics, and where the file comes from."""
+"""Parts of a suite: items that are scored or answered, their metrics, and where the file comes from."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from chatwright.house.forms import Form
 from chatwright.records import Conversation
 
 Row = Mapping[str, Any]
-"""What a model gave for one item, a line of a file: {"id", "logprobs", "greedy"} or {"id", "texts"}."""
+"""Result of a model for one item, a line of a file: {"id", "logprobs", "greedy"} or {"id", "texts"}."""
 Text = tuple[str, str]
 """(English, Chinese)."""
 
@@ -61,7 +61,7 @@ Score = Callable[[Item, Row, ToxicityJudge | None], dict[str, float]]
 
 @dataclass(frozen=True, kw_only=True)
 class Decoding:
-    """How a generation suite's answers are written."""
+    """Settings by which the answers of a generation suite are written."""
 
     max_new_tokens: int
     """Longest answer in tokens."""
@@ -94,7 +94,7 @@ class Suite:
     metrics: Mapping[str, Metric]
     """In the order to be shown."""
     judge: str
-    """Who or what decides, for the report."""
+    """The judge, for the report."""
     decoding: Decoding | None = None
     """None: items are scored by likelihood."""
     needs_moderation: bool = False

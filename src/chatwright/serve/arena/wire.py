@@ -94,7 +94,7 @@ class BoardInfo(BaseModel):
     num_void: int
     length_control: bool
     by_version: bool
-    """Whether each version of a model has its own line."""
+    """True when each version of a model has its own line."""
     length_effect: float
     """Log odds won by an answer that is endlessly longer."""
     regularised: bool

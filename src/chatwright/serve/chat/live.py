@@ -27,7 +27,7 @@ MAX_PER_OWNER = 8
 KEPT_S = 60.0  # a finished answer can still be followed for so long
 SAVE_EVERY_S = 2.0
 BLIND_PIECE = 16
-"""Characters in which blind answers are told."""
+"""Characters per piece of a blind answer."""
 PING_S = 15.0  # proxies close connections that are silent for long
 
 

@@ -109,7 +109,7 @@ def _end(session: Session, owner: str) -> int:
 
 @router.get("/shares/{token}", dependencies=[Depends(public)])
 def shared_conversation(token: str, shared: Shared, response: Response) -> wire.SharedConversation:
-    """What a link shows."""
+    """The chat that a link shows."""
     with shared.workspace.reading() as session:
         found = session.get(Share, digest(token)) if len(token) <= 64 and shared.settings.share_links else None
         if found is None or found.expires_at <= now():

@@ -31,7 +31,7 @@ def pack(tokens: Sequence[TokenLogprob], token_bytes: Callable[[int], bytes]) ->
 
 
 def unpack(data: bytes) -> list[Token]:
-    """What `pack` kept. Rows of earlier versions have no bytes."""
+    """The tokens that `pack` kept. Rows of earlier versions have no bytes."""
     rows = json.loads(zlib.decompressobj().decompress(data, MAX_STORED))
     return [
         Token(id=i, text=text, logprob=logprob, top=[_alternative(*one) for one in top], hex="".join(broken))
@@ -44,7 +44,7 @@ def _alternative(token_id: int, text: str, logprob: float, broken: str = "") -> 
 
 
 def bytes_of(token: Alternative) -> bytes:
-    """What a token adds to a text."""
+    """Bytes that a token adds to a text."""
     return bytes.fromhex(token.hex) if token.hex else token.text.encode()
 
 

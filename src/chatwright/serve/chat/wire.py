@@ -256,7 +256,7 @@ class Alternative(BaseModel):
     hex: str = ""
     """Its bytes in hexadecimal, where they are a part of a character; empty elsewhere."""
     outside_script: bool = False
-    """Whether it would break the promise that the answer is kept to a script; such a token cannot be chosen."""
+    """True when it would break the promise that the answer is kept to a script; such a token cannot be chosen."""
 
 
 class Token(Alternative):
@@ -298,7 +298,7 @@ class MadeShare(ShareInfo):
 
 
 class SharesEnded(BaseModel):
-    """How many links were switched off."""
+    """Number of links that were switched off."""
 
     ended: int
 

@@ -41,7 +41,7 @@ log = logging.getLogger("chatwright.serve")
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """Which dashboard."""
+    """Kind of dashboard."""
 
     project: str
     labeller_kinds: tuple[str, ...]

@@ -36,7 +36,7 @@ class Remaining(BaseModel):
     version: str = ""
     """The beginning of the hash of the model's files. Of a copy, for administrators: which file, or which folder."""
     by: str = ""
-    """Who has a copy, for administrators: the id of an account, or cli."""
+    """Holder of a copy, for administrators: the id of an account, or cli."""
     at: float = 0.0
     """When it was made, in seconds since 1970; 0: not known."""
     count: int = 1
@@ -89,7 +89,7 @@ class Withdrawal(BaseModel):
     models: int
     """Models that have learned from such exports; `remains` names them."""
     remains: list[Remaining]
-    """What could not be erased."""
+    """Things that could not be erased."""
     wiped: bool
     """Whether the database's files hold none of it any more. False: a reader was in the way; it is done within a minute."""
 

@@ -284,7 +284,7 @@ class Model(BaseModel):
     report_card: dict[str, Any]
     """Of its reward model: accuracy, interval, calibration, gate."""
     has_report: bool
-    """Whether the run that made it left figures for a page (`/api/desk/models/{model_id}/report`)."""
+    """True when the run that made it left figures for a page (`/api/desk/models/{model_id}/report`)."""
     verdicts: list[Verdict]
     gate: Verdict | None
     """The verdict that decides about promotion."""

@@ -1,4 +1,4 @@
-"""What a withdrawal does to an account's data: texts, consent, battles of the arena, the log of flagged requests; and what
+"""Effects of a withdrawal on an account's data: texts, consent, battles of the arena, the log of flagged requests; and what
 remains. Chats, and links to them, are the person's own to delete."""
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _end_old_consent(session: Session, subject: str, owner: str, at: float) -> N
 def remaining(
     workspace: Workspace, session: Session, owner: str, subjects: Iterable[str], *, names: bool
 ) -> list[Remaining]:
-    """What a withdrawal of this person leaves. `names`: also who holds copies, for administrators."""
+    """Things that a withdrawal of this person leaves. `names`: also who holds copies, for administrators."""
     left = withdrawals.remains(workspace, session, tuple(subjects))
     found = [_model(row) for row in left.models]
     found += [_copy(copy, names) for copy in left.copies]

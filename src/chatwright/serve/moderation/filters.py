@@ -351,12 +351,12 @@ class GuardedEngine:
 
     @property
     def takes_raw(self) -> bool:
-        """Whether the engine gets the client's own tools and formats."""
+        """True when the engine gets the client's own tools and formats."""
         return bool(getattr(self.engine, "takes_raw", False))
 
     @property
     def tool_format(self) -> ToolFormat | None:
-        """How the engine's chat template writes tool calls."""
+        """The form in which the engine's chat template writes tool calls."""
         return getattr(self.engine, "tool_format", None)
 
     @property

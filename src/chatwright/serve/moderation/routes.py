@@ -123,8 +123,8 @@ def events(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     before: Annotated[float | None, Query(allow_inf_nan=False)] = None,
 ) -> LoggedEvents:
-    """What the filters flagged and did, the newest first; `before` (seconds since 1970) pages back. The model of one's own
-    battle is told after the vote."""
+    """Flagged requests and what the filters did, the newest first; `before` (seconds since 1970) pages back. The model of
+    one's own battle is named after the vote."""
     record_reading(services(request), request, who.id, "flagged.read")
     query = select(ModerationEvent).order_by(ModerationEvent.at.desc(), ModerationEvent.id).limit(limit)
     if before is not None:

@@ -127,7 +127,7 @@ async def health() -> Health:
 
 @router.get("/ready", responses=responses(503), dependencies=[Depends(public)], tags=["operation"])
 async def ready(request: Request) -> Readiness:
-    """Whether every model takes requests and is the one that was promoted; 503 otherwise. Models whose server elsewhere
+    """True when every model takes requests and is the one that was promoted; 503 otherwise. Models whose server elsewhere
     cannot be reached are named in `unreachable`; they count only where no other model is there."""
     registry = services(request).registry
     states = dict.fromkeys(registry.loading, False) | {engine.name: engine.ready for engine in registry.all()}

@@ -105,13 +105,13 @@ async def asked_of(call: Call, body: ChatRequest, raw: dict[str, Any] | None = N
 
 
 def _form_of(call: Call) -> ToolFormat | None:
-    """How the model's chat template writes tool calls; None where it does not describe tools."""
+    """The form in which the model's chat template writes tool calls; None where it does not describe tools."""
     form = getattr(call.engine, "tool_format", None)
     return form if isinstance(form, ToolFormat) else None
 
 
 def _constraint(body: ChatRequest, *, native: bool, form: ToolFormat | None) -> Constraint | None:
-    """What restricts the answer. With functions, an answer in JSON is either calls or that JSON."""
+    """The constraint of the answer. With functions, an answer in JSON is either calls or that JSON."""
     given = constraint_of(body)
     if given and wants_tools(body) and not native:
         if given[0] not in ("json_object", "json_schema"):

@@ -64,7 +64,7 @@ class _Job:
     scored: Tally = field(default_factory=Tally)
     """Prompt tokens of echoes. They are counted where nothing is generated after them: else generation counts the prompt."""
     generates: bool = False
-    """Whether generation has begun."""
+    """True when generation has begun."""
 
     @property
     def wanted(self) -> int:

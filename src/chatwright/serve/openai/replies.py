@@ -109,7 +109,7 @@ class AnswerMessage(BaseModel):
     content: str | None
     refusal: str | None = None
     reasoning_content: str | None = None
-    """What a model elsewhere thought before its answer; missing where its server tells nothing."""
+    """Reasoning of a model elsewhere before its answer; missing where its server gives none."""
     tool_calls: list[CalledTool] | None = None
     steps: list[ToolStep] | None = None
     """Ours: what the calculator did, where the tools of the request name it."""

@@ -245,7 +245,7 @@ def _call_schema(body: ChatRequest, chosen: str, form: ToolFormat) -> dict[str, 
 
 
 def _first(form: ToolFormat) -> str:
-    """How an answer that calls begins; "" where that is a control token, which no text holds."""
+    """Beginning of an answer that calls; "" where that is a control token, which no text holds."""
     if form.style == "bare":
         return "{"
     return "" if form.open_id is not None else form.open

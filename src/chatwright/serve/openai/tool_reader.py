@@ -45,7 +45,7 @@ class ToolReader:
         return shown if bare or not self.calls else shown.strip("\n"), found
 
     def flush(self) -> str:
-        """What was held back: the beginning of a call that never came to its end is text."""
+        """The text that was held back: the beginning of a call that never came to its end is text."""
         held, self._held = self._held, ""
         return "" if self.calls and not held.strip() else held
 

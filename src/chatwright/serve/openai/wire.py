@@ -155,7 +155,7 @@ class AllowedTool(Wire):
 
 
 class AllowedToolsMode(Wire):
-    """Which of the tools may be used, and whether one of them has to be."""
+    """The tools that may be used, and whether one is required."""
 
     mode: Literal["auto", "required"]
     tools: Annotated[list[AllowedTool], Field(min_length=1, max_length=MAX_TOOLS)]
